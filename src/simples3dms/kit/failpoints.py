@@ -1,0 +1,105 @@
+"""Named places where a test can kill, fail, slow or freeze the process; free when off.
+
+Armed by `SIMPLES3DMS_FAILPOINTS="copy.after_put=kill"`; several are separated by `;`, and `@N` acts at the Nth
+hit only (`copy.after_put=kill@3`). Actions: `kill` (SIGKILL to this process), `stop` (SIGSTOP to this process),
+`raise` (FailPointError), `sleep:SECONDS`. `arm` refuses unless the environment is `test`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+#: Every step of the protocols at which a crash is tested. The tests walk this list, and check that each is hit.
+FAIL_POINTS: Final[tuple[str, ...]] = (
+    "upload.reserved",
+    "upload.mid_stream",
+    "upload.after_put",
+    "upload.in_final_txn",
+    "upload.committed",
+    "copy.claimed",
+    "copy.source_open",
+    "copy.mid_stream",
+    "copy.after_put",
+    "copy.proven",
+    "copy.in_confirm_txn",
+    "copy.committed",
+    "cutover.proven",
+    "cutover.in_txn",
+    "cutover.committed",
+    "purge.in_decision_txn",
+    "purge.decided",
+    "purge.claimed",
+    "purge.after_delete",
+    "purge.in_confirm_txn",
+    "purge.committed",
+)
+
+
+class FailPointError(RuntimeError):
+    """Raised by a fail-point armed with `raise`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    verb: str
+    seconds: float
+    at_hit: int | None
+
+
+_armed: dict[str, _Action] = {}
+_hits: Counter[str] = Counter()
+
+
+def arm(spec: str, *, environment: str) -> None:
+    """Arm the fail-points named in `spec`; an empty spec disarms all. Raises ValueError on anything unknown."""
+    _armed.clear()
+    _hits.clear()
+    if not spec:
+        return
+    if environment != "test":
+        raise ValueError("fail-points are refused unless SIMPLES3DMS_ENV=test")
+    for part in spec.split(";"):
+        name, _, action = part.strip().partition("=")
+        if name not in FAIL_POINTS:
+            raise ValueError(f"unknown fail-point {name!r}")
+        _armed[name] = _parse(action)
+
+
+def _parse(action: str) -> _Action:
+    verb, _, hit = action.partition("@")
+    verb, _, seconds = verb.partition(":")
+    if verb not in {"kill", "stop", "raise", "sleep"}:
+        raise ValueError(f"unknown fail-point action {action!r}")
+    return _Action(verb, float(seconds or 0), int(hit) if hit else None)
+
+
+def hits() -> Mapping[str, int]:
+    """How often each armed fail-point was passed since it was armed."""
+    return _hits
+
+
+async def fp(name: str) -> None:
+    """Pass the fail-point `name`: nothing happens unless it is armed."""
+    if not _armed:
+        return
+    action = _armed.get(name)
+    if action is None:
+        return
+    _hits[name] += 1
+    if action.at_hit is not None and _hits[name] != action.at_hit:
+        return
+    match action.verb:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "sleep":
+            await asyncio.sleep(action.seconds)
+        case _:
+            raise FailPointError(name)

@@ -1,0 +1,1 @@
+"""The narrow waist: one interface to any object store, its layers, its kinds and their conformance suite."""
