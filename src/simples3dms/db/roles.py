@@ -1,0 +1,16 @@
+"""The database roles: who may see which rows. None of them logs in, owns anything or bypasses row-level security."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Sees one tenant's rows: the one in the setting `app.tenant_id` of the transaction.
+TENANT_ROLE: Final = "simples3dms_tenant"
+#: Sees all rows that the platform needs, by policies of its own. For work that spans tenants.
+PLATFORM_ROLE: Final = "simples3dms_platform"
+#: Owns no data: may only read and write the job queue's tables.
+QUEUE_ROLE: Final = "simples3dms_queue"
+#: What the application logs in as. May become each of the three above and has no right of its own.
+LOGIN_ROLE: Final = "simples3dms_app"
+
+GROUP_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, QUEUE_ROLE)

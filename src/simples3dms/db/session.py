@@ -1,0 +1,150 @@
+"""Units of work: one short transaction each, as the tenant role or the platform role, committed at the edge.
+
+The role and the tenant are set for the transaction only (`set_config(..., is_local => true)`), so that a pooled
+connection carries nothing over, also behind a transaction pooler. No store I/O may happen inside one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row, scalar_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from simples3dms.db.roles import PLATFORM_ROLE, QUEUE_ROLE, TENANT_ROLE
+from simples3dms.errors import Unavailable
+
+T = TypeVar("T")
+Query = LiteralString | sql.SQL | sql.Composed
+Params = Sequence[Any] | dict[str, Any] | None
+
+_ENTER = "SELECT set_config('role', %s, true), set_config('app.tenant_id', %s, true)"
+_SET_ROLE = "SELECT set_config('role', %s, true)"
+_RETRIED = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+_ATTEMPTS = 5
+
+
+class UnitOfWork:
+    """One open transaction. Repositories get it as their first argument; nobody commits it by hand."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], role: str, tenant_id: UUID | None) -> None:
+        self.connection = connection
+        self.tenant_id = tenant_id
+        self._role = role
+
+    async def execute(self, query: Query, params: Params = None) -> int:
+        """Run a statement; the number of rows it touched."""
+        cursor = await self.connection.execute(query, params)
+        return cursor.rowcount
+
+    async def find(self, row_type: type[T], query: Query, params: Params = None) -> T | None:
+        """The first row as `row_type` (columns are its fields), or None."""
+        async with self.connection.cursor(row_factory=class_row(row_type)) as cursor:
+            await cursor.execute(query, params)
+            return await cursor.fetchone()
+
+    async def list(self, row_type: type[T], query: Query, params: Params = None) -> list[T]:
+        """All rows as `row_type`. The statement bounds how many."""
+        async with self.connection.cursor(row_factory=class_row(row_type)) as cursor:
+            await cursor.execute(query, params)
+            return await cursor.fetchall()
+
+    async def scalar(self, query: Query, params: Params = None) -> Any:
+        """The first column of the first row, or None."""
+        async with self.connection.cursor(row_factory=scalar_row) as cursor:
+            await cursor.execute(query, params)
+            return await cursor.fetchone()
+
+    async def scalars(self, query: Query, params: Params = None) -> list[Any]:
+        """The first column of each row. The statement bounds how many."""
+        async with self.connection.cursor(row_factory=scalar_row) as cursor:
+            await cursor.execute(query, params)
+            return await cursor.fetchall()
+
+    @asynccontextmanager
+    async def as_queue(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """The same transaction under the queue's role, for deferring a job inside it."""
+        await self.connection.execute(_SET_ROLE, [QUEUE_ROLE])
+        yield self.connection
+        await self.connection.execute(_SET_ROLE, [self._role])
+
+
+class Database:
+    """The pool that the whole process shares. `open` before use; `close` once."""
+
+    def __init__(self, url: str, *, pool_max: int = 16, acquire_timeout_seconds: float = 5.0) -> None:
+        self.url = url
+        self._pool = AsyncConnectionPool(
+            url,
+            open=False,
+            min_size=1,
+            max_size=pool_max,
+            timeout=acquire_timeout_seconds,
+            # A pooler in between may hand each transaction to another server: nothing is prepared by name.
+            kwargs={"autocommit": True, "prepare_threshold": None, "application_name": "simples3dms"},
+            check=AsyncConnectionPool.check_connection,
+            name="simples3dms",
+        )
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    def tenant(self, tenant_id: UUID) -> _UnitContext:
+        """A unit of work that sees this tenant's rows and no others."""
+        return _UnitContext(self, TENANT_ROLE, tenant_id)
+
+    def platform(self) -> _UnitContext:
+        """A unit of work that spans tenants. For the platform's own tables and for upkeep."""
+        return _UnitContext(self, PLATFORM_ROLE, None)
+
+    async def run(self, tenant_id: UUID, work: Callable[[UnitOfWork], Awaitable[T]]) -> T:
+        """Run `work` in a unit of work, again from the start where PostgreSQL chose it as a deadlock's victim."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self.tenant(tenant_id) as uow:
+                    return await work(uow)
+            except _RETRIED:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 jitter, not a secret
+        raise AssertionError("unreachable")
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` unless the database answers."""
+        async with self.platform() as uow:
+            await uow.scalar("SELECT 1")
+
+
+class _UnitContext:
+    """`async with db.tenant(id) as uow`: opens, and commits unless an exception leaves the block."""
+
+    def __init__(self, database: Database, role: str, tenant_id: UUID | None) -> None:
+        self._context = _unit(database._pool, role, tenant_id)
+
+    async def __aenter__(self) -> UnitOfWork:
+        return await self._context.__aenter__()
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return await self._context.__aexit__(*exc)
+
+
+@asynccontextmanager
+async def _unit(pool: AsyncConnectionPool, role: str, tenant_id: UUID | None) -> AsyncIterator[UnitOfWork]:
+    try:
+        async with pool.connection() as connection, connection.transaction():
+            await connection.execute(_ENTER, [role, str(tenant_id) if tenant_id else ""])
+            yield UnitOfWork(connection, role, tenant_id)
+    except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+        if isinstance(error, _RETRIED):
+            raise
+        raise Unavailable("The database is not reachable; try again shortly.", code="database_unavailable") from error

@@ -1,0 +1,1 @@
+"""The database schema's revisions (Alembic): expand, backfill, contract."""

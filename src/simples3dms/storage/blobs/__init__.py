@@ -1,0 +1,1 @@
+"""Blobs and their replicas: immutable bytes, and each recorded copy of them."""

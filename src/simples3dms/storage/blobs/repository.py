@@ -1,0 +1,283 @@
+"""SQL of blobs and replicas. Every statement names the tenant; row-level security holds it to that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.blobs.values import Blob, Doomed, Replica, WriteTicket, Written
+
+_REPLICA: Final = "id, blob_id, store_id, key, version_id, state, evidence, evidence_at, created_at"
+
+
+async def insert_writing(
+    uow: UnitOfWork, tickets: Sequence[tuple[WriteTicket, UUID | None]], *, lease_seconds: float
+) -> set[UUID]:
+    """Record the intent to write these keys; the ids of the rows made. A blob that has a replica there gets none."""
+    rows = await uow.scalars(
+        """INSERT INTO replicas (tenant_id, id, blob_id, store_id, key, state, lease_until)
+           SELECT %(tenant)s, i.id, i.blob_id, i.store_id, i.key, 'writing',
+                  now() + make_interval(secs => %(lease)s::float8)
+           FROM unnest(%(ids)s::uuid[], %(blobs)s::uuid[], %(stores)s::uuid[], %(keys)s::text[])
+             AS i (id, blob_id, store_id, key)
+           ON CONFLICT DO NOTHING RETURNING id""",
+        {
+            "tenant": uow.tenant_id,
+            "lease": lease_seconds,
+            "ids": [ticket.replica_id for ticket, _ in tickets],
+            "blobs": [blob_id for _, blob_id in tickets],
+            "stores": [ticket.store_id for ticket, _ in tickets],
+            "keys": [ticket.key for ticket, _ in tickets],
+        },
+    )
+    return set(rows)
+
+
+async def extend_leases(uow: UnitOfWork, replica_ids: Sequence[UUID], *, lease_seconds: float) -> int:
+    """Keep writes alive; how many of them are still ours."""
+    return await uow.execute(
+        """UPDATE replicas SET lease_until = now() + make_interval(secs => %(lease)s::float8)
+           WHERE tenant_id = %(tenant)s AND id = ANY(%(ids)s) AND state = 'writing' AND fence = 1""",
+        {"tenant": uow.tenant_id, "ids": list(replica_ids), "lease": lease_seconds},
+    )
+
+
+async def insert_blob(uow: UnitOfWork, blob_id: UUID, *, digest: bytes, size_bytes: int) -> None:
+    """Record a blob. The caller shares the placement row, so that its `seq` can't slip below a barrier."""
+    await uow.execute(
+        "INSERT INTO blobs (tenant_id, id, digest, size_bytes) VALUES (%s, %s, %s, %s)",
+        [uow.tenant_id, blob_id, digest, size_bytes],
+    )
+
+
+async def make_live(uow: UnitOfWork, written: Written, blob_id: UUID) -> bool:
+    """Turn the written replica of a new blob live; False if the claim on it was lost."""
+    count = await uow.execute(
+        """UPDATE replicas SET blob_id = %(blob)s, state = 'live', version_id = %(version)s, evidence = 'written',
+             evidence_at = now(), state_at = now(), lease_until = NULL
+           WHERE tenant_id = %(tenant)s AND id = %(id)s AND fence = %(fence)s AND state = 'writing'""",
+        {
+            "tenant": uow.tenant_id,
+            "blob": blob_id,
+            "version": written.version_id,
+            "id": written.ticket.replica_id,
+            "fence": written.ticket.fence,
+        },
+    )
+    return count == 1
+
+
+async def confirm_copies(uow: UnitOfWork, copies: Sequence[Written]) -> set[UUID]:
+    """Turn copies that were read back live; the replica ids that are. A blob that died meanwhile makes it retiring."""
+    ids = [copy.ticket.replica_id for copy in copies]
+    # Against a purge that decides at the same time: it takes these rows for itself, we share them.
+    await uow.execute(
+        """SELECT 1 FROM blobs WHERE tenant_id = %(tenant)s AND id IN
+             (SELECT blob_id FROM replicas WHERE tenant_id = %(tenant)s AND id = ANY(%(ids)s))
+           ORDER BY id FOR SHARE""",
+        {"tenant": uow.tenant_id, "ids": ids},
+    )
+    live = await uow.scalars(
+        """WITH changed AS (
+             UPDATE replicas r SET state = CASE WHEN b.dead_at IS NULL THEN 'live' ELSE 'retiring' END,
+               version_id = i.version_id, evidence = 'read-back', evidence_at = now(), state_at = now(),
+               lease_until = NULL
+             FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(versions)s::text[]) AS i (id, fence, version_id),
+               blobs b
+             WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'writing'
+               AND b.tenant_id = r.tenant_id AND b.id = r.blob_id
+             RETURNING r.id, r.state)
+           SELECT id FROM changed WHERE state = 'live'""",
+        {
+            "tenant": uow.tenant_id,
+            "ids": ids,
+            "fences": [copy.ticket.fence for copy in copies],
+            "versions": [copy.version_id for copy in copies],
+        },
+    )
+    return set(live)
+
+
+async def record_read_back(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Keep as evidence that these live replicas were read in full and compared."""
+    await uow.execute(
+        """UPDATE replicas SET evidence = 'read-back', evidence_at = now()
+           WHERE tenant_id = %s AND id = ANY(%s) AND state = 'live'""",
+        [uow.tenant_id, list(replica_ids)],
+    )
+
+
+async def mark_lost(uow: UnitOfWork, replica_id: UUID, *, state: str, error: str) -> bool:
+    """Take a live replica's word back (`suspect` or `missing`), and count it against proofs under way."""
+    store_id = await uow.scalar(
+        """UPDATE replicas SET state = %s, last_error = %s, state_at = now()
+           WHERE tenant_id = %s AND id = %s AND state = 'live' RETURNING store_id""",
+        [state, error, uow.tenant_id, replica_id],
+    )
+    if store_id is None:
+        return False
+    await uow.execute(
+        "UPDATE store_grants SET loss_count = loss_count + 1 WHERE tenant_id = %s AND store_id = %s",
+        [uow.tenant_id, store_id],
+    )
+    return True
+
+
+async def abandon(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Give writes up: their keys are cleaned by the sweep."""
+    await uow.execute(
+        """UPDATE replicas SET state = 'retiring', fence = fence + 1, lease_until = NULL, state_at = now()
+           WHERE tenant_id = %s AND id = ANY(%s) AND state = 'writing'""",
+        [uow.tenant_id, list(replica_ids)],
+    )
+
+
+async def expire_writes(uow: UnitOfWork, *, limit: int) -> int:
+    """Give up the writes whose lease ran out: their writer is gone."""
+    return await uow.execute(
+        """UPDATE replicas SET state = 'retiring', fence = fence + 1, lease_until = NULL, state_at = now()
+           WHERE tenant_id = %(tenant)s AND id IN (
+             SELECT id FROM replicas WHERE tenant_id = %(tenant)s AND state = 'writing' AND lease_until < now()
+             LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
+        {"tenant": uow.tenant_id, "limit": limit},
+    )
+
+
+async def find_blob(uow: UnitOfWork, blob_id: UUID) -> Blob | None:
+    return await uow.find(
+        Blob,
+        "SELECT id, seq, digest, size_bytes FROM blobs WHERE tenant_id = %s AND id = %s AND dead_at IS NULL",
+        [uow.tenant_id, blob_id],
+    )
+
+
+async def list_replicas(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> list[Replica]:
+    """All replicas of these blobs that hold, held or may hold their bytes."""
+    return await uow.list(
+        Replica,
+        f"""SELECT {_REPLICA} FROM replicas WHERE tenant_id = %s AND blob_id = ANY(%s)
+            ORDER BY blob_id, created_at, id""",  # noqa: S608
+        [uow.tenant_id, list(blob_ids)],
+    )
+
+
+async def retire_at(uow: UnitOfWork, blob_ids: Sequence[UUID], *, store_id: UUID) -> int:
+    """Retire these blobs' replicas at the store, each only if another one elsewhere is live and was read back."""
+    await uow.execute(
+        "SELECT 1 FROM blobs WHERE tenant_id = %s AND id = ANY(%s) ORDER BY id FOR UPDATE",
+        [uow.tenant_id, list(blob_ids)],
+    )
+    return await uow.execute(
+        """UPDATE replicas r SET state = 'retiring', state_at = now(), lease_until = NULL, attempt = 0
+           WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s) AND r.store_id = %(store)s
+             AND r.state IN ('live', 'suspect', 'missing') AND EXISTS (
+               SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
+                 AND o.store_id <> r.store_id AND o.state = 'live' AND o.evidence = 'read-back')""",
+        {"tenant": uow.tenant_id, "blobs": list(blob_ids), "store": store_id},
+    )
+
+
+async def bury(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> None:
+    """Nobody refers to these blobs any more: mark them dead and retire all that is finished of them.
+
+    A copy still being written is left to its writer, which finds the blob dead and retires it, or to its lease.
+    """
+    await uow.execute(
+        "UPDATE blobs SET dead_at = now() WHERE tenant_id = %s AND id = ANY(%s) AND dead_at IS NULL",
+        [uow.tenant_id, list(blob_ids)],
+    )
+    await uow.execute(
+        """UPDATE replicas SET state = 'retiring', state_at = now(), lease_until = NULL, attempt = 0
+           WHERE tenant_id = %s AND blob_id = ANY(%s) AND state IN ('live', 'suspect', 'missing')""",
+        [uow.tenant_id, list(blob_ids)],
+    )
+
+
+async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -> list[Doomed]:
+    """Claim replicas to remove, and say of each whether the records permit it at this moment."""
+    return await uow.list(
+        Doomed,
+        """WITH claimed AS (
+             UPDATE replicas SET fence = fence + 1, attempt = attempt + 1,
+               lease_until = now() + make_interval(secs => %(lease)s::float8)
+             WHERE tenant_id = %(tenant)s AND id IN (
+               SELECT id FROM replicas WHERE tenant_id = %(tenant)s AND state = 'retiring'
+                 AND (lease_until IS NULL OR lease_until < now())
+               ORDER BY lease_until NULLS FIRST LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+             RETURNING id, blob_id, store_id, key, version_id, evidence, fence, attempt)
+           SELECT c.*, (c.evidence IS NULL OR b.id IS NULL OR b.dead_at IS NOT NULL OR EXISTS (
+               SELECT 1 FROM replicas o WHERE o.tenant_id = %(tenant)s AND o.blob_id = c.blob_id
+                 AND o.id <> c.id AND o.state = 'live' AND o.evidence = 'read-back')) AS allowed
+           FROM claimed c LEFT JOIN blobs b ON b.tenant_id = %(tenant)s AND b.id = c.blob_id""",
+        {"tenant": uow.tenant_id, "limit": limit, "lease": lease_seconds},
+    )
+
+
+async def reprieve(uow: UnitOfWork, doomed: Sequence[Doomed]) -> None:
+    """Take retirement back where the other copy that justified it is no longer good."""
+    await uow.execute(
+        """UPDATE replicas r SET state = 'live', lease_until = NULL, state_at = now()
+           FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+           WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'
+             AND NOT EXISTS (SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
+               AND o.store_id = r.store_id AND o.state IN ('writing', 'live'))""",
+        {
+            "tenant": uow.tenant_id,
+            "ids": [item.id for item in doomed],
+            "fences": [item.fence for item in doomed],
+        },
+    )
+
+
+async def remove(uow: UnitOfWork, gone: Sequence[Doomed]) -> int:
+    """Forget replicas that are gone from their store, and dead blobs that have none left; how many replicas."""
+    count = await uow.execute(
+        """DELETE FROM replicas r USING unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+           WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'""",
+        {"tenant": uow.tenant_id, "ids": [item.id for item in gone], "fences": [item.fence for item in gone]},
+    )
+    await uow.execute(
+        """DELETE FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.id = ANY(%(blobs)s) AND b.dead_at IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id)""",
+        {"tenant": uow.tenant_id, "blobs": list({item.blob_id for item in gone if item.blob_id})},
+    )
+    return count
+
+
+async def keep_for_later(uow: UnitOfWork, failed: Sequence[tuple[Doomed, str]], *, base_seconds: float) -> None:
+    """Note why a removal failed, and leave it for a later attempt, each time later (at most an hour)."""
+    await uow.execute(
+        """UPDATE replicas r SET last_error = i.error,
+             lease_until = now() + make_interval(
+               secs => least(3600, %(base)s::float8 * power(2, least(r.attempt, 20))))
+           FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(errors)s::text[]) AS i (id, fence, error)
+           WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'""",
+        {
+            "tenant": uow.tenant_id,
+            "base": base_seconds,
+            "ids": [item.id for item, _ in failed],
+            "fences": [item.fence for item, _ in failed],
+            "errors": [error for _, error in failed],
+        },
+    )
+
+
+async def has_cleaning(uow: UnitOfWork) -> bool:
+    """Whether replicas of the tenant wait to be removed now."""
+    found = await uow.scalar(
+        """SELECT 1 FROM replicas WHERE tenant_id = %s AND state IN ('writing', 'retiring')
+             AND (lease_until IS NULL OR lease_until < now()) LIMIT 1""",
+        [uow.tenant_id],
+    )
+    return found is not None
+
+
+async def list_tenants_to_clean(uow: UnitOfWork, *, limit: int) -> list[UUID]:
+    """Tenants with replicas to remove or writes to expire. For the platform's unit of work."""
+    return await uow.scalars(
+        """SELECT DISTINCT tenant_id FROM replicas WHERE state IN ('writing', 'retiring')
+             AND (lease_until IS NULL OR lease_until < now()) LIMIT %s""",
+        [limit],
+    )

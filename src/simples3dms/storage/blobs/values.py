@@ -1,0 +1,70 @@
+"""Blobs, replicas, and the claims under which they are written and removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+#: Bodies up to this size are held whole, so that they are verified before their first byte is passed on.
+SMALL_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Immutable bytes: `digest` is their SHA-256 (32 bytes)."""
+
+    id: UUID
+    seq: int
+    digest: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One recorded copy. `evidence`: `written` (hashed on the way out) or `read-back` (read again and compared)."""
+
+    id: UUID
+    blob_id: UUID
+    store_id: UUID
+    key: str
+    version_id: str | None
+    state: str
+    evidence: str | None
+    evidence_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTicket:
+    """The right to write one key once: a `writing` row, ours as long as its fence stands."""
+
+    replica_id: UUID
+    store_id: UUID
+    key: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a finished write has to record."""
+
+    ticket: WriteTicket
+    version_id: str | None
+    digest: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """A retiring replica claimed for removal. `allowed` says that the records permit it (promise 2)."""
+
+    id: UUID
+    blob_id: UUID | None
+    store_id: UUID
+    key: str
+    version_id: str | None
+    evidence: str | None
+    fence: int
+    attempt: int
+    allowed: bool

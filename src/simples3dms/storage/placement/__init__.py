@@ -1,0 +1,1 @@
+"""Placement: what a tenant wants, and the router that decides by it."""

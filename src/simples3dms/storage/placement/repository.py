@@ -1,0 +1,88 @@
+"""SQL of placement: the tenant's one row, which uploads share and cut-over takes for itself."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
+
+_COLUMNS = "tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at"
+
+
+async def find(uow: UnitOfWork) -> PlacementRow | None:
+    return await uow.find(PlacementRow, f"SELECT {_COLUMNS} FROM placements WHERE tenant_id = %s", [uow.tenant_id])  # noqa: S608
+
+
+async def share(uow: UnitOfWork) -> PlacementRow | None:
+    """Read the row and hold it against change until this unit of work ends. Many may hold it at once."""
+    return await uow.find(
+        PlacementRow,
+        f"SELECT {_COLUMNS} FROM placements WHERE tenant_id = %s FOR SHARE",  # noqa: S608
+        [uow.tenant_id],
+    )
+
+
+async def lock(uow: UnitOfWork) -> PlacementRow | None:
+    """Read the row for changing it: waits until nobody shares it any more, and then nobody can."""
+    return await uow.find(
+        PlacementRow,
+        f"SELECT {_COLUMNS} FROM placements WHERE tenant_id = %s FOR UPDATE",  # noqa: S608
+        [uow.tenant_id],
+    )
+
+
+async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) -> None:
+    """Put the policy in force as `version`, and keep it in the history. The caller holds the lock, or there is no row."""
+    await uow.execute(
+        """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids)
+           VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[])
+           ON CONFLICT (tenant_id) DO UPDATE SET version = EXCLUDED.version, write_store_id = EXCLUDED.write_store_id,
+             copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids, updated_at = now()""",
+        {
+            "tenant": uow.tenant_id,
+            "version": version,
+            "write": policy.write_store_id,
+            "copies": list(policy.copy_store_ids),
+            "read": list(policy.read_store_ids),
+        },
+    )
+    document = {
+        "write": str(policy.write_store_id),
+        "copies": [str(store_id) for store_id in policy.copy_store_ids],
+        "read": [str(store_id) for store_id in policy.read_store_ids],
+    }
+    await uow.execute(
+        "INSERT INTO placement_versions (tenant_id, version, policy, reason) VALUES (%s, %s, %s, %s)",
+        [uow.tenant_id, version, Jsonb(document), reason],
+    )
+
+
+async def list_grants(uow: UnitOfWork) -> list[Grant]:
+    """The stores granted to the tenant: a handful, bounded by what operators grant."""
+    return await uow.list(
+        Grant,
+        """SELECT g.store_id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id
+           WHERE g.tenant_id = %s AND s.disabled_at IS NULL ORDER BY s.name LIMIT 1000""",
+        [uow.tenant_id],
+    )
+
+
+async def get_loss_count(uow: UnitOfWork, store_id: UUID) -> int:
+    """How often a live replica of the tenant at the store has turned out not to be good."""
+    count = await uow.scalar(
+        "SELECT loss_count FROM store_grants WHERE tenant_id = %s AND store_id = %s", [uow.tenant_id, store_id]
+    )
+    return int(count or 0)
+
+
+async def is_migrating(uow: UnitOfWork) -> bool:
+    """Whether a started migration of the tenant has not ended yet: it owns the policy until then."""
+    found = await uow.scalar(
+        """SELECT 1 FROM migrations WHERE tenant_id = %s
+           AND state NOT IN ('planned', 'done', 'rolled_back', 'cancelled')""",
+        [uow.tenant_id],
+    )
+    return found is not None

@@ -1,0 +1,109 @@
+"""Placement of one tenant: show it, set it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from simples3dms.audit.service import record
+from simples3dms.context import Principal
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.errors import Conflict, Invalid, NotFound
+from simples3dms.storage.placement import repository
+from simples3dms.storage.placement.values import Grant, Placement, PlacementRow, Policy
+
+
+class Placements:
+    """The placement policies of all tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get_placement(self, tenant_id: UUID) -> Placement:
+        """The policy in force. Raises NotFound (`placement_not_set`) for a tenant that has none yet."""
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.find(uow)
+            if row is None:
+                raise not_set()
+            return in_words(row, await repository.list_grants(uow))
+
+    async def set_placement(
+        self,
+        principal: Principal,
+        tenant_id: UUID,
+        *,
+        write: str,
+        copies: Sequence[str] = (),
+        read: Sequence[str] = (),
+        expected_version: int | None = None,
+    ) -> Placement:
+        """Put a policy in force for what is written from now on; a migration moves what is there already.
+
+        Refused while a migration is under way: it owns the policy then. Raises Conflict (`placement_changed`) when
+        `expected_version` is given and another version is in force.
+        """
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.lock(uow)
+            current = row.version if row else 0
+            if expected_version is not None and expected_version != current:
+                raise Conflict(
+                    f"The placement is at version {current}, not {expected_version}; look at it again.",
+                    code="placement_changed",
+                )
+            if await repository.is_migrating(uow):
+                raise Conflict(
+                    "A migration is under way and owns the placement; finish it or roll it back first.",
+                    code="migration_active",
+                )
+            grants = await repository.list_grants(uow)
+            policy = to_policy(grants, write=write, copies=copies, read=read)
+            await repository.save(uow, policy, version=current + 1, reason="set")
+            await record(
+                uow,
+                principal,
+                "placement.set",
+                target_type="placement",
+                target_id=str(current + 1),
+                tenant_id=tenant_id,
+                details={"write": write, "copies": list(copies), "read": list(read)},
+            )
+            saved = await repository.find(uow)
+            assert saved is not None
+            return in_words(saved, grants)
+
+
+def not_set() -> NotFound:
+    return NotFound(
+        "This tenant has no placement yet: an administrator sets one with `simples3dms placement set --write STORE`.",
+        code="placement_not_set",
+    )
+
+
+def to_policy(grants: Sequence[Grant], *, write: str, copies: Sequence[str], read: Sequence[str]) -> Policy:
+    """A policy from store names. Raises Invalid (`placement_invalid`) with the reason."""
+    by_name = {grant.name: grant.store_id for grant in grants}
+    for name in (write, *copies, *read):
+        if name not in by_name:
+            raise Invalid(f"There is no store {name!r} granted to this tenant.", code="placement_invalid")
+    if write in copies or len(set(copies)) != len(copies):
+        raise Invalid("Each store may be named once among the write target and the copies.", code="placement_invalid")
+    return Policy(
+        by_name[write], tuple(by_name[name] for name in copies), tuple(dict.fromkeys(by_name[name] for name in read))
+    )
+
+
+def in_words(row: PlacementRow, grants: Sequence[Grant]) -> Placement:
+    names = {grant.store_id: grant.name for grant in grants}
+    return Placement(
+        version=row.version,
+        write=names.get(row.write_store_id, str(row.write_store_id)),
+        copies=tuple(names.get(store_id, str(store_id)) for store_id in row.copy_store_ids),
+        read=tuple(names.get(store_id, str(store_id)) for store_id in row.read_store_ids),
+        updated_at=row.updated_at,
+    )
+
+
+async def swap(uow: UnitOfWork, row: PlacementRow, policy: Policy, *, reason: str) -> int:
+    """Replace the policy in a unit of work that holds the row's lock; the new version."""
+    await repository.save(uow, policy, version=row.version + 1, reason=reason)
+    return row.version + 1

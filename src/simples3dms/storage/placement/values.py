@@ -1,0 +1,58 @@
+"""The placement policy in force for a tenant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the tenant wants, by store id: where new blobs are written, which stores hold a copy, whom to read first."""
+
+    write_store_id: UUID
+    copy_store_ids: tuple[UUID, ...] = ()
+    read_store_ids: tuple[UUID, ...] = ()
+
+    @property
+    def wanted_store_ids(self) -> tuple[UUID, ...]:
+        """Each store that a blob belongs in, the write target first."""
+        return (self.write_store_id, *self.copy_store_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRow:
+    """The tenant's placement row: the policy and its version, which is what cut-over and roll-back swap."""
+
+    tenant_id: UUID
+    version: int
+    write_store_id: UUID
+    copy_store_ids: list[UUID]
+    read_store_ids: list[UUID]
+    updated_at: datetime
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.write_store_id, tuple(self.copy_store_ids), tuple(self.read_store_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The policy in words: store names."""
+
+    version: int
+    write: str
+    copies: tuple[str, ...]
+    read: tuple[str, ...]
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A store that the tenant may use, with the prefix that is the tenant's own in it."""
+
+    store_id: UUID
+    name: str
+    kind: str
+    prefix: str
