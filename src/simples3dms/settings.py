@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="A PostgreSQL 15+ of your own, as the application's login role. Empty: the embedded server is used.",
+        description="A PostgreSQL 15+ of your own, as the application's login role. Empty: the embedded server.",
     )
     database_owner_url: SecretStr | None = Field(
         default=None,
@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     )
     embedded_dir: Path | None = Field(
         default=None,
-        description="When run as root: where the embedded server's files go if its user can't reach the data directory.",
+        description="As root: where the embedded server's files go if its user can't reach the data directory.",
     )
     database_pool: int = Field(default=16, ge=2, le=200, description="Most database connections of one process.")
     keyring_file: Path | None = Field(

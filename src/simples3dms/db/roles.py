@@ -13,4 +13,7 @@ QUEUE_ROLE: Final = "simples3dms_queue"
 #: What the application logs in as. May become each of the three above and has no right of its own.
 LOGIN_ROLE: Final = "simples3dms_app"
 
+#: Owns the schema and makes the group roles. Used by revisions only, never at run time.
+OWNER_ROLE: Final = "simples3dms_owner"
+
 GROUP_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, QUEUE_ROLE)

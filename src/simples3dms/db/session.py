@@ -6,9 +6,7 @@ connection carries nothing over, also behind a transaction pooler. No store I/O 
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID
@@ -27,8 +25,6 @@ Params = Sequence[Any] | dict[str, Any] | None
 
 _ENTER = "SELECT set_config('role', %s, true), set_config('app.tenant_id', %s, true)"
 _SET_ROLE = "SELECT set_config('role', %s, true)"
-_RETRIED = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
-_ATTEMPTS = 5
 
 
 class UnitOfWork:
@@ -50,7 +46,7 @@ class UnitOfWork:
             await cursor.execute(query, params)
             return await cursor.fetchone()
 
-    async def list(self, row_type: type[T], query: Query, params: Params = None) -> list[T]:
+    async def rows(self, row_type: type[T], query: Query, params: Params = None) -> list[T]:
         """All rows as `row_type`. The statement bounds how many."""
         async with self.connection.cursor(row_factory=class_row(row_type)) as cursor:
             await cursor.execute(query, params)
@@ -107,18 +103,6 @@ class Database:
         """A unit of work that spans tenants. For the platform's own tables and for upkeep."""
         return _UnitContext(self, PLATFORM_ROLE, None)
 
-    async def run(self, tenant_id: UUID, work: Callable[[UnitOfWork], Awaitable[T]]) -> T:
-        """Run `work` in a unit of work, again from the start where PostgreSQL chose it as a deadlock's victim."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                async with self.tenant(tenant_id) as uow:
-                    return await work(uow)
-            except _RETRIED:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 jitter, not a secret
-        raise AssertionError("unreachable")
-
     async def ping(self) -> None:
         """Raise `Unavailable` unless the database answers."""
         async with self.platform() as uow:
@@ -145,6 +129,5 @@ async def _unit(pool: AsyncConnectionPool, role: str, tenant_id: UUID | None) ->
             await connection.execute(_ENTER, [role, str(tenant_id) if tenant_id else ""])
             yield UnitOfWork(connection, role, tenant_id)
     except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
-        if isinstance(error, _RETRIED):
-            raise
+        # Deadlock victims and serialization failures are among these: nothing was changed, and a repeat may succeed.
         raise Unavailable("The database is not reachable; try again shortly.", code="database_unavailable") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import procrastinate
+import psycopg
 from procrastinate import exceptions
 from psycopg.conninfo import make_conninfo
 
@@ -16,9 +17,23 @@ class JobQueue:
     """One process's door to the queue. `defer` needs no open connection of its own; a worker opens the app."""
 
     def __init__(self, url: str) -> None:
-        conninfo = make_conninfo(url, options=f"-c role={QUEUE_ROLE}", application_name="simples3dms-queue")
-        connector = procrastinate.PsycopgConnector(conninfo=conninfo, min_size=1, max_size=8)
-        self.app = procrastinate.App(connector=connector)
+        self._conninfo = make_conninfo(url, options=f"-c role={QUEUE_ROLE}", application_name="simples3dms-queue")
+        self.app = self.new_app()
+
+    def new_app(self) -> procrastinate.App:
+        """An app with a connector of its own, not opened: a worker opens one for each time it starts."""
+        connector = procrastinate.PsycopgConnector(conninfo=self._conninfo, min_size=1, max_size=8)
+        return procrastinate.App(connector=connector)
+
+    async def drop_stalled(self, *, older_than_seconds: float) -> None:
+        """Forget jobs whose worker is gone: what they were for stands in our own rows, and is queued from there."""
+        async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
+            await connection.execute(
+                """DELETE FROM procrastinate_jobs j WHERE j.status = 'doing' AND NOT EXISTS (
+                     SELECT 1 FROM procrastinate_workers w WHERE w.id = j.worker_id
+                       AND w.last_heartbeat > now() - make_interval(secs => %s::float8))""",
+                [older_than_seconds],
+            )
 
     async def defer(
         self, uow: UnitOfWork, task: str, *, once: str | None = None, delay_seconds: int = 0, **ids: UUID | int | str

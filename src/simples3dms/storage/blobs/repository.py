@@ -97,6 +97,13 @@ async def confirm_copies(uow: UnitOfWork, copies: Sequence[Written]) -> set[UUID
             "versions": [copy.version_id for copy in copies],
         },
     )
+    # What the new copy replaces in its own store is cleaned away.
+    await uow.execute(
+        """UPDATE replicas r SET state = 'retiring', state_at = now(), lease_until = NULL, attempt = 0
+           FROM replicas n WHERE n.tenant_id = %(tenant)s AND n.id = ANY(%(live)s) AND r.tenant_id = n.tenant_id
+             AND r.blob_id = n.blob_id AND r.store_id = n.store_id AND r.state IN ('suspect', 'missing')""",
+        {"tenant": uow.tenant_id, "live": live},
+    )
     return set(live)
 
 
@@ -155,7 +162,7 @@ async def find_blob(uow: UnitOfWork, blob_id: UUID) -> Blob | None:
 
 async def list_replicas(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> list[Replica]:
     """All replicas of these blobs that hold, held or may hold their bytes."""
-    return await uow.list(
+    return await uow.rows(
         Replica,
         f"""SELECT {_REPLICA} FROM replicas WHERE tenant_id = %s AND blob_id = ANY(%s)
             ORDER BY blob_id, created_at, id""",  # noqa: S608
@@ -197,7 +204,7 @@ async def bury(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> None:
 
 async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -> list[Doomed]:
     """Claim replicas to remove, and say of each whether the records permit it at this moment."""
-    return await uow.list(
+    return await uow.rows(
         Doomed,
         """WITH claimed AS (
              UPDATE replicas SET fence = fence + 1, attempt = attempt + 1,

@@ -35,7 +35,7 @@ async def lock(uow: UnitOfWork) -> PlacementRow | None:
 
 
 async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) -> None:
-    """Put the policy in force as `version`, and keep it in the history. The caller holds the lock, or there is no row."""
+    """Put the policy in force as `version` and into the history. The caller holds the lock, or there is no row."""
     await uow.execute(
         """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids)
            VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[])
@@ -62,7 +62,7 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
 
 async def list_grants(uow: UnitOfWork) -> list[Grant]:
     """The stores granted to the tenant: a handful, bounded by what operators grant."""
-    return await uow.list(
+    return await uow.rows(
         Grant,
         """SELECT g.store_id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id
            WHERE g.tenant_id = %s AND s.disabled_at IS NULL ORDER BY s.name LIMIT 1000""",

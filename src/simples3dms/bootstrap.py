@@ -1,0 +1,178 @@
+"""The composition root: settings become a database, a key ring, providers and services. Nothing happens at import."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+
+from simples3dms.audit.service import Audit
+from simples3dms.crypto.keyring import load_or_create_keyring
+from simples3dms.db.embedded import EmbeddedPostgres
+from simples3dms.db.provision import Provisioned, provision
+from simples3dms.db.session import Database
+from simples3dms.documents.service import Documents
+from simples3dms.documents.uploads import Uploads
+from simples3dms.errors import Unavailable
+from simples3dms.identity.service import Identity
+from simples3dms.jobqueue.app import JobQueue
+from simples3dms.kit import failpoints
+from simples3dms.providers.stack import StackSettings
+from simples3dms.settings import Settings
+from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.credentials.service import Credentials
+from simples3dms.storage.migrations.engine import MigrationEngine
+from simples3dms.storage.migrations.service import Migrations
+from simples3dms.storage.placement.service import Placements
+from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.transfers.engine import CopyEngine
+from simples3dms.storage.transfers.service import Transfers
+from simples3dms.storage.upkeep.service import Upkeep
+from simples3dms.tenants.service import Tenants
+
+
+class DatabaseServer:
+    """The database that this process uses: one of the operator's own, or the embedded server, attached or started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._embedded: EmbeddedPostgres | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        return self._settings.database_url is None
+
+    def start(self) -> Provisioned:
+        """Make the database reachable (the embedded one is started, or attached to) and say how. Blocks."""
+        settings = self._settings
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+            owner = settings.database_owner_url
+            return Provisioned(owner.get_secret_value() if owner else url, url)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self._embedded = EmbeddedPostgres(settings.data_dir, system_dir=settings.embedded_dir)
+        self._embedded.start()
+        return provision(self._embedded.superuser_dsn, settings.data_dir / "database-credentials.json")
+
+    def stop(self) -> None:
+        """Let go of the embedded server; it stops when the last process has. Blocks."""
+        if self._embedded is not None:
+            self._embedded.stop()
+            self._embedded = None
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that a door needs. `open` before use, `close` once."""
+
+    server: DatabaseServer
+    urls: Provisioned
+    database: Database
+    queue: JobQueue
+    identity: Identity
+    tenants: Tenants
+    audit: Audit
+    credentials: Credentials
+    stores: Stores
+    placements: Placements
+    blobs: Blobs
+    transfers: Transfers
+    migration_engine: MigrationEngine
+    migrations: Migrations
+    documents: Documents
+    uploads: Uploads
+    upkeep: Upkeep
+    worker_concurrency: int
+    watchdog_seconds: float
+    trash_days: float
+    _opened: bool = field(default=False, repr=False)
+
+    async def open(self) -> None:
+        """Open the connection pool. The schema must be there for anything else to work."""
+        if not self._opened:
+            await self.database.open()
+            self._opened = True
+
+    async def close(self) -> None:
+        """Close stores, connections and the hold on the embedded server, in that order."""
+        await self.stores.close()
+        if self._opened:
+            await self.database.close()
+            self._opened = False
+        await asyncio.to_thread(self.server.stop)
+
+
+def build_services(settings: Settings) -> Services:
+    """Put everything together. Starts the embedded database where it is used (blocking: call it before the loop)."""
+    failpoints.arm(settings.failpoints, environment=settings.env)
+    _refuse_host_identity()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    server = DatabaseServer(settings)
+    urls = server.start()
+    database = Database(urls.app_url, pool_max=settings.database_pool)
+    queue = JobQueue(urls.app_url)
+    credentials = Credentials(database, load_or_create_keyring(settings.keyring_path))
+    stores = Stores(database, credentials, stack_settings=_stack_settings(settings))
+    blobs = Blobs(
+        database,
+        stores,
+        queue,
+        lease_seconds=settings.lease_seconds,
+        retry_base_seconds=settings.retry_base_seconds,
+    )
+    copies = CopyEngine(database, blobs, concurrency=settings.copy_concurrency)
+    transfers = Transfers(
+        database,
+        queue,
+        copies,
+        lease_seconds=settings.lease_seconds,
+        attempts=settings.transfer_attempts,
+        retry_base_seconds=settings.retry_base_seconds,
+    )
+    engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
+    return Services(
+        server=server,
+        urls=urls,
+        database=database,
+        queue=queue,
+        identity=Identity(database),
+        tenants=Tenants(database),
+        audit=Audit(database),
+        credentials=credentials,
+        stores=stores,
+        placements=Placements(database),
+        blobs=blobs,
+        transfers=transfers,
+        migration_engine=engine,
+        migrations=Migrations(database, stores, transfers, engine),
+        documents=Documents(database, blobs),
+        uploads=Uploads(database, blobs, transfers),
+        upkeep=Upkeep(database, stores),
+        worker_concurrency=settings.worker_concurrency,
+        watchdog_seconds=settings.watchdog_seconds,
+        trash_days=settings.trash_days,
+    )
+
+
+def _stack_settings(settings: Settings) -> StackSettings:
+    return StackSettings(
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        read_timeout_seconds=settings.read_timeout_seconds,
+        retry_attempts=settings.retry_attempts,
+    )
+
+
+def _refuse_host_identity() -> None:
+    """A store signs with its own credential only: what the host's environment offers to SDKs is taken out of reach."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "B2_APPLICATION_KEY"))]:
+        del os.environ[name]
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+async def check_ready(services: Services) -> None:
+    """Raise `Unavailable` unless the database answers."""
+    try:
+        async with asyncio.timeout(2):
+            await services.database.ping()
+    except TimeoutError as error:
+        raise Unavailable("The database does not answer in time.", code="database_unavailable") from error

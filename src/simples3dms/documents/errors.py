@@ -1,0 +1,44 @@
+"""What can be wrong with a request about documents."""
+
+from __future__ import annotations
+
+from simples3dms.errors import Conflict, Invalid, NotFound
+
+
+def not_found() -> NotFound:
+    return NotFound("There is no such document in this tenant.", code="document_not_found")
+
+
+def version_not_found() -> NotFound:
+    return NotFound("This document has no such version.", code="version_not_found")
+
+
+def in_trash() -> Conflict:
+    return Conflict("This document is in the trash; restore it first.", code="document_deleted")
+
+
+def not_in_trash() -> Conflict:
+    return Conflict("Only a document in the trash can be purged; delete it first.", code="document_not_deleted")
+
+
+def size_mismatch(announced: int, received: int) -> Invalid:
+    return Invalid(
+        f"The body has {received} bytes, but {announced} were announced; nothing was stored.",
+        code="size_mismatch",
+        announced_bytes=announced,
+        received_bytes=received,
+    )
+
+
+def digest_mismatch() -> Invalid:
+    return Invalid(
+        "The body's SHA-256 is not the one announced; nothing was stored. Send it again.", code="digest_mismatch"
+    )
+
+
+def key_reused() -> Conflict:
+    return Conflict("This Idempotency-Key was used for another upload; use a fresh one.", code="idempotency_key_reused")
+
+
+def upload_under_way() -> Conflict:
+    return Conflict("An upload with this Idempotency-Key is still under way; wait for it.", code="upload_in_progress")

@@ -1,0 +1,273 @@
+"""Uploads: intent row, then bytes, then one unit of work that makes the document's new version visible."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from simples3dms.audit.service import record
+from simples3dms.context import Principal
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.documents import errors, repository
+from simples3dms.documents.values import LONGEST_NAME, UploadRequest, UploadResult, UploadRow
+from simples3dms.errors import Invalid, NotFound
+from simples3dms.kit.failpoints import fp
+from simples3dms.kit.ids import new_id
+from simples3dms.kit.streams import heartbeat
+from simples3dms.providers.base import Expected
+from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.blobs.values import WriteTicket, Written
+from simples3dms.storage.migrations import repository as migrations_repository
+from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.router import missing_stores
+from simples3dms.storage.placement.service import not_set
+from simples3dms.storage.stores.errors import explain
+from simples3dms.storage.transfers.service import Transfers
+
+_NO_PRINCIPAL = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """An open upload: ours as long as its fence stands."""
+
+    id: UUID
+    fence: int
+    ticket: WriteTicket
+
+
+class Uploads:
+    """The uploads of all tenants."""
+
+    def __init__(self, database: Database, blobs: Blobs, transfers: Transfers) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._transfers = transfers
+
+    async def upload(
+        self, principal: Principal, tenant_id: UUID, request: UploadRequest, body: AsyncIterable[bytes]
+    ) -> UploadResult:
+        """Stream a body to the tenant's write store and make it a document, or a document's next version.
+
+        Nothing is visible until all of it is stored and right; whatever fails, nothing is left behind. With an
+        idempotency key, a repeated request answers what the first one did, and the body is not read again.
+        """
+        _check(request)
+        begun = await self._begin(principal, tenant_id, request)
+        if isinstance(begun, UploadResult):
+            return begun
+        await fp("upload.reserved")
+        counted = _Counted(body, request)
+        try:
+            written = await self._write(tenant_id, begun, request, counted)
+            await fp("upload.after_put")
+            result = await self._finish(principal, tenant_id, request, begun, written)
+        except ProviderError as error:
+            await self._give_up(tenant_id, begun)
+            raise counted.verdict() or explain(error) from error
+        except BaseException:
+            await asyncio.shield(self._give_up(tenant_id, begun))
+            raise
+        await fp("upload.committed")
+        return result
+
+    async def _begin(self, principal: Principal, tenant_id: UUID, request: UploadRequest) -> _Session | UploadResult:
+        """The first unit of work: route, record the intent, or find that it was done already."""
+        owner = principal.id or _NO_PRINCIPAL
+        fingerprint = _fingerprint(request)
+        async with self._database.tenant(tenant_id) as uow:
+            earlier: UploadRow | None = None
+            if request.idempotency_key is not None:
+                earlier = await repository.find_upload(uow, owner, request.idempotency_key)
+            if earlier is not None:
+                if earlier.fingerprint != fingerprint:
+                    raise errors.key_reused()
+                if earlier.state == "completed":
+                    return await _replay(uow, earlier)
+                if earlier.state == "open" and earlier.is_leased:
+                    raise errors.upload_under_way()
+            if request.document_id is not None:
+                await _require_live(uow, request.document_id)
+            # Shared, so that no upload starts towards a store after the placement has turned away from it.
+            placement = await placement_repository.share(uow)
+            if placement is None:
+                raise not_set()
+            grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
+            ticket = await self._blobs.begin_write(uow, grants[placement.write_store_id])
+            lease = self._blobs.lease_seconds
+            if earlier is not None:
+                fence = await repository.reopen_upload(
+                    uow, earlier.id, replica_id=ticket.replica_id, lease_seconds=lease
+                )
+                return _Session(earlier.id, fence, ticket)
+            session = _Session(new_id(), 1, ticket)
+            if not await repository.insert_upload(
+                uow,
+                session.id,
+                request,
+                principal_id=owner,
+                fingerprint=fingerprint,
+                replica_id=ticket.replica_id,
+                lease_seconds=lease,
+            ):
+                raise errors.upload_under_way()
+            return session
+
+    async def _write(
+        self, tenant_id: UUID, session: _Session, request: UploadRequest, body: AsyncIterable[bytes]
+    ) -> Written:
+        async def beat() -> None:
+            async with self._database.tenant(tenant_id) as uow:
+                await repository.extend_upload(uow, session.id, session.fence, lease_seconds=self._blobs.lease_seconds)
+
+        async with heartbeat(beat, every_seconds=self._blobs.lease_seconds / 3):
+            return await self._blobs.write(
+                tenant_id,
+                session.ticket,
+                body,
+                expected=Expected(request.size_bytes, request.sha256),
+                content_type=request.content_type,
+            )
+
+    async def _finish(
+        self,
+        principal: Principal,
+        tenant_id: UUID,
+        request: UploadRequest,
+        session: _Session,
+        written: Written,
+    ) -> UploadResult:
+        """The last unit of work: blob, live replica, version, debts of copies, audit; all or none of it."""
+        async with self._database.tenant(tenant_id) as uow:
+            placement = await placement_repository.share(uow)
+            if placement is None:
+                raise not_set()
+            blob_id = await self._blobs.record_blob(uow, written)
+            document_id, number = await _add_version(uow, principal, request, blob_id)
+            if not await repository.complete_upload(
+                uow, session.id, session.fence, document_id=document_id, version=number
+            ):
+                raise errors.upload_under_way()
+            wanted = missing_stores(placement.policy, [written.ticket.store_id])
+            if wanted:
+                migration_id = await migrations_repository.find_active_id(uow)
+                await self._transfers.owe_copies(uow, blob_id, wanted, migration_id=migration_id)
+            await record(
+                uow,
+                principal,
+                "document.uploaded",
+                target_type="document",
+                target_id=str(document_id),
+                tenant_id=tenant_id,
+                details={"version": number, "size_bytes": written.size_bytes},
+            )
+            document = await repository.find(uow, document_id)
+            version = await repository.find_version(uow, document_id, number)
+            await fp("upload.in_final_txn")
+        assert document is not None
+        assert version is not None
+        return UploadResult(document, version, replayed=False)
+
+    async def _give_up(self, tenant_id: UUID, session: _Session) -> None:
+        async with self._database.tenant(tenant_id) as uow:
+            await repository.fail_upload(uow, session.id, session.fence)
+        await self._blobs.give_up(tenant_id, session.ticket)
+
+
+class _Counted:
+    """The body on its way: counted, hashed where a digest was announced, so that the client can be told its fault."""
+
+    def __init__(self, body: AsyncIterable[bytes], request: UploadRequest) -> None:
+        self._body = body
+        self._request = request
+        self._received = 0
+        self._ended = False
+        self._digest = hashlib.sha256() if request.sha256 is not None else None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        announced = self._request.size_bytes
+        first = True
+        async for chunk in self._body:
+            self._received += len(chunk)
+            if announced is not None and self._received > announced:
+                raise errors.size_mismatch(announced, self._received)
+            if self._digest is not None:
+                self._digest.update(chunk)
+            yield chunk
+            if first:
+                first = False
+                await fp("upload.mid_stream")
+        if announced is not None and self._received != announced:
+            raise errors.size_mismatch(announced, self._received)
+        self._ended = True
+
+    def verdict(self) -> Invalid | None:
+        """What the client did wrong, if that is why the store's layers refused the body."""
+        if self._ended and self._digest is not None and self._digest.digest() != self._request.sha256:
+            return errors.digest_mismatch()
+        return None
+
+
+async def _replay(uow: UnitOfWork, earlier: UploadRow) -> UploadResult:
+    assert earlier.result_document_id is not None
+    assert earlier.result_version is not None
+    document = await repository.find(uow, earlier.result_document_id)
+    version = await repository.find_version(uow, earlier.result_document_id, earlier.result_version)
+    if document is None or version is None:
+        raise NotFound("This upload was done, and its document has been purged since.", code="document_not_found")
+    return UploadResult(document, version, replayed=True)
+
+
+async def _require_live(uow: UnitOfWork, document_id: UUID) -> None:
+    document = await repository.find(uow, document_id)
+    if document is None:
+        raise errors.not_found()
+    if document.deleted_at is not None:
+        raise errors.in_trash()
+
+
+async def _add_version(
+    uow: UnitOfWork, principal: Principal, request: UploadRequest, blob_id: UUID
+) -> tuple[UUID, int]:
+    document_id, number = request.document_id, 1
+    if document_id is None:
+        document_id = new_id()
+        await repository.insert(uow, document_id, request.name)
+    else:
+        state = await repository.lock(uow, document_id)
+        if state is None:
+            raise errors.not_found()
+        if state.is_deleted:
+            raise errors.in_trash()
+        number = state.version_number + 1
+    await repository.add_version(
+        uow, document_id, number, blob_id=blob_id, content_type=request.content_type, created_by=principal.id
+    )
+    return document_id, number
+
+
+def _check(request: UploadRequest) -> None:
+    name = request.name
+    if request.document_id is None and (not name.strip() or len(name) > LONGEST_NAME):
+        raise Invalid(f"A document's name has 1 to {LONGEST_NAME} characters.", code="document_name_invalid")
+    if any(ord(character) < 32 or ord(character) == 127 or 0xD800 <= ord(character) <= 0xDFFF for character in name):
+        raise Invalid("A document's name holds no control characters.", code="document_name_invalid")
+    if not 1 <= len(request.content_type) <= 200 or not request.content_type.isprintable():
+        raise Invalid("The content type is missing or malformed.", code="content_type_invalid")
+
+
+def _fingerprint(request: UploadRequest) -> bytes:
+    """What makes two requests with one key the same request."""
+    parts = [
+        request.name,
+        request.content_type,
+        str(request.document_id),
+        str(request.size_bytes),
+        (request.sha256 or b"").hex(),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).digest()

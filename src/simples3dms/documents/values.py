@@ -1,0 +1,98 @@
+"""Documents and versions as users see them, and the uploads that become them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The user's thing at its newest version. `sha256` is hexadecimal; `deleted_at` is set while it is in the trash."""
+
+    id: UUID
+    name: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One numbered state of a document."""
+
+    number: int
+    size_bytes: int
+    sha256: str
+    content_type: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """Where the bytes of a version are, and how we know."""
+
+    version_number: int
+    store: str
+    state: str
+    evidence: str | None
+    evidence_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """What is announced before the first byte: a new document, or with `document_id` a new version of one.
+
+    `size_bytes` and `sha256` (32 bytes) are held against what arrives, where they are given.
+    """
+
+    name: str
+    content_type: str
+    document_id: UUID | None = None
+    size_bytes: int | None = None
+    sha256: bytes | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """An upload session as recorded."""
+
+    id: UUID
+    fingerprint: bytes
+    document_id: UUID | None
+    replica_id: UUID
+    state: str
+    result_document_id: UUID | None
+    result_version: int | None
+    fence: int
+    is_leased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """What an upload became. `replayed`: an earlier request with the same key did it, and this one changed nothing."""
+
+    document: Document
+    version: Version
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An open download: `length` bytes from `start`, of which the first are there already."""
+
+    document: Document
+    version: Version
+    start: int
+    length: int
+    chunks: AsyncIterator[bytes]

@@ -1,0 +1,69 @@
+"""The tasks. Arguments are ids; what is true is read from our rows; running one twice changes nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import procrastinate
+import structlog
+
+from simples3dms.bootstrap import Services
+from simples3dms.errors import Conflict, Failure
+
+log = structlog.get_logger(__name__)
+
+_QUEUE = "simples3dms"
+Work = Callable[..., Awaitable[object]]
+
+
+def register(app: procrastinate.App, services: Services) -> None:
+    """Bind every task name to its work. Names are a contract between versions: never reuse one for other work."""
+
+    async def run_transfer(tenant_id: str, transfer_id: str) -> None:
+        await services.transfers.run(UUID(tenant_id), UUID(transfer_id))
+
+    async def repair_blob(tenant_id: str, blob_id: str, store_id: str) -> None:
+        await services.transfers.repair(UUID(tenant_id), UUID(blob_id), UUID(store_id))
+
+    async def sweep_replicas(tenant_id: str) -> None:
+        await services.blobs.sweep(UUID(tenant_id))
+
+    async def advance_migration(tenant_id: str, migration_id: str) -> None:
+        try:
+            await services.migrations.advance(UUID(tenant_id), UUID(migration_id))
+        except Conflict as conflict:
+            # Automatic cut-over found something unproven; the migration went back to copying and says so.
+            log.info("migration.not_advanced", migration=migration_id, code=conflict.problem_code)
+
+    async def run_chunk(tenant_id: str, migration_id: str, phase: str, low_seq: str) -> None:
+        if phase not in ("copy", "evacuate"):
+            raise ValueError(f"unknown phase {phase!r}")
+        await services.migration_engine.run_chunk(
+            UUID(tenant_id), UUID(migration_id), "copy" if phase == "copy" else "evacuate", int(low_seq)
+        )
+
+    # Between attempts our own rows (due_at, lease_until) decide; the queue's retry only bridges a passing fault.
+    retry = procrastinate.RetryStrategy(max_attempts=3, wait=2)
+    for name, work in (
+        ("transfer.run", run_transfer),
+        ("blob.repair", repair_blob),
+        ("replica.sweep", sweep_replicas),
+        ("migration.advance", advance_migration),
+        ("chunk.run", run_chunk),
+    ):
+        app.task(name=name, queue=_QUEUE, retry=retry)(_quietly(work))
+
+
+def _quietly(work: Work) -> Work:
+    """Log an expected failure as one line; the watchdog finds what is left to do in our rows."""
+
+    async def run(**ids: str) -> None:
+        try:
+            await work(**ids)
+        except Failure as failure:
+            log.warning("job.failed", code=failure.problem_code, **ids)
+            if failure.retryable:
+                raise
+
+    return run

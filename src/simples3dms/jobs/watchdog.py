@@ -1,0 +1,41 @@
+"""The watchdog: finds, in our own rows, work whose job was lost or whose worker is gone, and queues it again."""
+
+from __future__ import annotations
+
+import structlog
+
+from simples3dms.bootstrap import Services
+from simples3dms.context import WORKER
+from simples3dms.documents import repository as documents_repository
+from simples3dms.errors import Failure
+from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.migrations import repository as migrations_repository
+from simples3dms.storage.transfers import repository as transfers_repository
+
+log = structlog.get_logger(__name__)
+
+_LIMIT = 500
+
+
+async def tick(services: Services) -> None:
+    """One round. Cheap when there is nothing to do; several at once do no harm."""
+    async with services.database.platform() as uow:
+        await documents_repository.expire_uploads(uow, limit=_LIMIT)
+        to_clean = await blobs_repository.list_tenants_to_clean(uow, limit=_LIMIT)
+        transfers = await transfers_repository.list_due(uow, limit=_LIMIT)
+        migrations = await migrations_repository.list_working(uow, limit=_LIMIT)
+        to_purge = await documents_repository.list_to_purge(uow, trash_days=services.trash_days, limit=_LIMIT)
+    for tenant_id in to_clean:
+        async with services.database.tenant(tenant_id) as tenant:
+            await services.blobs.defer_sweep(tenant)
+    for transfer in transfers:
+        async with services.database.tenant(transfer.tenant_id) as tenant:
+            await services.transfers.defer_run(tenant, transfer.id, once=True)
+    for migration in migrations:
+        async with services.database.tenant(migration.tenant_id) as tenant:
+            await services.migration_engine.defer_advance(tenant, migration.id)
+    for document in to_purge:
+        try:
+            await services.documents.purge_document(WORKER, document.tenant_id, document.id)
+        except Failure as failure:
+            log.info("purge.skipped", document=str(document.id), code=failure.problem_code)

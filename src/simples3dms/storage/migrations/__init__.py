@@ -1,0 +1,1 @@
+"""Migrations: a tenant moved from one store to another while people work, proven, and reversible until finalized."""

@@ -1,0 +1,336 @@
+"""The migration engine: what workers do for a migration, one fenced step at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from simples3dms.audit.service import record
+from simples3dms.context import WORKER
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.jobqueue.app import JobQueue
+from simples3dms.kit.ids import new_id
+from simples3dms.kit.streams import heartbeat
+from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.migrations import repository
+from simples3dms.storage.migrations.values import Chunk, MigrationRow, Phase, State
+from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.transfers import repository as transfers_repository
+from simples3dms.storage.transfers.engine import PARKING_KINDS, CopyEngine
+from simples3dms.storage.transfers.service import Transfers
+from simples3dms.storage.transfers.values import Outcome, Result
+
+log = structlog.get_logger(__name__)
+
+_PROOF_PAGE = 5000
+_CHUNKS_AHEAD = 64
+_BATCH_BLOBS = 64
+_BATCH_BYTES = 64 * 1024 * 1024
+#: Attempts at a chunk, in a row, that a store's fault may spoil before the migration waits for a person.
+_CHUNK_ATTEMPTS = 8
+#: Unproven blobs that one pass of the proof collects before it has their chunks run again.
+_UNPROVEN_LIMIT = 1000
+
+
+class MigrationEngine:
+    """Plans chunks, runs them, proves the result, and ends the migration when the records say so."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        blobs: Blobs,
+        transfers: Transfers,
+        copies: CopyEngine,
+        *,
+        chunk_blobs: int,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._blobs = blobs
+        self._transfers = transfers
+        self._copies = copies
+        self._chunk_blobs = chunk_blobs
+        self._lease_seconds = blobs.lease_seconds
+
+    async def defer_advance(self, uow: UnitOfWork, migration_id: UUID, *, delay_seconds: int = 0) -> None:
+        assert uow.tenant_id is not None
+        await self._queue.defer(
+            uow,
+            "migration.advance",
+            once=f"advance:{migration_id}",
+            tenant_id=uow.tenant_id,
+            migration_id=migration_id,
+            delay_seconds=delay_seconds,
+        )
+
+    async def advance(self, tenant_id: UUID, migration_id: UUID) -> State | None:
+        """Take the migration as far as it can go now; the state it reached, or None if it is not ours to move."""
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.claim(uow, migration_id, lease_seconds=self._lease_seconds)
+        if row is None:
+            return None
+
+        async def beat() -> None:
+            async with self._database.tenant(tenant_id) as uow:
+                await repository.extend(uow, row, lease_seconds=self._lease_seconds)
+
+        try:
+            async with heartbeat(beat, every_seconds=self._lease_seconds / 3):
+                if row.state == State.COPYING:
+                    return await self._advance_copying(row)
+                return await self._advance_evacuating(row)
+        finally:
+            async with self._database.tenant(tenant_id) as uow:
+                await repository.release(uow, row)
+
+    async def _advance_copying(self, row: MigrationRow) -> State:
+        if await self._plan(row, "copy"):
+            return State.COPYING
+        async with self._database.tenant(row.tenant_id) as uow:
+            backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
+        if backlog.pending or backlog.failed:
+            return State.COPYING  # each transfer that ends calls again; failed ones wait for a person
+        if await self.prove(row):
+            return State.COPYING
+        async with self._database.tenant(row.tenant_id) as uow:
+            current = await repository.lock(uow, row.id)
+            if current is None or current.fence != row.fence or current.state != State.COPYING:
+                return State.COPYING
+            await repository.set_state(uow, current, State.READY)
+            await record(
+                uow,
+                WORKER,
+                "migration.ready",
+                target_type="migration",
+                target_id=str(row.id),
+                tenant_id=row.tenant_id,
+            )
+        return State.READY
+
+    async def _advance_evacuating(self, row: MigrationRow) -> State:
+        state = State(row.state)
+        if await self._plan(row, "evacuate"):
+            return state
+        async with self._database.tenant(row.tenant_id) as uow:
+            remnants = await repository.find_remnants(uow, store_id=row.leaving_store_id, limit=_UNPROVEN_LIMIT)
+            if remnants:
+                await self._reopen(uow, row, "evacuate", remnants)
+                return state
+            if await repository.has_replicas(uow, store_id=row.leaving_store_id):
+                await self._blobs.defer_sweep(uow)
+                await self.defer_advance(uow, row.id, delay_seconds=1)
+                return state
+            current = await repository.lock(uow, row.id)
+            if current is None or current.fence != row.fence or current.state != row.state:
+                return state
+            ended = State.DONE if row.state == State.FINALIZING else State.ROLLED_BACK
+            await repository.set_state(uow, current, ended)
+            await record(
+                uow,
+                WORKER,
+                f"migration.{ended}",
+                target_type="migration",
+                target_id=str(row.id),
+                tenant_id=row.tenant_id,
+            )
+        return ended
+
+    async def barrier(self, tenant_id: UUID) -> int:
+        """A sequence below which nothing is still to be committed: uploads that share the placement are waited out."""
+        async with self._database.tenant(tenant_id) as uow:
+            await placement_repository.lock(uow)
+            return await repository.last_seq(uow)
+
+    async def _plan(self, row: MigrationRow, phase: Phase) -> bool:
+        """Cut the catalogue up to now into chunks, some ahead, and queue those that are free; False if all are done."""
+        upto = await self.barrier(row.tenant_id)
+        async with self._database.tenant(row.tenant_id) as uow:
+            pending = await repository.count_pending_chunks(uow, row.id, phase, limit=_CHUNKS_AHEAD)
+            after = row.planned_seq
+            while pending < _CHUNKS_AHEAD:
+                stretch = await repository.next_range(uow, after_seq=after, upto_seq=upto, limit=self._chunk_blobs)
+                if stretch.high_seq is None or not await repository.insert_chunk(
+                    uow, row, phase, after_seq=after, stretch=stretch
+                ):
+                    break
+                after = stretch.high_seq
+                pending += 1
+            for chunk in await repository.list_free_chunks(uow, row.id, phase, limit=_CHUNKS_AHEAD):
+                await self._defer_chunk(uow, row.id, phase, chunk.low_seq)
+        return pending > 0
+
+    async def _defer_chunk(
+        self, uow: UnitOfWork, migration_id: UUID, phase: Phase, low_seq: int, *, delay_seconds: float = 0
+    ) -> None:
+        assert uow.tenant_id is not None
+        await self._queue.defer(
+            uow,
+            "chunk.run",
+            once=f"chunk:{migration_id}:{phase}:{low_seq}",
+            tenant_id=uow.tenant_id,
+            migration_id=migration_id,
+            phase=phase,
+            low_seq=low_seq,
+            delay_seconds=int(delay_seconds + 0.999),
+        )
+
+    async def prove(self, row: MigrationRow) -> int:
+        """Prove from the records that every living blob has a replica at the target that was read back.
+
+        Goes page by page, outside any lock, up to a barrier. What an earlier proof covered still holds as long as
+        no replica at the target has been lost since. Returns how many blobs were found unproven (their chunks are
+        run again); 0 means proven, and is recorded.
+        """
+        upto = await self.barrier(row.tenant_id)
+        async with self._database.tenant(row.tenant_id) as uow:
+            losses = await placement_repository.get_loss_count(uow, row.target_store_id)
+        holds = row.proven_seq is not None and row.proof_loss_count == losses
+        after: int | None = row.proven_seq if holds else 0
+        unproven: list[int] = []
+        while after is not None and len(unproven) < _UNPROVEN_LIMIT:
+            async with self._database.tenant(row.tenant_id) as uow:
+                page = await repository.prove_page(
+                    uow, after_seq=after, upto_seq=upto, store_id=row.target_store_id, limit=_PROOF_PAGE
+                )
+            unproven.extend(page.unproven)
+            after = page.last_seq
+        async with self._database.tenant(row.tenant_id) as uow:
+            if unproven:
+                await self._reopen(uow, row, "copy", unproven)
+            else:
+                await repository.record_proof(uow, row, proven_seq=upto, loss_count=losses)
+        return len(unproven)
+
+    async def _reopen(self, uow: UnitOfWork, row: MigrationRow, phase: Phase, seqs: Sequence[int]) -> None:
+        await repository.reopen_chunks(uow, row.id, phase, seqs)
+        await self.defer_advance(uow, row.id, delay_seconds=1)
+
+    async def run_chunk(self, tenant_id: UUID, migration_id: UUID, phase: Phase, low_seq: int) -> None:
+        """Do one chunk's work. Nothing happens if another worker holds it, or the migration is paused or past it."""
+        async with self._database.tenant(tenant_id) as uow:
+            chunk = await repository.claim_chunk(uow, migration_id, phase, low_seq, lease_seconds=self._lease_seconds)
+            row = await repository.find(uow, migration_id)
+            if chunk is None or row is None:
+                return
+            grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
+            blobs = await repository.list_blob_sizes(uow, chunk)
+
+        async def beat() -> None:
+            async with self._database.tenant(tenant_id) as uow:
+                await repository.extend_chunk(uow, migration_id, chunk, lease_seconds=self._lease_seconds)
+
+        try:
+            async with heartbeat(beat, every_seconds=self._lease_seconds / 3):
+                for batch in _batches(blobs):
+                    if not await self._run_batch(row, chunk, grants, batch):
+                        return
+        except BaseException:
+            await asyncio.shield(self._put_back(row, chunk))
+            raise
+        async with self._database.tenant(tenant_id) as uow:
+            if await repository.close_chunk(uow, migration_id, chunk):
+                await self.defer_advance(uow, migration_id)
+
+    async def _put_back(self, row: MigrationRow, chunk: Chunk) -> None:
+        """Let go of a chunk at once when this worker is told to stop, so that another need not wait for the lease."""
+        async with self._database.tenant(row.tenant_id) as uow:
+            if await repository.postpone_chunk(uow, row.id, chunk, delay_seconds=0):
+                await self._defer_chunk(uow, row.id, chunk.phase, chunk.low_seq)
+
+    async def _run_batch(
+        self, row: MigrationRow, chunk: Chunk, grants: dict[UUID, Grant], blob_ids: list[UUID]
+    ) -> bool:
+        """Bring one batch where it belongs; False if the chunk must stop here."""
+        async with self._database.tenant(row.tenant_id) as uow:
+            current = await repository.find(uow, row.id)
+            mine = await repository.extend_chunk(uow, row.id, chunk, lease_seconds=self._lease_seconds)
+            if not mine or current is None or current.state != row.state:
+                if mine:
+                    await repository.postpone_chunk(uow, row.id, chunk, delay_seconds=0)
+                return False
+            owed = blob_ids
+            if chunk.phase == "evacuate":
+                here = await repository.list_to_evacuate(uow, blob_ids, leaving_store_id=row.leaving_store_id)
+                owed = [blob_id for blob_id, alone in here if alone]
+        grant = grants.get(row.target_store_id if chunk.phase == "copy" else row.staying_store_id)
+        if owed and grant is not None:
+            results = await self._copies.copy(row.tenant_id, owed, grant)
+            if not await self._record(row, chunk, grant, results):
+                return False
+        if chunk.phase == "evacuate":
+            async with self._database.tenant(row.tenant_id) as uow:
+                await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id)
+                await self._blobs.defer_sweep(uow)
+        return True
+
+    async def _record(self, row: MigrationRow, chunk: Chunk, grant: Grant, results: list[Result]) -> bool:
+        """Count what was copied, list what failed; False if the store itself is at fault and the chunk must wait."""
+        good = [result for result in results if result.outcome in (Outcome.COPIED, Outcome.PROVEN)]
+        fault = next((result for result in results if result.store_fault), None)
+        failed = [r for r in results if r.outcome is Outcome.FAILED and not r.store_fault]
+        async with self._database.tenant(row.tenant_id) as uow:
+            if good:
+                ids = [result.blob_id for result in good]
+                await transfers_repository.settle_blobs(uow, ids, target_store_id=grant.store_id)
+                if chunk.phase == "copy":
+                    size = sum(result.size_bytes for result in good)
+                    await repository.add_progress(uow, row.id, copied_count=len(good), copied_bytes=size)
+            if failed:
+                await self._list_failed(uow, row, grant, failed)
+            if fault is not None:
+                await self._wait_for_store(uow, row, chunk, fault)
+        return fault is None
+
+    async def _list_failed(self, uow: UnitOfWork, row: MigrationRow, grant: Grant, failed: list[Result]) -> None:
+        items = [(new_id(), r.blob_id, r.error_kind or "error", r.error_message or "", not r.retryable) for r in failed]
+        delay = self._transfers.delay(1)
+        await transfers_repository.record_failures(
+            uow, items, target_store_id=grant.store_id, migration_id=row.id, delay_seconds=delay
+        )
+        for transfer_id, _, _, _, final in items:
+            if not final:
+                await self._transfers.defer_run(uow, transfer_id, delay_seconds=delay)
+
+    async def _wait_for_store(self, uow: UnitOfWork, row: MigrationRow, chunk: Chunk, fault: Result) -> None:
+        """Try the chunk again later; where time alone won't help, stop the migration and say why."""
+        delay = self._transfers.delay(chunk.attempt)
+        if not await repository.postpone_chunk(uow, row.id, chunk, delay_seconds=delay):
+            return
+        if fault.error_kind not in PARKING_KINDS and chunk.attempt < _CHUNK_ATTEMPTS:
+            await self._defer_chunk(uow, row.id, chunk.phase, chunk.low_seq, delay_seconds=delay)
+            return
+        current = await repository.lock(uow, row.id)
+        if current is None or current.state != row.state:
+            return
+        code, message = fault.error_kind or "store_unavailable", fault.error_message or "the store does not work"
+        await repository.fail(uow, current, code=code, message=message)
+        await record(
+            uow,
+            WORKER,
+            "migration.failed",
+            target_type="migration",
+            target_id=str(row.id),
+            tenant_id=row.tenant_id,
+            outcome="failed",
+            details={"code": code},
+        )
+        log.warning("migration.failed", migration=str(row.id), code=code)
+
+
+def _batches(blobs: Sequence[tuple[UUID, int]]) -> list[list[UUID]]:
+    """Batches bounded by count and by size, so that neither a claim nor a crash covers much."""
+    batches: list[list[UUID]] = []
+    size = 0
+    for blob_id, size_bytes in blobs:
+        if not batches or len(batches[-1]) >= _BATCH_BLOBS or size + size_bytes > _BATCH_BYTES:
+            batches.append([])
+            size = 0
+        batches[-1].append(blob_id)
+        size += size_bytes
+    return batches

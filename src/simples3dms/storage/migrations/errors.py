@@ -1,0 +1,46 @@
+"""What can be wrong with a request about a migration."""
+
+from __future__ import annotations
+
+from simples3dms.errors import Conflict, Invalid, NotFound
+
+
+def not_found() -> NotFound:
+    return NotFound("There is no such migration in this tenant.", code="migration_not_found")
+
+
+def wrong_state(action: str, state: str) -> Conflict:
+    """The action does not fit the state; a second cut-over gets a code of its own."""
+    if action == "cut over" and state in {"soaking", "finalizing", "done"}:
+        return Conflict("This migration has been cut over already.", code="migration_already_cut_over", state=state)
+    if action == "cut over" and state == "copying":
+        return Conflict(
+            "Not everything has a proven copy at the target yet; wait until the migration is ready.",
+            code="migration_not_ready",
+            state=state,
+        )
+    return Conflict(
+        f"A migration that is {state.replace('_', ' ')} can't {action}.", code="migration_wrong_state", state=state
+    )
+
+
+def not_proven(detail: str) -> Conflict:
+    return Conflict(
+        f"Cut-over refused: {detail}. Nothing was changed; see `migration failures`, then try again.",
+        code="migration_not_proven",
+    )
+
+
+def same_store(name: str) -> Invalid:
+    return Invalid(f"The documents are in {name} already; choose another target.", code="migration_same_store")
+
+
+def active() -> Conflict:
+    return Conflict(
+        "This tenant has a migration that has not ended; finish it, roll it back or cancel it first.",
+        code="migration_active",
+    )
+
+
+def blocked(blockers: tuple[str, ...]) -> Conflict:
+    return Conflict("The migration can't start: " + "; ".join(blockers), code="migration_blocked", blockers=blockers)

@@ -1,0 +1,376 @@
+"""SQL of migrations: their rows, their chunks, and the proof over the catalogue, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.migrations.values import Chunk, MigrationRow, PendingChunk, Phase, ProofPage, Range
+
+_COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
+  created_at, started_at, cut_over_at, finished_at, planned_seq, proven_seq, proof_loss_count, copied_count,
+  copied_bytes, total_count, total_bytes, error_code, error_message, fence"""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveMigration:
+    """Where a migration with work to do is, for the watchdog."""
+
+    tenant_id: UUID
+    id: UUID
+
+
+async def insert(
+    uow: UnitOfWork,
+    migration_id: UUID,
+    *,
+    source_store_id: UUID,
+    target_store_id: UUID,
+    automatic_cutover: bool,
+    plan: dict[str, Any],
+) -> bool:
+    """Record a planned migration; False while another of the tenant has not ended."""
+    count = await uow.execute(
+        """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover, plan,
+             total_count, total_bytes)
+           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+        [
+            uow.tenant_id,
+            migration_id,
+            source_store_id,
+            target_store_id,
+            automatic_cutover,
+            Jsonb(plan),
+            plan["blob_count"],
+            plan["size_bytes"],
+        ],
+    )
+    return count == 1
+
+
+async def find(uow: UnitOfWork, migration_id: UUID) -> MigrationRow | None:
+    return await uow.find(
+        MigrationRow,
+        f"SELECT {_COLUMNS} FROM migrations WHERE tenant_id = %s AND id = %s",  # noqa: S608
+        [uow.tenant_id, migration_id],
+    )
+
+
+async def lock(uow: UnitOfWork, migration_id: UUID) -> MigrationRow | None:
+    """Read the row for changing it. Lock order: the placement row first, where both are needed."""
+    return await uow.find(
+        MigrationRow,
+        f"SELECT {_COLUMNS} FROM migrations WHERE tenant_id = %s AND id = %s FOR UPDATE",  # noqa: S608
+        [uow.tenant_id, migration_id],
+    )
+
+
+async def find_active_id(uow: UnitOfWork) -> UUID | None:
+    """The tenant's migration that was started and has not ended, if there is one."""
+    found: UUID | None = await uow.scalar(
+        """SELECT id FROM migrations WHERE tenant_id = %s
+           AND state NOT IN ('planned', 'done', 'rolled_back', 'cancelled')""",
+        [uow.tenant_id],
+    )
+    return found
+
+
+async def list_page(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[MigrationRow]:
+    """Newest first."""
+    return await uow.rows(
+        MigrationRow,
+        f"""SELECT {_COLUMNS} FROM migrations WHERE tenant_id = %(tenant)s
+            AND (%(after)s::uuid IS NULL OR id < %(after)s) ORDER BY id DESC LIMIT %(limit)s""",  # noqa: S608
+        {"tenant": uow.tenant_id, "after": after, "limit": limit},
+    )
+
+
+async def set_state(uow: UnitOfWork, row: MigrationRow, state: str, *, resume_state: str | None = None) -> None:
+    """Move to another state. The caller holds the row's lock. The fence rises: work begun before counts no more."""
+    await uow.execute(
+        """UPDATE migrations SET state = %(state)s, resume_state = %(resume)s, fence = fence + 1, lease_until = NULL,
+             error_code = NULL, error_message = NULL,
+             started_at = CASE WHEN %(state)s = 'copying' THEN coalesce(started_at, now()) ELSE started_at END,
+             cut_over_at = CASE WHEN %(state)s = 'soaking' THEN coalesce(cut_over_at, now()) ELSE cut_over_at END,
+             finished_at = CASE WHEN %(state)s IN ('done', 'rolled_back', 'cancelled') THEN now() END
+           WHERE tenant_id = %(tenant)s AND id = %(id)s""",
+        {"state": state, "resume": resume_state, "tenant": uow.tenant_id, "id": row.id},
+    )
+
+
+async def restart_planning(uow: UnitOfWork, migration_id: UUID) -> None:
+    """Begin a phase's chunks from the start of the catalogue."""
+    await uow.execute(
+        "UPDATE migrations SET planned_seq = 0 WHERE tenant_id = %s AND id = %s", [uow.tenant_id, migration_id]
+    )
+
+
+async def fail(uow: UnitOfWork, row: MigrationRow, *, code: str, message: str) -> None:
+    """Stop the migration where it stands until a person resumes it. The caller holds the row's lock."""
+    await set_state(uow, row, "failed", resume_state=row.state)
+    await uow.execute(
+        "UPDATE migrations SET error_code = %s, error_message = %s WHERE tenant_id = %s AND id = %s",
+        [code, message, uow.tenant_id, row.id],
+    )
+
+
+async def claim(uow: UnitOfWork, migration_id: UUID, *, lease_seconds: float) -> MigrationRow | None:
+    """Take the planning of the migration over, unless another worker is at it."""
+    return await uow.find(
+        MigrationRow,
+        f"""UPDATE migrations SET fence = fence + 1, attempt = attempt + 1,
+              lease_until = now() + make_interval(secs => %(lease)s::float8)
+            WHERE tenant_id = %(tenant)s AND id = %(id)s AND state IN ('copying', 'finalizing', 'rolling_back')
+              AND (lease_until IS NULL OR lease_until < now()) RETURNING {_COLUMNS}""",  # noqa: S608
+        {"tenant": uow.tenant_id, "id": migration_id, "lease": lease_seconds},
+    )
+
+
+async def release(uow: UnitOfWork, row: MigrationRow) -> None:
+    await uow.execute(
+        "UPDATE migrations SET lease_until = NULL WHERE tenant_id = %s AND id = %s AND fence = %s",
+        [uow.tenant_id, row.id, row.fence],
+    )
+
+
+async def extend(uow: UnitOfWork, row: MigrationRow, *, lease_seconds: float) -> bool:
+    """Keep the claim on the planning; False if it was lost."""
+    count = await uow.execute(
+        """UPDATE migrations SET lease_until = now() + make_interval(secs => %s::float8)
+           WHERE tenant_id = %s AND id = %s AND fence = %s""",
+        [lease_seconds, uow.tenant_id, row.id, row.fence],
+    )
+    return count == 1
+
+
+async def last_seq(uow: UnitOfWork) -> int:
+    """The newest blob's sequence. If the caller holds the placement's lock, nothing lower is still to come."""
+    return int(await uow.scalar("SELECT max(seq) FROM blobs WHERE tenant_id = %s", [uow.tenant_id]) or 0)
+
+
+async def next_range(uow: UnitOfWork, *, after_seq: int, upto_seq: int, limit: int) -> Range:
+    found = await uow.find(
+        Range,
+        """SELECT max(seq) AS high_seq, count(*) AS blob_count, coalesce(sum(size_bytes), 0)::bigint AS size_bytes
+           FROM (SELECT seq, size_bytes FROM blobs WHERE tenant_id = %s AND seq > %s AND seq <= %s
+                 ORDER BY seq LIMIT %s) page""",
+        [uow.tenant_id, after_seq, upto_seq, limit],
+    )
+    assert found is not None
+    return found
+
+
+async def insert_chunk(uow: UnitOfWork, row: MigrationRow, phase: Phase, *, after_seq: int, stretch: Range) -> bool:
+    """Make the next stretch a chunk, if the claim still stands and nobody planned further meanwhile."""
+    moved = await uow.execute(
+        """UPDATE migrations SET planned_seq = %s WHERE tenant_id = %s AND id = %s AND fence = %s
+           AND planned_seq = %s""",
+        [stretch.high_seq, uow.tenant_id, row.id, row.fence, after_seq],
+    )
+    if moved != 1:
+        return False
+    await uow.execute(
+        """INSERT INTO migration_chunks (tenant_id, migration_id, phase, low_seq, high_seq, state, blob_count,
+             size_bytes) VALUES (%s, %s, %s, %s, %s, 'pending', %s, %s)
+           ON CONFLICT (tenant_id, migration_id, phase, low_seq) DO UPDATE SET state = 'pending',
+             high_seq = EXCLUDED.high_seq, due_at = now(), attempt = 0""",
+        [
+            uow.tenant_id,
+            row.id,
+            phase,
+            after_seq + 1,
+            stretch.high_seq,
+            stretch.blob_count,
+            stretch.size_bytes,
+        ],
+    )
+    return True
+
+
+async def list_free_chunks(uow: UnitOfWork, migration_id: UUID, phase: Phase, *, limit: int) -> list[PendingChunk]:
+    """Pending chunks that are due and that nobody holds."""
+    return await uow.rows(
+        PendingChunk,
+        """SELECT phase, low_seq FROM migration_chunks WHERE tenant_id = %s AND migration_id = %s AND phase = %s
+             AND state = 'pending' AND due_at <= now() AND (lease_until IS NULL OR lease_until < now())
+           ORDER BY low_seq LIMIT %s""",
+        [uow.tenant_id, migration_id, phase, limit],
+    )
+
+
+async def count_pending_chunks(uow: UnitOfWork, migration_id: UUID, phase: Phase, *, limit: int) -> int:
+    """How many chunks are not done yet, counted up to `limit`."""
+    return int(
+        await uow.scalar(
+            """SELECT count(*) FROM (SELECT 1 FROM migration_chunks WHERE tenant_id = %s AND migration_id = %s
+               AND phase = %s AND state = 'pending' LIMIT %s) p""",
+            [uow.tenant_id, migration_id, phase, limit],
+        )
+    )
+
+
+async def claim_chunk(
+    uow: UnitOfWork, migration_id: UUID, phase: Phase, low_seq: int, *, lease_seconds: float
+) -> Chunk | None:
+    """Take a chunk over, unless another worker holds it or the migration is not in that phase (any more)."""
+    states = ["copying"] if phase == "copy" else ["finalizing", "rolling_back"]
+    return await uow.find(
+        Chunk,
+        """UPDATE migration_chunks c SET fence = c.fence + 1, attempt = c.attempt + 1,
+             lease_until = now() + make_interval(secs => %(lease)s::float8)
+           FROM migrations m
+           WHERE c.tenant_id = %(tenant)s AND c.migration_id = %(migration)s AND c.phase = %(phase)s
+             AND c.low_seq = %(low)s AND c.state = 'pending' AND c.due_at <= now()
+             AND (c.lease_until IS NULL OR c.lease_until < now())
+             AND m.tenant_id = c.tenant_id AND m.id = c.migration_id AND m.state = ANY(%(states)s)
+           RETURNING c.phase, c.low_seq, c.high_seq, c.fence, c.attempt""",
+        {
+            "lease": lease_seconds,
+            "tenant": uow.tenant_id,
+            "migration": migration_id,
+            "phase": phase,
+            "low": low_seq,
+            "states": states,
+        },
+    )
+
+
+_CHUNK: Final = "tenant_id = %s AND migration_id = %s AND phase = %s AND low_seq = %s AND fence = %s"
+
+
+def _chunk_key(uow: UnitOfWork, migration_id: UUID, chunk: Chunk) -> list[Any]:
+    return [uow.tenant_id, migration_id, chunk.phase, chunk.low_seq, chunk.fence]
+
+
+async def extend_chunk(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, lease_seconds: float) -> bool:
+    count = await uow.execute(
+        f"UPDATE migration_chunks SET lease_until = now() + make_interval(secs => %s::float8) WHERE {_CHUNK}",  # noqa: S608
+        [lease_seconds, *_chunk_key(uow, migration_id, chunk)],
+    )
+    return count == 1
+
+
+async def close_chunk(uow: UnitOfWork, migration_id: UUID, chunk: Chunk) -> bool:
+    """The chunk's every blob is copied, gone, or on the list of transfers: it is done. False if the claim was lost."""
+    count = await uow.execute(
+        f"UPDATE migration_chunks SET state = 'done', lease_until = NULL, attempt = 0 WHERE {_CHUNK}",  # noqa: S608
+        _chunk_key(uow, migration_id, chunk),
+    )
+    return count == 1
+
+
+async def postpone_chunk(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, delay_seconds: float) -> bool:
+    """Leave the rest of the chunk for a later attempt."""
+    count = await uow.execute(
+        f"""UPDATE migration_chunks SET lease_until = NULL,
+              due_at = now() + make_interval(secs => %s::float8) WHERE {_CHUNK}""",  # noqa: S608
+        [delay_seconds, *_chunk_key(uow, migration_id, chunk)],
+    )
+    return count == 1
+
+
+async def reopen_chunks(uow: UnitOfWork, migration_id: UUID, phase: Phase, seqs: Collection[int]) -> int:
+    """Make the done chunks pending again that hold these blobs."""
+    return await uow.execute(
+        """UPDATE migration_chunks c SET state = 'pending', due_at = now(), attempt = 0
+           FROM (SELECT DISTINCT c2.low_seq FROM unnest(%(seqs)s::bigint[]) AS s (seq)
+                 JOIN LATERAL (SELECT low_seq, high_seq FROM migration_chunks WHERE tenant_id = %(tenant)s
+                   AND migration_id = %(migration)s AND phase = %(phase)s AND low_seq <= s.seq
+                   ORDER BY low_seq DESC LIMIT 1) c2 ON c2.high_seq >= s.seq) hit
+           WHERE c.tenant_id = %(tenant)s AND c.migration_id = %(migration)s AND c.phase = %(phase)s
+             AND c.low_seq = hit.low_seq AND c.state = 'done'""",
+        {"seqs": list(seqs), "tenant": uow.tenant_id, "migration": migration_id, "phase": phase},
+    )
+
+
+async def list_blob_sizes(uow: UnitOfWork, chunk: Chunk) -> list[tuple[UUID, int]]:
+    """The living blobs of the chunk with their sizes, oldest first."""
+    cursor = await uow.connection.execute(
+        """SELECT id, size_bytes FROM blobs WHERE tenant_id = %s AND seq BETWEEN %s AND %s AND dead_at IS NULL
+           ORDER BY seq""",
+        [uow.tenant_id, chunk.low_seq, chunk.high_seq],
+    )
+    return await cursor.fetchall()
+
+
+async def list_to_evacuate(
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID
+) -> list[tuple[UUID, bool]]:
+    """Of these blobs, those with a replica in the store that is left; True where no other one is proven."""
+    cursor = await uow.connection.execute(
+        """SELECT r.blob_id, bool_and(NOT EXISTS (
+               SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
+                 AND o.store_id <> r.store_id AND o.state = 'live' AND o.evidence = 'read-back'))
+           FROM replicas r WHERE r.tenant_id = %s AND r.blob_id = ANY(%s) AND r.store_id = %s
+             AND r.state IN ('live', 'suspect', 'missing') GROUP BY r.blob_id""",
+        [uow.tenant_id, list(blob_ids), leaving_store_id],
+    )
+    return await cursor.fetchall()
+
+
+async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, store_id: UUID, limit: int) -> ProofPage:
+    """Walk the next living blobs and name those without a live replica at the store that was read back."""
+    found = await uow.find(
+        ProofPage,
+        """SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE NOT proven), '{}') AS unproven
+           FROM (SELECT b.seq, EXISTS (
+                   SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
+                     AND r.store_id = %(store)s AND r.state = 'live' AND r.evidence = 'read-back') AS proven
+                 FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s
+                   AND (%(upto)s::bigint IS NULL OR b.seq <= %(upto)s) AND b.dead_at IS NULL
+                 ORDER BY b.seq LIMIT %(limit)s) page""",
+        {"tenant": uow.tenant_id, "store": store_id, "after": after_seq, "upto": upto_seq, "limit": limit},
+    )
+    assert found is not None
+    return found
+
+
+async def record_proof(uow: UnitOfWork, row: MigrationRow, *, proven_seq: int, loss_count: int) -> None:
+    """Keep how far the catalogue was proven, and the loss count that this holds for."""
+    await uow.execute(
+        """UPDATE migrations SET proven_seq = %s, proof_loss_count = %s WHERE tenant_id = %s AND id = %s""",
+        [proven_seq, loss_count, uow.tenant_id, row.id],
+    )
+
+
+async def add_progress(uow: UnitOfWork, migration_id: UUID, *, copied_count: int, copied_bytes: int) -> None:
+    """Count for the people who watch. Nothing is decided by these numbers."""
+    await uow.execute(
+        """UPDATE migrations SET copied_count = copied_count + %(count)s, copied_bytes = copied_bytes + %(bytes)s,
+             total_count = greatest(total_count, copied_count + %(count)s),
+             total_bytes = greatest(total_bytes, copied_bytes + %(bytes)s)
+           WHERE tenant_id = %(tenant)s AND id = %(id)s""",
+        {"count": copied_count, "bytes": copied_bytes, "tenant": uow.tenant_id, "id": migration_id},
+    )
+
+
+async def find_remnants(uow: UnitOfWork, *, store_id: UUID, limit: int) -> list[int]:
+    """Blobs (by sequence) that still have a finished replica in the store that is left."""
+    return await uow.scalars(
+        """SELECT b.seq FROM replicas r JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
+           WHERE r.tenant_id = %s AND r.store_id = %s AND r.state IN ('live', 'suspect', 'missing') LIMIT %s""",
+        [uow.tenant_id, store_id, limit],
+    )
+
+
+async def has_replicas(uow: UnitOfWork, *, store_id: UUID) -> bool:
+    """Whether the tenant has any replica row at all in the store, also one being written or removed."""
+    found = await uow.scalar(
+        "SELECT 1 FROM replicas WHERE tenant_id = %s AND store_id = %s LIMIT 1", [uow.tenant_id, store_id]
+    )
+    return found is not None
+
+
+async def list_working(uow: UnitOfWork, *, limit: int) -> list[ActiveMigration]:
+    """Migrations that workers have something to do for. For the platform's unit of work."""
+    return await uow.rows(
+        ActiveMigration,
+        """SELECT tenant_id, id FROM migrations WHERE state IN ('copying', 'finalizing', 'rolling_back')
+           ORDER BY state, id LIMIT %s""",
+        [limit],
+    )

@@ -1,0 +1,381 @@
+"""Migrations: what people ask for. Plan, start, pause, resume, cut over, roll back, finalize, and look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+from simples3dms.audit.service import record
+from simples3dms.context import WORKER, Principal
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.errors import Conflict, Failure, Invalid
+from simples3dms.kit.failpoints import fp
+from simples3dms.kit.ids import new_id
+from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.migrations import errors, repository
+from simples3dms.storage.migrations.engine import MigrationEngine
+from simples3dms.storage.migrations.values import ENDED, Migration, MigrationPlan, MigrationRow, State
+from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.service import not_set, swap
+from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
+from simples3dms.storage.stores.errors import explain
+from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.transfers import repository as transfers_repository
+from simples3dms.storage.transfers.service import Transfers
+from simples3dms.storage.transfers.values import TransferFailure
+
+_PLAN_PAGE = 10_000
+_CUT_OVER_TRIES = 40
+_CUT_OVER_WAIT_SECONDS = 0.25
+_RETRY_BATCH = 1000
+
+
+class Migrations:
+    """The migrations of all tenants."""
+
+    def __init__(self, database: Database, stores: Stores, transfers: Transfers, engine: MigrationEngine) -> None:
+        self._database = database
+        self._stores = stores
+        self._transfers = transfers
+        self._engine = engine
+
+    async def plan_migration(
+        self,
+        principal: Principal,
+        tenant_id: UUID,
+        *,
+        target: str,
+        source: str | None = None,
+        automatic_cutover: bool = False,
+    ) -> Migration:
+        """Work out what moving the tenant to `target` would take, and keep it as a planned migration."""
+        async with self._database.tenant(tenant_id) as uow:
+            placement = await placement_repository.find(uow)
+            if placement is None:
+                raise not_set()
+            grants = {grant.name: grant for grant in await placement_repository.list_grants(uow)}
+        names = {grant.store_id: grant.name for grant in grants.values()}
+        leaving = source or names.get(placement.write_store_id, "")
+        if target == leaving:
+            raise errors.same_store(target)
+        for name in (leaving, target):
+            if name not in grants:
+                raise Invalid(f"There is no store {name!r} granted to this tenant.", code="store_not_granted")
+        if grants[leaving].store_id != placement.write_store_id:
+            raise Invalid(
+                f"New documents are not written to {leaving}; a migration starts from the write target.",
+                code="migration_source_not_in_use",
+            )
+        blockers = await self._blockers(grants[target].store_id)
+        plan = await self._measure(tenant_id, blockers)
+        migration_id = new_id()
+        async with self._database.tenant(tenant_id) as uow:
+            inserted = await repository.insert(
+                uow,
+                migration_id,
+                source_store_id=grants[leaving].store_id,
+                target_store_id=grants[target].store_id,
+                automatic_cutover=automatic_cutover,
+                plan={"blob_count": plan.blob_count, "size_bytes": plan.size_bytes, "blockers": list(blockers)},
+            )
+            if not inserted:
+                raise errors.active()
+            await self._audit(uow, principal, "migration.planned", migration_id, source=leaving, target=target)
+            return await self._load(uow, migration_id)
+
+    async def _blockers(self, target_store_id: UUID) -> tuple[str, ...]:
+        try:
+            provider = await self._stores.provider(target_store_id)
+            await provider.check()
+        except ProviderError as error:
+            return (explain(error).message,)
+        except Failure as error:
+            return (error.message,)
+        return ()
+
+    async def _measure(self, tenant_id: UUID, blockers: tuple[str, ...]) -> MigrationPlan:
+        """Count the catalogue, page by page."""
+        count = size = after = 0
+        while True:
+            async with self._database.tenant(tenant_id) as uow:
+                page = await repository.next_range(uow, after_seq=after, upto_seq=2**62, limit=_PLAN_PAGE)
+            count += page.blob_count
+            size += page.size_bytes
+            if page.high_seq is None or page.blob_count < _PLAN_PAGE:
+                return MigrationPlan(count, size, blockers)
+            after = page.high_seq
+
+    async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
+        async with self._database.tenant(tenant_id) as uow:
+            return await self._load(uow, migration_id)
+
+    async def list_migrations(self, tenant_id: UUID, *, after: UUID | None = None, limit: int = 50) -> list[Migration]:
+        """Newest first."""
+        async with self._database.tenant(tenant_id) as uow:
+            grants = await placement_repository.list_grants(uow)
+            rows = await repository.list_page(uow, after=after, limit=limit)
+            return [await _in_words(uow, row, grants) for row in rows]
+
+    async def start_migration(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
+        """Begin copying; from now on new documents gain a copy at the target too."""
+        async with self._database.tenant(tenant_id) as uow:
+            row = await self._get(uow, migration_id)
+        blockers = await self._blockers(row.target_store_id)
+        if blockers and row.state == State.PLANNED:
+            raise errors.blocked(blockers)
+        async with self._database.tenant(tenant_id) as uow:
+            placement, row = await self._lock(uow, migration_id)
+            if row.state != State.PLANNED:
+                raise errors.wrong_state("start", row.state)
+            if placement.write_store_id != row.source_store_id:
+                raise Conflict("The placement has changed since this was planned; plan anew.", code="plan_outdated")
+            copies = tuple(dict.fromkeys((*placement.copy_store_ids, row.target_store_id)))
+            await swap(uow, placement, _policy(placement, copies=copies), reason=f"migration {row.id} started")
+            await repository.set_state(uow, row, State.COPYING)
+            await self._engine.defer_advance(uow, row.id)
+            await self._audit(uow, principal, "migration.started", row.id)
+            return await self._load(uow, row.id)
+
+    async def pause_migration(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
+        """Stop the workers' part. New documents go on gaining their copies, so nothing falls behind."""
+        async with self._database.tenant(tenant_id) as uow:
+            _, row = await self._lock(uow, migration_id)
+            if row.state not in {State.COPYING, State.READY, State.FINALIZING, State.ROLLING_BACK}:
+                raise errors.wrong_state("pause", row.state)
+            await repository.set_state(uow, row, State.PAUSED, resume_state=row.state)
+            await self._audit(uow, principal, "migration.paused", row.id)
+            return await self._load(uow, row.id)
+
+    async def resume_migration(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
+        """Go on where it was paused or failed."""
+        async with self._database.tenant(tenant_id) as uow:
+            _, row = await self._lock(uow, migration_id)
+            if row.state not in {State.PAUSED, State.FAILED} or row.resume_state is None:
+                raise errors.wrong_state("resume", row.state)
+            await repository.set_state(uow, row, row.resume_state)
+            await self._engine.defer_advance(uow, row.id)
+            await self._audit(uow, principal, "migration.resumed", row.id)
+            return await self._load(uow, row.id)
+
+    async def cancel_migration(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
+        """Drop a migration that was never started; one that was is rolled back instead."""
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.lock(uow, migration_id)
+            if row is None:
+                raise errors.not_found()
+            if row.state != State.PLANNED:
+                raise errors.wrong_state("cancel", row.state)
+            await repository.set_state(uow, row, State.CANCELLED)
+            await self._audit(uow, principal, "migration.cancelled", row.id)
+            return await self._load(uow, row.id)
+
+    async def cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
+        """Turn writes and reads to the target, if the records prove that everything is there.
+
+        Raises Conflict `migration_not_proven` and changes nothing if anything is missing, failed or in doubt.
+        """
+        async with self._database.tenant(tenant_id) as uow:
+            row = await self._get(uow, migration_id)
+        if row.state != State.READY:
+            raise errors.wrong_state("cut over", row.state)
+        blockers = await self._blockers(row.target_store_id)
+        if blockers:
+            raise errors.not_proven(blockers[0])
+        reason = ""
+        for _ in range(_CUT_OVER_TRIES):
+            # New documents keep coming; their copies take a moment. Each round looks at what the last one left.
+            async with self._database.tenant(tenant_id) as uow:
+                row = await self._get(uow, migration_id)
+            unproven = await self._engine.prove(row)
+            await fp("cutover.proven")
+            reason = f"{unproven} documents' bytes have no proven copy at the target" if unproven else ""
+            if not unproven:
+                reason = await self._try_cut_over(principal, tenant_id, migration_id)
+            if not reason:
+                await fp("cutover.committed")
+                return await self.get_migration(tenant_id, migration_id)
+            await asyncio.sleep(_CUT_OVER_WAIT_SECONDS)
+        await self._back_to_copying(tenant_id, migration_id)
+        raise errors.not_proven(reason)
+
+    async def _try_cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> str:
+        """The fenced transaction. Returns why it was not done, or "" when it was."""
+        async with self._database.tenant(tenant_id) as uow:
+            placement, row = await self._lock(uow, migration_id)
+            if row.state != State.READY:
+                raise errors.wrong_state("cut over", row.state)
+            if placement.write_store_id != row.source_store_id or row.proven_seq is None:
+                raise Conflict("The placement has changed since this was planned.", code="plan_outdated")
+            losses = await placement_repository.get_loss_count(uow, row.target_store_id)
+            if losses != row.proof_loss_count:
+                return "a copy at the target was lost since the proof"
+            page = await repository.prove_page(
+                uow, after_seq=row.proven_seq, upto_seq=None, store_id=row.target_store_id, limit=1000
+            )
+            if page.unproven or await repository.last_seq(uow) > (page.last_seq or row.proven_seq):
+                return "documents that were added just now are still being copied"
+            backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
+            if backlog.failed:
+                return f"{backlog.failed} copies have failed"
+            others = [s for s in placement.copy_store_ids if s not in (row.source_store_id, row.target_store_id)]
+            policy = Policy(
+                row.target_store_id,
+                (*others, row.source_store_id),
+                _moved_first(placement.read_store_ids, row.target_store_id, row.source_store_id),
+            )
+            await swap(uow, placement, policy, reason=f"migration {row.id} cut over")
+            await repository.set_state(uow, row, State.SOAKING)
+            await self._audit(uow, principal, "migration.cut_over", row.id)
+            await fp("cutover.in_txn")
+        return ""
+
+    async def _back_to_copying(self, tenant_id: UUID, migration_id: UUID) -> None:
+        async with self._database.tenant(tenant_id) as uow:
+            _, row = await self._lock(uow, migration_id)
+            if row.state == State.READY:
+                await repository.set_state(uow, row, State.COPYING)
+                await self._engine.defer_advance(uow, row.id)
+
+    async def roll_back(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
+        """Turn writes and reads back to the source at once; then empty the target, blob by proven blob.
+
+        Loses nothing: what was written after cut-over is read from the target until its copy at the source is proven.
+        """
+        async with self._database.tenant(tenant_id) as uow:
+            placement, row = await self._lock(uow, migration_id)
+            state = row.resume_state or row.state
+            if state not in {State.COPYING, State.READY, State.SOAKING}:
+                raise errors.wrong_state("roll back", row.state)
+            others = tuple(s for s in placement.copy_store_ids if s not in (row.source_store_id, row.target_store_id))
+            read = _moved_first(placement.read_store_ids, row.source_store_id, row.target_store_id)
+            await swap(
+                uow, placement, Policy(row.source_store_id, others, read), reason=f"migration {row.id} rolled back"
+            )
+            await self._leave(uow, row, State.ROLLING_BACK, leaving=row.target_store_id)
+            await self._audit(uow, principal, "migration.rolling_back", row.id)
+            return await self._load(uow, row.id)
+
+    async def finalize(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
+        """Give the way back up: empty the source, each replica only once another is proven. Ends in `done`."""
+        async with self._database.tenant(tenant_id) as uow:
+            placement, row = await self._lock(uow, migration_id)
+            if row.state != State.SOAKING:
+                raise errors.wrong_state("finalize", row.state)
+            copies = tuple(s for s in placement.copy_store_ids if s != row.source_store_id)
+            await swap(uow, placement, _policy(placement, copies=copies), reason=f"migration {row.id} finalized")
+            await self._leave(uow, row, State.FINALIZING, leaving=row.source_store_id)
+            await self._audit(uow, principal, "migration.finalizing", row.id)
+            return await self._load(uow, row.id)
+
+    async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
+        await transfers_repository.drop_unwanted(uow, target_store_id=leaving)
+        await repository.set_state(uow, row, state)
+        await repository.restart_planning(uow, row.id)
+        await self._engine.defer_advance(uow, row.id)
+
+    async def list_failures(
+        self, tenant_id: UUID, migration_id: UUID, *, after: UUID | None = None, limit: int = 50
+    ) -> list[TransferFailure]:
+        """The items that were given up, with the reason, for a person to mend and retry."""
+        async with self._database.tenant(tenant_id) as uow:
+            await self._get(uow, migration_id)
+            return await transfers_repository.list_failures(uow, migration_id=migration_id, after=after, limit=limit)
+
+    async def retry_failures(
+        self,
+        principal: Principal,
+        tenant_id: UUID,
+        migration_id: UUID,
+        failure_ids: Sequence[UUID] | None = None,
+    ) -> int:
+        """Try given-up items again, all or the named ones; how many."""
+        async with self._database.tenant(tenant_id) as uow:
+            row = await self._get(uow, migration_id)
+            ids = await transfers_repository.revive(uow, migration_id=row.id, ids=failure_ids, limit=_RETRY_BATCH)
+            for transfer_id in ids:
+                await self._transfers.defer_run(uow, transfer_id)
+            await self._audit(uow, principal, "migration.retried", row.id, count=len(ids))
+        return len(ids)
+
+    async def advance(self, tenant_id: UUID, migration_id: UUID) -> None:
+        """The worker's step; in automatic mode it cuts over as soon as the migration is ready."""
+        await self._engine.advance(tenant_id, migration_id)
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.find(uow, migration_id)
+        if row is not None and row.state == State.READY and row.automatic_cutover:
+            await self.cut_over(WORKER, tenant_id, migration_id)
+
+    async def _get(self, uow: UnitOfWork, migration_id: UUID) -> MigrationRow:
+        row = await repository.find(uow, migration_id)
+        if row is None:
+            raise errors.not_found()
+        return row
+
+    async def _lock(self, uow: UnitOfWork, migration_id: UUID) -> tuple[PlacementRow, MigrationRow]:
+        placement = await placement_repository.lock(uow)
+        row = await repository.lock(uow, migration_id)
+        if placement is None or row is None:
+            raise errors.not_found()
+        if row.state in ENDED and placement is None:
+            raise not_set()
+        return placement, row
+
+    async def _load(self, uow: UnitOfWork, migration_id: UUID) -> Migration:
+        row = await self._get(uow, migration_id)
+        return await _in_words(uow, row, await placement_repository.list_grants(uow))
+
+    async def _audit(
+        self, uow: UnitOfWork, principal: Principal, action: str, migration_id: UUID, **details: object
+    ) -> None:
+        await record(
+            uow,
+            principal,
+            action,
+            target_type="migration",
+            target_id=str(migration_id),
+            tenant_id=uow.tenant_id,
+            details=details,
+        )
+
+
+def _policy(placement: PlacementRow, *, copies: tuple[UUID, ...]) -> Policy:
+    return Policy(placement.write_store_id, copies, tuple(placement.read_store_ids))
+
+
+def _moved_first(read: Sequence[UUID], first: UUID, *after: UUID) -> tuple[UUID, ...]:
+    """The read order with one store put in front, and the one that is left put last where it was listed."""
+    rest = [store_id for store_id in read if store_id != first and store_id not in after]
+    listed_last = [store_id for store_id in read if store_id in after]
+    return (first, *rest, *listed_last) if read else ()
+
+
+async def _in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) -> Migration:
+    names = {grant.store_id: grant.name for grant in grants}
+    debtor = row.staying_store_id if row.state == State.ROLLING_BACK else row.target_store_id
+    if row.state == State.SOAKING:
+        debtor = row.source_store_id
+    backlog = await transfers_repository.count_backlog(uow, target_store_id=debtor)
+    plan = MigrationPlan(row.plan["blob_count"], row.plan["size_bytes"], tuple(row.plan.get("blockers", ())))
+    return Migration(
+        id=row.id,
+        source=names.get(row.source_store_id, str(row.source_store_id)),
+        target=names.get(row.target_store_id, str(row.target_store_id)),
+        state=row.state,
+        resume_state=row.resume_state,
+        automatic_cutover=row.automatic_cutover,
+        plan=plan,
+        copied_count=row.copied_count,
+        copied_bytes=row.copied_bytes,
+        total_count=row.total_count,
+        total_bytes=row.total_bytes,
+        pending_count=backlog.pending,
+        failed_count=backlog.failed,
+        proven=row.state in (State.READY, State.SOAKING, State.FINALIZING, State.DONE),
+        error_code=row.error_code,
+        error_message=row.error_message,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        cut_over_at=row.cut_over_at,
+        finished_at=row.finished_at,
+    )

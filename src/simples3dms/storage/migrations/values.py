@@ -1,0 +1,143 @@
+"""Migrations, their states, and the chunks that their work is cut into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+Phase = Literal["copy", "evacuate"]
+
+
+class State(StrEnum):
+    """The states of a migration (design, section 7)."""
+
+    PLANNED = "planned"
+    COPYING = "copying"
+    READY = "ready"
+    SOAKING = "soaking"
+    FINALIZING = "finalizing"
+    DONE = "done"
+    PAUSED = "paused"
+    FAILED = "failed"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({State.DONE, State.ROLLED_BACK, State.CANCELLED})
+#: States in which workers have something to do.
+WORKING = frozenset({State.COPYING, State.FINALIZING, State.ROLLING_BACK})
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRow:
+    """A migration as recorded."""
+
+    id: UUID
+    tenant_id: UUID
+    source_store_id: UUID
+    target_store_id: UUID
+    state: str
+    resume_state: str | None
+    automatic_cutover: bool
+    plan: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    cut_over_at: datetime | None
+    finished_at: datetime | None
+    planned_seq: int
+    proven_seq: int | None
+    proof_loss_count: int
+    copied_count: int
+    copied_bytes: int
+    total_count: int
+    total_bytes: int
+    error_code: str | None
+    error_message: str | None
+    fence: int
+
+    @property
+    def leaving_store_id(self) -> UUID:
+        """The store that the evacuation empties: the source when finalizing, the target when rolling back."""
+        state = self.resume_state or self.state
+        return self.target_store_id if state == State.ROLLING_BACK else self.source_store_id
+
+    @property
+    def staying_store_id(self) -> UUID:
+        """The store that every blob must be in before it leaves the other."""
+        leaving = self.leaving_store_id
+        return self.source_store_id if leaving == self.target_store_id else self.target_store_id
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A range of the catalogue by creation sequence, both ends included, claimed by one worker."""
+
+    phase: Phase
+    low_seq: int
+    high_seq: int
+    fence: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChunk:
+    """A chunk whose work nobody holds."""
+
+    phase: Phase
+    low_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The next stretch of the catalogue to become a chunk."""
+
+    high_seq: int | None
+    blob_count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProofPage:
+    """One page of the proof: how far it reaches (None: nothing left), and what in it has no proven replica."""
+
+    last_seq: int | None
+    unproven: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationPlan:
+    """What a migration would move, and what stands in its way."""
+
+    blob_count: int
+    size_bytes: int
+    blockers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A migration in words, with its progress. The counts tell a person; only the records decide."""
+
+    id: UUID
+    source: str
+    target: str
+    state: str
+    resume_state: str | None
+    automatic_cutover: bool
+    plan: MigrationPlan
+    copied_count: int
+    copied_bytes: int
+    total_count: int
+    total_bytes: int
+    pending_count: int
+    failed_count: int
+    proven: bool
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    cut_over_at: datetime | None
+    finished_at: datetime | None

@@ -1,0 +1,304 @@
+"""The copy engine: a batch of blobs to one store, between two short units of work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from simples3dms.db.session import Database
+from simples3dms.errors import Failure
+from simples3dms.kit.failpoints import fp
+from simples3dms.kit.streams import gather_small
+from simples3dms.providers.base import Body, Expected, ObjectReader, PutResult, StorageProvider
+from simples3dms.providers.errors import (
+    AccessDenied,
+    BadCredential,
+    BucketMissing,
+    CapExceeded,
+    IntegrityError,
+    ObjectNotFound,
+    ProviderError,
+    StoreFull,
+    StoreTimedOut,
+    StoreUnavailable,
+    Throttled,
+)
+from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.service import Blobs, new_ticket
+from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket, Written
+from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.transfers import repository
+from simples3dms.storage.transfers.values import Deficit, Outcome, Result
+
+log = structlog.get_logger(__name__)
+
+#: Bodies up to this size go through memory whole, so that one request each way is enough and may be retried.
+WHOLE_BYTES = 4 * 1024 * 1024
+#: Copies of larger bodies that run at a time in one job: each holds a few parts in memory.
+_LARGE_PARALLEL = 2
+#: Errors that say something about the store and nothing about this object.
+STORE_FAULTS = (
+    AccessDenied,
+    BadCredential,
+    BucketMissing,
+    CapExceeded,
+    StoreFull,
+    StoreTimedOut,
+    StoreUnavailable,
+    Throttled,
+)
+#: Those of them that time alone does not mend: a person has to act.
+PARKING_KINDS = frozenset(error.kind for error in (AccessDenied, BadCredential, BucketMissing, CapExceeded, StoreFull))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One blob of the batch with the claim to write it; no ticket where only the proof is missing."""
+
+    deficit: Deficit
+    ticket: WriteTicket | None
+
+
+class CopyEngine:
+    """Copies batches. Any number of engines in any number of processes may work on the same tenant."""
+
+    def __init__(self, database: Database, blobs: Blobs, *, concurrency: int) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._slots = asyncio.Semaphore(concurrency)
+        self._large_slots = asyncio.Semaphore(_LARGE_PARALLEL)
+
+    async def copy(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> list[Result]:
+        """Bring these blobs to the granted store, each proven by reading it back. One result for each that needs work.
+
+        Safe to repeat and to run twice at once: one `writing` row a blob and store, a key written once, and a
+        confirmation that counts only while the claim stands.
+        """
+        tasks, results = await self._claim(tenant_id, blob_ids, grant)
+        if not tasks:
+            return results
+        await fp("copy.claimed")
+        tickets = [task.ticket.replica_id for task in tasks if task.ticket]
+        done: list[Written] = []
+        proven: list[Replica] = []
+        try:
+            async with self._blobs.keep_alive(tenant_id, tickets) if tickets else _nothing():
+                outcomes = await self._all(tenant_id, tasks, grant, done, proven)
+        except BaseException:
+            await asyncio.shield(self._settle(tenant_id, tasks, done, proven))
+            raise
+        live = await self._settle(tenant_id, tasks, done, proven)
+        await fp("copy.committed")
+        results.extend(_final(task, outcome, live) for task, outcome in zip(tasks, outcomes, strict=True))
+        return results
+
+    async def _claim(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> tuple[list[_Task], list[Result]]:
+        async with self._database.tenant(tenant_id) as uow:
+            # Shared, so that no copy is begun towards a store after the placement has turned away from it.
+            placement = await placement_repository.share(uow)
+            if placement is None or grant.store_id not in placement.policy.wanted_store_ids:
+                return [], []
+            deficits = await repository.list_deficits(uow, blob_ids, target_store_id=grant.store_id)
+            tickets = {d.blob.id: new_ticket(grant) for d in deficits if d.at_target is None}
+            mine: set[UUID] = set()
+            if tickets:
+                mine = await blobs_repository.insert_writing(
+                    uow,
+                    [(ticket, blob_id) for blob_id, ticket in tickets.items()],
+                    lease_seconds=self._blobs.lease_seconds,
+                )
+        tasks: list[_Task] = []
+        results: list[Result] = []
+        for deficit in deficits:
+            ticket = tickets.get(deficit.blob.id)
+            if ticket is not None and ticket.replica_id not in mine:
+                results.append(Result(deficit.blob.id, deficit.blob.size_bytes, Outcome.BUSY))
+            else:
+                tasks.append(_Task(deficit, ticket))
+        return tasks, results
+
+    async def _all(
+        self, tenant_id: UUID, tasks: list[_Task], grant: Grant, done: list[Written], proven: list[Replica]
+    ) -> list[Result]:
+        """Run the batch at once, bounded by the engine's slots; an unforeseen error cancels and awaits the rest."""
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(self._one(tenant_id, task, grant, done, proven)) for task in tasks]
+        return [task.result() for task in running]
+
+    async def _one(
+        self, tenant_id: UUID, task: _Task, grant: Grant, done: list[Written], proven: list[Replica]
+    ) -> Result:
+        blob = task.deficit.blob
+        slots = self._slots if blob.size_bytes <= WHOLE_BYTES else self._large_slots
+        async with slots:
+            try:
+                if task.ticket is None:
+                    assert task.deficit.at_target is not None
+                    await self._prove_existing(tenant_id, blob, task.deficit.at_target)
+                    proven.append(task.deficit.at_target)
+                    return Result(blob.id, blob.size_bytes, Outcome.PROVEN)
+                target = await self._blobs.provider(grant.store_id)
+                written, source = await self._from_any(tenant_id, task.deficit, target, task.ticket)
+                done.append(written)
+                if source is not None:
+                    proven.append(source)
+                return Result(blob.id, blob.size_bytes, Outcome.COPIED)
+            except ProviderError as error:
+                return _failure(blob, error)
+            except Failure as error:
+                return Result(
+                    blob.id, blob.size_bytes, Outcome.FAILED, error.problem_code, error.message, error.retryable
+                )
+
+    async def _from_any(
+        self, tenant_id: UUID, deficit: Deficit, target: StorageProvider, ticket: WriteTicket
+    ) -> tuple[Written, Replica | None]:
+        """Copy from the first source that can be read and is right; each other one is reported."""
+        last: ProviderError = ObjectNotFound("no store holds a replica of it that could be read")
+        for source in deficit.sources:
+            provider = await self._blobs.provider(source.store_id)
+            for is_last_try in (False, True):
+                try:
+                    written = await self._put_and_prove(deficit.blob, provider, source, target, ticket)
+                    return written, source if source.state == "live" else None
+                except _SourceFailed as failed:
+                    last = failed.error
+                    await target.discard(ticket.key)
+                    # Bytes that came out wrong once may have been hurt on the way: only a second time counts.
+                    if is_last_try or not isinstance(last, IntegrityError):
+                        break
+            if isinstance(last, IntegrityError | ObjectNotFound) and source.state == "live":
+                await self._blobs.report_bad(tenant_id, source, last)
+        raise last
+
+    async def _put_and_prove(
+        self, blob: Blob, provider: StorageProvider, source: Replica, target: StorageProvider, ticket: WriteTicket
+    ) -> Written:
+        expected = Expected(blob.size_bytes, blob.digest)
+        if blob.size_bytes <= WHOLE_BYTES:
+            body: Body = await _read_whole(provider, source, expected)
+            await fp("copy.source_open")
+            await fp("copy.mid_stream")
+            put = await target.put(ticket.key, body, expected=expected)
+        else:
+            put = await self._stream(provider, source, target, ticket, expected)
+        await fp("copy.after_put")
+        # What the target says of its write proves nothing: read it back and compare with the record.
+        async with target.open(ticket.key, version_id=put.version_id, expected=expected) as reader:
+            await _drain(reader)
+        await fp("copy.proven")
+        return Written(ticket, put.version_id, blob.digest, blob.size_bytes)
+
+    async def _stream(
+        self,
+        provider: StorageProvider,
+        source: Replica,
+        target: StorageProvider,
+        ticket: WriteTicket,
+        expected: Expected,
+    ) -> PutResult:
+        failed: list[ProviderError] = []
+
+        async def chunks() -> AsyncIterator[bytes]:
+            # A failure in here is the source's, whatever the target makes of it on its way up.
+            try:
+                async with provider.open(source.key, version_id=source.version_id, expected=expected) as reader:
+                    await fp("copy.source_open")
+                    hit = False
+                    async for chunk in reader:
+                        yield chunk
+                        if not hit:
+                            hit = True
+                            await fp("copy.mid_stream")
+            except ProviderError as error:
+                failed.append(error)
+                raise
+
+        try:
+            return await target.put(ticket.key, chunks(), expected=expected)
+        except ProviderError:
+            if failed:
+                raise _SourceFailed(failed[0]) from failed[0]
+            raise
+
+    async def _prove_existing(self, tenant_id: UUID, blob: Blob, replica: Replica) -> None:
+        provider = await self._blobs.provider(replica.store_id)
+        expected = Expected(blob.size_bytes, blob.digest)
+        try:
+            async with provider.open(replica.key, version_id=replica.version_id, expected=expected) as reader:
+                await _drain(reader)
+        except (IntegrityError, ObjectNotFound) as error:
+            await self._blobs.report_bad(tenant_id, replica, error)
+            raise
+
+    async def _settle(
+        self, tenant_id: UUID, tasks: list[_Task], done: list[Written], proven: list[Replica]
+    ) -> set[UUID]:
+        """Confirm what was proven and give the rest up, in one unit of work; the replica ids that are live."""
+        finished = {written.ticket.replica_id for written in done}
+        lost = [task.ticket.replica_id for task in tasks if task.ticket and task.ticket.replica_id not in finished]
+        async with self._database.tenant(tenant_id) as uow:
+            live = await blobs_repository.confirm_copies(uow, done) if done else set()
+            if proven:
+                await blobs_repository.record_read_back(uow, [replica.id for replica in proven])
+            if lost:
+                await blobs_repository.abandon(uow, lost)
+            if lost or len(live) < len(done):
+                await self._blobs.defer_sweep(uow)
+            await fp("copy.in_confirm_txn")
+        return live
+
+
+class _SourceFailed(Exception):
+    """The source of a copy failed, not its target."""
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _nothing:
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+async def _read_whole(provider: StorageProvider, source: Replica, expected: Expected) -> bytes:
+    assert expected.size_bytes is not None
+    try:
+        async with provider.open(source.key, version_id=source.version_id, expected=expected) as reader:
+            return await gather_small(reader, expected.size_bytes)
+    except ValueError as error:
+        raise _SourceFailed(IntegrityError("the object is longer than recorded", key=source.key)) from error
+    except ProviderError as error:
+        raise _SourceFailed(error) from error
+
+
+async def _drain(reader: ObjectReader) -> None:
+    async for _ in reader:
+        pass
+
+
+def _failure(blob: Blob, error: ProviderError) -> Result:
+    return Result(
+        blob.id,
+        blob.size_bytes,
+        Outcome.FAILED,
+        error.kind,
+        error.message,
+        # A write that came out wrong is worth another attempt under another key; a source that is gone is not.
+        retryable=error.retryable or isinstance(error, IntegrityError),
+        store_fault=isinstance(error, STORE_FAULTS),
+    )
+
+
+def _final(task: _Task, result: Result, live: set[UUID]) -> Result:
+    """A copy counts only if its row was still ours when it was confirmed."""
+    if result.outcome is Outcome.COPIED and task.ticket and task.ticket.replica_id not in live:
+        return Result(result.blob_id, result.size_bytes, Outcome.GONE)
+    return result

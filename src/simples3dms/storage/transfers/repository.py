@@ -1,0 +1,218 @@
+"""SQL of transfers: the durable list of single copies that are owed, and the deficit at a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.values import Blob, Replica
+from simples3dms.storage.transfers.values import Deficit, TransferFailure, TransferRow
+
+
+@dataclass(frozen=True, slots=True)
+class DueTransfer:
+    """Where a due transfer is, for the watchdog."""
+
+    tenant_id: UUID
+    id: UUID
+
+
+async def list_deficits(uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_store_id: UUID) -> list[Deficit]:
+    """Of these blobs, the living ones without a live replica at the target that was read back."""
+    blobs = await uow.rows(
+        Blob,
+        """SELECT b.id, b.seq, b.digest, b.size_bytes FROM blobs b
+           WHERE b.tenant_id = %(tenant)s AND b.id = ANY(%(ids)s) AND b.dead_at IS NULL AND NOT EXISTS (
+             SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
+               AND r.store_id = %(target)s AND r.state = 'live' AND r.evidence = 'read-back')
+           ORDER BY b.seq""",
+        {"tenant": uow.tenant_id, "ids": list(blob_ids), "target": target_store_id},
+    )
+    replicas: dict[UUID, list[Replica]] = {}
+    for replica in await blobs_repository.list_replicas(uow, [blob.id for blob in blobs]):
+        replicas.setdefault(replica.blob_id, []).append(replica)
+    return [_deficit(blob, replicas.get(blob.id, []), target_store_id) for blob in blobs]
+
+
+def _deficit(blob: Blob, replicas: list[Replica], target_store_id: UUID) -> Deficit:
+    live = [replica for replica in replicas if replica.state == "live"]
+    # A suspect copy is read last: its bytes are compared like any other's, and it may be the only one there is.
+    doubtful = [replica for replica in replicas if replica.state == "suspect"]
+    at_target = next((replica for replica in live if replica.store_id == target_store_id), None)
+    sources = [replica for replica in (*live, *doubtful) if replica is not at_target]
+    return Deficit(blob, sources, at_target)
+
+
+async def owe(
+    uow: UnitOfWork, blob_id: UUID, *, transfer_id: UUID, target_store_id: UUID, migration_id: UUID | None
+) -> bool:
+    """Record that the blob is owed a copy at the target; False if that is recorded already."""
+    count = await uow.execute(
+        """INSERT INTO transfers (tenant_id, id, blob_id, target_store_id, migration_id, state)
+           VALUES (%s, %s, %s, %s, %s, 'pending') ON CONFLICT DO NOTHING""",
+        [uow.tenant_id, transfer_id, blob_id, target_store_id, migration_id],
+    )
+    return count == 1
+
+
+async def record_failures(
+    uow: UnitOfWork,
+    failures: Sequence[tuple[UUID, UUID, str, str, bool]],
+    *,
+    target_store_id: UUID,
+    migration_id: UUID | None,
+    delay_seconds: float,
+) -> None:
+    """Put the items that failed in a chunk on the list: (transfer id, blob id, error kind, message, final)."""
+    await uow.execute(
+        """INSERT INTO transfers (tenant_id, id, blob_id, target_store_id, migration_id, state, attempt,
+             error_kind, error_message, due_at)
+           SELECT %(tenant)s, i.id, i.blob_id, %(target)s, %(migration)s,
+             CASE WHEN i.final THEN 'failed' ELSE 'pending' END, 1, i.kind, i.message,
+             now() + make_interval(secs => %(delay)s::float8)
+           FROM unnest(%(ids)s::uuid[], %(blobs)s::uuid[], %(kinds)s::text[], %(messages)s::text[],
+             %(finals)s::boolean[]) AS i (id, blob_id, kind, message, final)
+           ON CONFLICT (tenant_id, blob_id, target_store_id) DO UPDATE SET migration_id = EXCLUDED.migration_id,
+             state = EXCLUDED.state, error_kind = EXCLUDED.error_kind, error_message = EXCLUDED.error_message,
+             attempt = transfers.attempt + 1, due_at = EXCLUDED.due_at
+             WHERE transfers.lease_until IS NULL OR transfers.lease_until < now()""",
+        {
+            "tenant": uow.tenant_id,
+            "target": target_store_id,
+            "migration": migration_id,
+            "delay": delay_seconds,
+            "ids": [item[0] for item in failures],
+            "blobs": [item[1] for item in failures],
+            "kinds": [item[2] for item in failures],
+            "messages": [item[3] for item in failures],
+            "finals": [item[4] for item in failures],
+        },
+    )
+
+
+async def claim(uow: UnitOfWork, transfer_id: UUID, *, lease_seconds: float) -> TransferRow | None:
+    """Take a due transfer over: its fence rises, so that an earlier claimant's word no longer counts."""
+    return await uow.find(
+        TransferRow,
+        """UPDATE transfers SET fence = fence + 1, attempt = attempt + 1,
+             lease_until = now() + make_interval(secs => %(lease)s::float8)
+           WHERE tenant_id = %(tenant)s AND id = %(id)s AND state = 'pending' AND due_at <= now()
+             AND (lease_until IS NULL OR lease_until < now())
+           RETURNING id, blob_id, target_store_id, migration_id, fence, attempt""",
+        {"tenant": uow.tenant_id, "id": transfer_id, "lease": lease_seconds},
+    )
+
+
+async def extend(uow: UnitOfWork, row: TransferRow, *, lease_seconds: float) -> bool:
+    count = await uow.execute(
+        """UPDATE transfers SET lease_until = now() + make_interval(secs => %s::float8)
+           WHERE tenant_id = %s AND id = %s AND fence = %s""",
+        [lease_seconds, uow.tenant_id, row.id, row.fence],
+    )
+    return count == 1
+
+
+async def settle(uow: UnitOfWork, row: TransferRow) -> bool:
+    """The copy is there and proven (or no longer wanted): strike the debt."""
+    count = await uow.execute(
+        "DELETE FROM transfers WHERE tenant_id = %s AND id = %s AND fence = %s", [uow.tenant_id, row.id, row.fence]
+    )
+    return count == 1
+
+
+async def postpone(
+    uow: UnitOfWork, row: TransferRow, *, kind: str, message: str, delay_seconds: float, final: bool
+) -> bool:
+    """Note why the attempt failed, and when to try again, or that a person must look at it."""
+    count = await uow.execute(
+        """UPDATE transfers SET error_kind = %s, error_message = %s, lease_until = NULL,
+             due_at = now() + make_interval(secs => %s::float8), state = CASE WHEN %s THEN 'failed' ELSE 'pending' END
+           WHERE tenant_id = %s AND id = %s AND fence = %s""",
+        [kind, message, delay_seconds, final, uow.tenant_id, row.id, row.fence],
+    )
+    return count == 1
+
+
+async def settle_blobs(uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_store_id: UUID) -> None:
+    """Strike the unclaimed debts of blobs that a chunk has just brought to the target."""
+    await uow.execute(
+        """DELETE FROM transfers WHERE tenant_id = %s AND blob_id = ANY(%s) AND target_store_id = %s
+             AND (lease_until IS NULL OR lease_until < now())""",
+        [uow.tenant_id, list(blob_ids), target_store_id],
+    )
+
+
+async def drop_unwanted(uow: UnitOfWork, *, target_store_id: UUID) -> None:
+    """Strike all debts towards a store that the tenant is leaving."""
+    await uow.execute(
+        "DELETE FROM transfers WHERE tenant_id = %s AND target_store_id = %s", [uow.tenant_id, target_store_id]
+    )
+
+
+async def list_due(uow: UnitOfWork, *, limit: int) -> list[DueTransfer]:
+    """Due transfers whose job may be lost. For the platform's unit of work."""
+    return await uow.rows(
+        DueTransfer,
+        """SELECT tenant_id, id FROM transfers WHERE state = 'pending' AND due_at <= now()
+             AND (lease_until IS NULL OR lease_until < now()) ORDER BY due_at LIMIT %s""",
+        [limit],
+    )
+
+
+async def list_failures(
+    uow: UnitOfWork, *, migration_id: UUID, after: UUID | None, limit: int
+) -> list[TransferFailure]:
+    return await uow.rows(
+        TransferFailure,
+        """SELECT t.id, t.blob_id, v.document_id, d.name AS document_name, t.error_kind, t.error_message, t.attempt
+           FROM transfers t
+           LEFT JOIN LATERAL (SELECT document_id FROM versions v WHERE v.tenant_id = t.tenant_id
+             AND v.blob_id = t.blob_id LIMIT 1) v ON true
+           LEFT JOIN documents d ON d.tenant_id = t.tenant_id AND d.id = v.document_id
+           WHERE t.tenant_id = %(tenant)s AND t.migration_id = %(migration)s AND t.state = 'failed'
+             AND (%(after)s::uuid IS NULL OR t.id > %(after)s) ORDER BY t.id LIMIT %(limit)s""",
+        {"tenant": uow.tenant_id, "migration": migration_id, "after": after, "limit": limit},
+    )
+
+
+async def revive(uow: UnitOfWork, *, migration_id: UUID, ids: Sequence[UUID] | None, limit: int) -> list[UUID]:
+    """Make failed transfers pending again, with fresh attempts; their ids."""
+    return await uow.scalars(
+        """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL
+           WHERE tenant_id = %(tenant)s AND id IN (
+             SELECT id FROM transfers WHERE tenant_id = %(tenant)s AND migration_id = %(migration)s
+               AND state = 'failed' AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s)) LIMIT %(limit)s)
+           RETURNING id""",
+        {
+            "tenant": uow.tenant_id,
+            "migration": migration_id,
+            "ids": list(ids) if ids is not None else None,
+            "limit": limit,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many transfers towards a store wait, and how many have failed."""
+
+    pending: int
+    failed: int
+
+
+async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:
+    """Counted up to a thousand each: enough to say "none", "few" or "many" at any size."""
+    found = await uow.find(
+        Backlog,
+        """SELECT
+             (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE tenant_id = %(tenant)s
+               AND target_store_id = %(store)s AND state = 'pending' LIMIT 1000) p) AS pending,
+             (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE tenant_id = %(tenant)s
+               AND target_store_id = %(store)s AND state = 'failed' LIMIT 1000) f) AS failed""",
+        {"tenant": uow.tenant_id, "store": target_store_id},
+    )
+    assert found is not None
+    return found

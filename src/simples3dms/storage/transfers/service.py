@@ -1,0 +1,118 @@
+"""Transfers: copies that single blobs are owed, recorded with the change that owes them and run by workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.jobqueue.app import JobQueue
+from simples3dms.kit.ids import new_id
+from simples3dms.kit.streams import heartbeat
+from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.transfers import repository
+from simples3dms.storage.transfers.engine import CopyEngine
+from simples3dms.storage.transfers.values import Outcome, Result, TransferRow
+
+_LONGEST_DELAY_SECONDS = 3600.0
+
+
+class Transfers:
+    """The debts of copies of all tenants."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        engine: CopyEngine,
+        *,
+        lease_seconds: float,
+        attempts: int,
+        retry_base_seconds: float,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._engine = engine
+        self._lease_seconds = lease_seconds
+        self._attempts = attempts
+        self._retry_base_seconds = retry_base_seconds
+
+    def delay(self, attempt: int) -> float:
+        """Seconds before the attempt after this one: doubling, an hour at most."""
+        return float(min(_LONGEST_DELAY_SECONDS, self._retry_base_seconds * 2 ** min(attempt - 1, 20)))
+
+    async def owe_copies(
+        self, uow: UnitOfWork, blob_id: UUID, store_ids: Iterable[UUID], *, migration_id: UUID | None
+    ) -> None:
+        """Record, in the unit of work that makes the blob, which stores are owed a copy of it, and queue the work."""
+        for store_id in store_ids:
+            transfer_id = new_id()
+            if await repository.owe(
+                uow, blob_id, transfer_id=transfer_id, target_store_id=store_id, migration_id=migration_id
+            ):
+                await self.defer_run(uow, transfer_id)
+
+    async def defer_run(
+        self, uow: UnitOfWork, transfer_id: UUID, *, delay_seconds: float = 0, once: bool = False
+    ) -> None:
+        assert uow.tenant_id is not None
+        await self._queue.defer(
+            uow,
+            "transfer.run",
+            once=f"transfer:{transfer_id}" if once else None,
+            tenant_id=uow.tenant_id,
+            transfer_id=transfer_id,
+            delay_seconds=int(delay_seconds + 0.999),
+        )
+
+    async def repair(self, tenant_id: UUID, blob_id: UUID, store_id: UUID) -> None:
+        """Owe the store a fresh copy, if the placement still wants one there."""
+        async with self._database.tenant(tenant_id) as uow:
+            placement = await placement_repository.share(uow)
+            if placement is not None and store_id in placement.policy.wanted_store_ids:
+                await self.owe_copies(uow, blob_id, [store_id], migration_id=None)
+
+    async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:
+        """Pay one debt. Does nothing if it is paid, not yet due, or another worker is at it."""
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.claim(uow, transfer_id, lease_seconds=self._lease_seconds)
+            if row is None:
+                return
+            grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
+        grant = grants.get(row.target_store_id)
+        result = await self._copy(tenant_id, row, grant) if grant else None
+        async with self._database.tenant(tenant_id) as uow:
+            await self._record(uow, row, result)
+
+    async def _copy(self, tenant_id: UUID, row: TransferRow, grant: Grant) -> Result | None:
+        async def beat() -> None:
+            async with self._database.tenant(tenant_id) as uow:
+                await repository.extend(uow, row, lease_seconds=self._lease_seconds)
+
+        async with heartbeat(beat, every_seconds=self._lease_seconds / 3):
+            results = await self._engine.copy(tenant_id, [row.blob_id], grant)
+        return results[0] if results else None
+
+    async def _record(self, uow: UnitOfWork, row: TransferRow, result: Result | None) -> None:
+        if result is not None and result.outcome in (Outcome.FAILED, Outcome.BUSY):
+            final = result.outcome is Outcome.FAILED and (
+                row.attempt >= self._attempts or not (result.retryable or result.store_fault)
+            )
+            delay = self.delay(row.attempt)
+            kind = result.error_kind or result.outcome.value
+            message = result.error_message or "another worker is writing this copy"
+            await repository.postpone(uow, row, kind=kind, message=message, delay_seconds=delay, final=final)
+            if not final:
+                await self.defer_run(uow, row.id, delay_seconds=delay)
+        else:
+            await repository.settle(uow, row)
+        if row.migration_id is not None:
+            assert uow.tenant_id is not None
+            await self._queue.defer(
+                uow,
+                "migration.advance",
+                once=f"advance:{row.migration_id}",
+                tenant_id=uow.tenant_id,
+                migration_id=row.migration_id,
+            )

@@ -1,0 +1,66 @@
+"""What a transfer works on, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from simples3dms.storage.blobs.values import Blob, Replica
+
+
+@dataclass(frozen=True, slots=True)
+class Deficit:
+    """A blob without a proven live replica at the target: where it can be read, and what is at the target already."""
+
+    blob: Blob
+    sources: list[Replica]
+    at_target: Replica | None
+
+
+class Outcome(StrEnum):
+    """How the transfer of one blob ended."""
+
+    COPIED = "copied"
+    PROVEN = "proven"  # it was at the target already, and has now been read back
+    BUSY = "busy"  # another worker is writing it
+    GONE = "gone"  # the blob died meanwhile, or needs nothing
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome for one blob; `store_fault` says that the store, not this object, is what failed."""
+
+    blob_id: UUID
+    size_bytes: int
+    outcome: Outcome
+    error_kind: str | None = None
+    error_message: str | None = None
+    retryable: bool = False
+    store_fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRow:
+    """A pending or failed transfer, claimed."""
+
+    id: UUID
+    blob_id: UUID
+    target_store_id: UUID
+    migration_id: UUID | None
+    fence: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailure:
+    """A transfer that was tried as often as is sensible, for a person to look at."""
+
+    id: UUID
+    blob_id: UUID
+    document_id: UUID | None
+    document_name: str | None
+    error_kind: str | None
+    error_message: str | None
+    attempt: int

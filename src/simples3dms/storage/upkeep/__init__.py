@@ -1,0 +1,1 @@
+"""Upkeep: check the promises over the records and over every byte."""
