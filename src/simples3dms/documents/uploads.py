@@ -30,6 +30,8 @@ from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.transfers.service import Transfers
 
 _NO_PRINCIPAL = UUID(int=0)
+_LONGEST_HOLD_ROUNDS = 60
+_HOLD_ROUND_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class Uploads:
         written: Written,
     ) -> UploadResult:
         """The last unit of work: blob, live replica, version, debts of copies, audit; all or none of it."""
+        await self._wait_for_cut_over(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             placement = await placement_repository.share(uow)
             if placement is None:
@@ -172,6 +175,15 @@ class Uploads:
         assert document is not None
         assert version is not None
         return UploadResult(document, version, replayed=False)
+
+    async def _wait_for_cut_over(self, tenant_id: UUID) -> None:
+        """Let a cut-over that is about to happen go first: a moment, and never for long."""
+        for _ in range(_LONGEST_HOLD_ROUNDS):
+            async with self._database.tenant(tenant_id) as uow:
+                placement = await placement_repository.find(uow)
+            if placement is None or not placement.is_held:
+                return
+            await asyncio.sleep(_HOLD_ROUND_SECONDS)
 
     async def _give_up(self, tenant_id: UUID, session: _Session) -> None:
         async with self._database.tenant(tenant_id) as uow:

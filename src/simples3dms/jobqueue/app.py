@@ -36,7 +36,14 @@ class JobQueue:
             )
 
     async def defer(
-        self, uow: UnitOfWork, task: str, *, once: str | None = None, delay_seconds: int = 0, **ids: UUID | int | str
+        self,
+        uow: UnitOfWork,
+        task: str,
+        *,
+        once: str | None = None,
+        delay_seconds: int = 0,
+        priority: int = 0,
+        **ids: UUID | int | str,
     ) -> None:
         """Queue `task` (`noun.verb`) with these ids when, and only when, the unit of work commits.
 
@@ -47,7 +54,12 @@ class JobQueue:
         async with uow.as_queue() as connection:
             # The external connection keeps the job inside our transaction; it skips the connector's own pool.
             task_config = self.app.configure_task(
-                task, queue="simples3dms", queueing_lock=once, schedule_in=schedule, connection=connection
+                task,
+                queue="simples3dms",
+                queueing_lock=once,
+                schedule_in=schedule,
+                priority=priority,
+                connection=connection,
             )
             if once is None:
                 await task_config.defer_async(**args)

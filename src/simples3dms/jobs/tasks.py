@@ -43,8 +43,7 @@ def register(app: procrastinate.App, services: Services) -> None:
             UUID(tenant_id), UUID(migration_id), "copy" if phase == "copy" else "evacuate", int(low_seq)
         )
 
-    # Between attempts our own rows (due_at, lease_until) decide; the queue's retry only bridges a passing fault.
-    retry = procrastinate.RetryStrategy(max_attempts=3, wait=2)
+    # No retries by the queue: between attempts our own rows (due_at, lease_until) decide, and the watchdog queues again.
     for name, work in (
         ("transfer.run", run_transfer),
         ("blob.repair", repair_blob),
@@ -52,18 +51,18 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
     ):
-        app.task(name=name, queue=_QUEUE, retry=retry)(_quietly(work))
+        app.task(name=name, queue=_QUEUE)(_quietly(work))
 
 
 def _quietly(work: Work) -> Work:
-    """Log an expected failure as one line; the watchdog finds what is left to do in our rows."""
+    """Log a failure as one line or, where nobody foresaw it, with its traceback; our rows say what is left to do."""
 
     async def run(**ids: str) -> None:
         try:
             await work(**ids)
         except Failure as failure:
             log.warning("job.failed", code=failure.problem_code, **ids)
-            if failure.retryable:
-                raise
+        except Exception:
+            log.exception("job.crashed", **ids)
 
     return run

@@ -12,8 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
-from simples3dms.bootstrap import Services
-from simples3dms.db.roles import GROUP_ROLES, LOGIN_ROLE
+from simples3dms.db.roles import GROUP_ROLES
 from simples3dms.errors import Unavailable
 
 #: Held for the length of an upgrade, so that two processes that start at once do not both run it.
@@ -45,37 +44,6 @@ def upgrade(owner_url: str, *, login_role: str) -> str:
     finally:
         engine.dispose()
     return newest_revision()
-
-
-def ensure_schema(services: Services) -> None:
-    """Bring the embedded server's schema up to date; of an operator's own database, refuse one that is not. Blocks."""
-    if services.server.is_embedded:
-        upgrade(services.urls.owner_url, login_role=LOGIN_ROLE)
-        return
-    found, needed = current_revision(services.urls.app_url), newest_revision()
-    if found != needed:
-        raise Unavailable(
-            f"The database's schema is at revision {found or 'none'}, this version needs {needed}: "
-            "run `simples3dms db upgrade`.",
-            code="database_schema_outdated",
-        )
-    _refuse_powerful_login(services.urls.app_url)
-
-
-def _refuse_powerful_login(url: str) -> None:
-    """At run time no superuser and no table owner: either would see through row-level security."""
-    with psycopg.connect(url) as connection:
-        row = connection.execute(
-            """SELECT r.rolsuper OR r.rolbypassrls OR EXISTS (
-                 SELECT 1 FROM pg_class c WHERE c.relowner = r.oid AND c.relname = 'blobs')
-               FROM pg_roles r WHERE r.rolname = session_user"""
-        ).fetchone()
-    if row is None or row[0]:
-        raise Unavailable(
-            "The application must not log in as a superuser or as the tables' owner: "
-            "give SIMPLES3DMS_DATABASE_URL a login role of its own (see the how-to on your own PostgreSQL).",
-            code="database_login_too_powerful",
-        )
 
 
 def newest_revision() -> str:

@@ -127,6 +127,7 @@ CREATE TABLE placements (
   write_store_id uuid NOT NULL,
   copy_store_ids uuid[] NOT NULL DEFAULT '{}',
   read_store_ids uuid[] NOT NULL DEFAULT '{}',
+  held_until timestamptz,
   updated_at timestamptz NOT NULL DEFAULT now(),
   FOREIGN KEY (tenant_id, write_store_id) REFERENCES store_grants (tenant_id, store_id)
 );
@@ -213,8 +214,8 @@ CREATE TABLE migrations (
   started_at timestamptz,
   cut_over_at timestamptz,
   finished_at timestamptz,
+  barrier_seq bigint NOT NULL DEFAULT 0,
   planned_seq bigint NOT NULL DEFAULT 0,
-  proof_seq bigint NOT NULL DEFAULT 0,
   proven_seq bigint,
   proof_loss_count bigint NOT NULL DEFAULT 0,
   copied_count bigint NOT NULL DEFAULT 0,

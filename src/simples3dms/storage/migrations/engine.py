@@ -33,6 +33,8 @@ _BATCH_BLOBS = 64
 _BATCH_BYTES = 64 * 1024 * 1024
 #: Attempts at a chunk, in a row, that a store's fault may spoil before the migration waits for a person.
 _CHUNK_ATTEMPTS = 8
+#: Bulk work gives way to single copies of new documents, and those to nothing.
+_CHUNK_PRIORITY = -10
 #: Unproven blobs that one pass of the proof collects before it has their chunks run again.
 _UNPROVEN_LIMIT = 1000
 
@@ -90,17 +92,19 @@ class MigrationEngine:
                 await repository.release(uow, row)
 
     async def _advance_copying(self, row: MigrationRow) -> State:
-        if await self._plan(row, "copy"):
+        """Ready means: everything from before the start is proven, and what came later is owed, not failed."""
+        if await self._plan(row, "copy", upto_seq=row.barrier_seq):
             return State.COPYING
+        unproven = await self.prove(row, upto_seq=row.barrier_seq)
         async with self._database.tenant(row.tenant_id) as uow:
+            if unproven:
+                # What is on the list of transfers calls again when it ends; the rest has its chunk run again.
+                owed = await repository.owed_among(uow, unproven, target_store_id=row.target_store_id)
+                await self._reopen(uow, row, "copy", [seq for seq in unproven if seq not in owed])
+                return State.COPYING
             backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
-        if backlog.pending or backlog.failed:
-            return State.COPYING  # each transfer that ends calls again; failed ones wait for a person
-        if await self.prove(row):
-            return State.COPYING
-        async with self._database.tenant(row.tenant_id) as uow:
             current = await repository.lock(uow, row.id)
-            if current is None or current.fence != row.fence or current.state != State.COPYING:
+            if backlog.failed or current is None or current.fence != row.fence or current.state != State.COPYING:
                 return State.COPYING
             await repository.set_state(uow, current, State.READY)
             await record(
@@ -115,13 +119,17 @@ class MigrationEngine:
 
     async def _advance_evacuating(self, row: MigrationRow) -> State:
         state = State(row.state)
-        if await self._plan(row, "evacuate"):
+        if await self._plan(row, "evacuate", upto_seq=row.barrier_seq):
             return state
         async with self._database.tenant(row.tenant_id) as uow:
             remnants = await repository.find_remnants(uow, store_id=row.leaving_store_id, limit=_UNPROVEN_LIMIT)
             if remnants:
                 await self._reopen(uow, row, "evacuate", remnants)
-                return state
+        if remnants:
+            # Uploads that began before the turn have ended since, past the last chunk: one more for them.
+            await self._plan(row, "evacuate", upto_seq=max(remnants))
+            return state
+        async with self._database.tenant(row.tenant_id) as uow:
             if await repository.has_replicas(uow, store_id=row.leaving_store_id):
                 await self._blobs.defer_sweep(uow)
                 await self.defer_advance(uow, row.id, delay_seconds=1)
@@ -147,14 +155,13 @@ class MigrationEngine:
             await placement_repository.lock(uow)
             return await repository.last_seq(uow)
 
-    async def _plan(self, row: MigrationRow, phase: Phase) -> bool:
-        """Cut the catalogue up to now into chunks, some ahead, and queue those that are free; False if all are done."""
-        upto = await self.barrier(row.tenant_id)
+    async def _plan(self, row: MigrationRow, phase: Phase, *, upto_seq: int) -> bool:
+        """Cut the catalogue into chunks, some ahead, and queue those that are free; False if all are done."""
         async with self._database.tenant(row.tenant_id) as uow:
             pending = await repository.count_pending_chunks(uow, row.id, phase, limit=_CHUNKS_AHEAD)
             after = row.planned_seq
             while pending < _CHUNKS_AHEAD:
-                stretch = await repository.next_range(uow, after_seq=after, upto_seq=upto, limit=self._chunk_blobs)
+                stretch = await repository.next_range(uow, after_seq=after, upto_seq=upto_seq, limit=self._chunk_blobs)
                 if stretch.high_seq is None or not await repository.insert_chunk(
                     uow, row, phase, after_seq=after, stretch=stretch
                 ):
@@ -177,17 +184,17 @@ class MigrationEngine:
             migration_id=migration_id,
             phase=phase,
             low_seq=low_seq,
+            priority=_CHUNK_PRIORITY,
             delay_seconds=int(delay_seconds + 0.999),
         )
 
-    async def prove(self, row: MigrationRow) -> int:
+    async def prove(self, row: MigrationRow, *, upto_seq: int) -> list[int]:
         """Prove from the records that every living blob has a replica at the target that was read back.
 
-        Goes page by page, outside any lock, up to a barrier. What an earlier proof covered still holds as long as
-        no replica at the target has been lost since. Returns how many blobs were found unproven (their chunks are
-        run again); 0 means proven, and is recorded.
+        `upto_seq` is a barrier: nothing below it is still to be committed. Goes page by page, outside any lock. What
+        an earlier proof covered holds as long as no replica at the target has been lost since. Returns the blobs
+        (by sequence, up to a limit) that are not proven; with none, the proof is recorded.
         """
-        upto = await self.barrier(row.tenant_id)
         async with self._database.tenant(row.tenant_id) as uow:
             losses = await placement_repository.get_loss_count(uow, row.target_store_id)
         holds = row.proven_seq is not None and row.proof_loss_count == losses
@@ -196,20 +203,19 @@ class MigrationEngine:
         while after is not None and len(unproven) < _UNPROVEN_LIMIT:
             async with self._database.tenant(row.tenant_id) as uow:
                 page = await repository.prove_page(
-                    uow, after_seq=after, upto_seq=upto, store_id=row.target_store_id, limit=_PROOF_PAGE
+                    uow, after_seq=after, upto_seq=upto_seq, store_id=row.target_store_id, limit=_PROOF_PAGE
                 )
             unproven.extend(page.unproven)
             after = page.last_seq
-        async with self._database.tenant(row.tenant_id) as uow:
-            if unproven:
-                await self._reopen(uow, row, "copy", unproven)
-            else:
-                await repository.record_proof(uow, row, proven_seq=upto, loss_count=losses)
-        return len(unproven)
+        if not unproven:
+            async with self._database.tenant(row.tenant_id) as uow:
+                proven_seq = max(upto_seq, row.proven_seq or 0) if holds else upto_seq
+                await repository.record_proof(uow, row, proven_seq=proven_seq, loss_count=losses)
+        return unproven
 
     async def _reopen(self, uow: UnitOfWork, row: MigrationRow, phase: Phase, seqs: Sequence[int]) -> None:
-        await repository.reopen_chunks(uow, row.id, phase, seqs)
-        await self.defer_advance(uow, row.id, delay_seconds=1)
+        if seqs and await repository.reopen_chunks(uow, row.id, phase, seqs):
+            await self.defer_advance(uow, row.id, delay_seconds=1)
 
     async def run_chunk(self, tenant_id: UUID, migration_id: UUID, phase: Phase, low_seq: int) -> None:
         """Do one chunk's work. Nothing happens if another worker holds it, or the migration is paused or past it."""

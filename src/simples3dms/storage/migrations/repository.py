@@ -13,7 +13,7 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.migrations.values import Chunk, MigrationRow, PendingChunk, Phase, ProofPage, Range
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
-  created_at, started_at, cut_over_at, finished_at, planned_seq, proven_seq, proof_loss_count, copied_count,
+  created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count, copied_count,
   copied_bytes, total_count, total_bytes, error_code, error_message, fence"""
 
 
@@ -103,10 +103,14 @@ async def set_state(uow: UnitOfWork, row: MigrationRow, state: str, *, resume_st
     )
 
 
-async def restart_planning(uow: UnitOfWork, migration_id: UUID) -> None:
-    """Begin a phase's chunks from the start of the catalogue."""
+async def begin_phase(uow: UnitOfWork, migration_id: UUID) -> None:
+    """Begin a phase's chunks from the start of the catalogue, to where it reaches now.
+
+    The caller holds the placement's lock and swaps the policy: whatever is made later is made under the new one.
+    """
     await uow.execute(
-        "UPDATE migrations SET planned_seq = 0 WHERE tenant_id = %s AND id = %s", [uow.tenant_id, migration_id]
+        "UPDATE migrations SET planned_seq = 0, barrier_seq = %s WHERE tenant_id = %s AND id = %s",
+        [await last_seq(uow), uow.tenant_id, migration_id],
     )
 
 
@@ -371,6 +375,16 @@ async def list_working(uow: UnitOfWork, *, limit: int) -> list[ActiveMigration]:
     return await uow.rows(
         ActiveMigration,
         """SELECT tenant_id, id FROM migrations WHERE state IN ('copying', 'finalizing', 'rolling_back')
-           ORDER BY state, id LIMIT %s""",
+             OR (state = 'ready' AND automatic_cutover) ORDER BY state, id LIMIT %s""",
         [limit],
     )
+
+
+async def owed_among(uow: UnitOfWork, seqs: Collection[int], *, target_store_id: UUID) -> set[int]:
+    """Of these blobs (by sequence), the ones that are on the list of transfers towards the store."""
+    found = await uow.scalars(
+        """SELECT b.seq FROM blobs b JOIN transfers t ON t.tenant_id = b.tenant_id AND t.blob_id = b.id
+             AND t.target_store_id = %s WHERE b.tenant_id = %s AND b.seq = ANY(%s)""",
+        [target_store_id, uow.tenant_id, list(seqs)],
+    )
+    return set(found)

@@ -26,8 +26,11 @@ from simples3dms.storage.transfers.service import Transfers
 from simples3dms.storage.transfers.values import TransferFailure
 
 _PLAN_PAGE = 10_000
-_CUT_OVER_TRIES = 40
-_CUT_OVER_WAIT_SECONDS = 0.25
+_CUT_OVER_TRIES = 60
+_CUT_OVER_WAIT_SECONDS = 0.1
+#: How long new versions wait for a cut-over at most, and after how many tries they are asked to again.
+_HOLD_SECONDS = 1.5
+_HOLD_EVERY = 20
 _RETRY_BATCH = 1000
 
 
@@ -133,6 +136,7 @@ class Migrations:
             copies = tuple(dict.fromkeys((*placement.copy_store_ids, row.target_store_id)))
             await swap(uow, placement, _policy(placement, copies=copies), reason=f"migration {row.id} started")
             await repository.set_state(uow, row, State.COPYING)
+            await repository.begin_phase(uow, row.id)
             await self._engine.defer_advance(uow, row.id)
             await self._audit(uow, principal, "migration.started", row.id)
             return await self._load(uow, row.id)
@@ -183,21 +187,33 @@ class Migrations:
         if blockers:
             raise errors.not_proven(blockers[0])
         reason = ""
-        for _ in range(_CUT_OVER_TRIES):
-            # New documents keep coming; their copies take a moment. Each round looks at what the last one left.
-            async with self._database.tenant(tenant_id) as uow:
-                row = await self._get(uow, migration_id)
-            unproven = await self._engine.prove(row)
-            await fp("cutover.proven")
-            reason = f"{unproven} documents' bytes have no proven copy at the target" if unproven else ""
-            if not unproven:
-                reason = await self._try_cut_over(principal, tenant_id, migration_id)
+        for attempt in range(_CUT_OVER_TRIES):
+            reason = await self._prove_and_cut_over(principal, tenant_id, migration_id)
             if not reason:
                 await fp("cutover.committed")
                 return await self.get_migration(tenant_id, migration_id)
+            if attempt % _HOLD_EVERY == 0:
+                # New documents keep coming and their copies take a moment: ask them to wait for it, once in a while.
+                await self._hold(tenant_id, _HOLD_SECONDS)
             await asyncio.sleep(_CUT_OVER_WAIT_SECONDS)
+        await self._hold(tenant_id, 0)
         await self._back_to_copying(tenant_id, migration_id)
         raise errors.not_proven(reason)
+
+    async def _hold(self, tenant_id: UUID, seconds: float) -> None:
+        async with self._database.tenant(tenant_id) as uow:
+            await placement_repository.hold(uow, seconds=seconds)
+
+    async def _prove_and_cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> str:
+        """Prove up to now, then try the fenced transaction. Returns why it was not done, or "" when it was."""
+        barrier = await self._engine.barrier(tenant_id)
+        async with self._database.tenant(tenant_id) as uow:
+            row = await self._get(uow, migration_id)
+        unproven = await self._engine.prove(row, upto_seq=barrier)
+        await fp("cutover.proven")
+        if unproven:
+            return f"{len(unproven)} blobs have no proven copy at the target"
+        return await self._try_cut_over(principal, tenant_id, migration_id)
 
     async def _try_cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> str:
         """The fenced transaction. Returns why it was not done, or "" when it was."""
@@ -271,7 +287,7 @@ class Migrations:
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
         await transfers_repository.drop_unwanted(uow, target_store_id=leaving)
         await repository.set_state(uow, row, state)
-        await repository.restart_planning(uow, row.id)
+        await repository.begin_phase(uow, row.id)
         await self._engine.defer_advance(uow, row.id)
 
     async def list_failures(

@@ -48,6 +48,7 @@ class MigrationRow:
     started_at: datetime | None
     cut_over_at: datetime | None
     finished_at: datetime | None
+    barrier_seq: int
     planned_seq: int
     proven_seq: int | None
     proof_loss_count: int

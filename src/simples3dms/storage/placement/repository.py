@@ -9,7 +9,8 @@ from psycopg.types.json import Jsonb
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
 
-_COLUMNS = "tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at"
+_COLUMNS = """tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at,
+  coalesce(held_until > now(), false) AS is_held"""
 
 
 async def find(uow: UnitOfWork) -> PlacementRow | None:
@@ -40,7 +41,8 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
         """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids)
            VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[])
            ON CONFLICT (tenant_id) DO UPDATE SET version = EXCLUDED.version, write_store_id = EXCLUDED.write_store_id,
-             copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids, updated_at = now()""",
+             copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids, updated_at = now(),
+             held_until = NULL""",
         {
             "tenant": uow.tenant_id,
             "version": version,
@@ -57,6 +59,14 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
     await uow.execute(
         "INSERT INTO placement_versions (tenant_id, version, policy, reason) VALUES (%s, %s, %s, %s)",
         [uow.tenant_id, version, Jsonb(document), reason],
+    )
+
+
+async def hold(uow: UnitOfWork, *, seconds: float) -> None:
+    """Ask uploads to wait before they make a version visible; 0 lets them go. It ends by itself."""
+    await uow.execute(
+        "UPDATE placements SET held_until = now() + make_interval(secs => %s::float8) WHERE tenant_id = %s",
+        [seconds, uow.tenant_id],
     )
 
 

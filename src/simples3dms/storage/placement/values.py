@@ -23,7 +23,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class PlacementRow:
-    """The tenant's placement row: the policy and its version, which is what cut-over and roll-back swap."""
+    """The tenant's placement row: the policy and its version, which is what cut-over and roll-back swap.
+
+    `is_held`: a cut-over is about to happen and asks new versions to wait a moment before they become visible.
+    """
 
     tenant_id: UUID
     version: int
@@ -31,6 +34,7 @@ class PlacementRow:
     copy_store_ids: list[UUID]
     read_store_ids: list[UUID]
     updated_at: datetime
+    is_held: bool
 
     @property
     def policy(self) -> Policy:
