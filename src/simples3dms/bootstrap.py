@@ -50,7 +50,7 @@ class DatabaseServer:
             owner = settings.database_owner_url
             return Provisioned(owner.get_secret_value() if owner else url, url)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self._embedded = EmbeddedPostgres(settings.data_dir, system_dir=settings.embedded_dir)
+        self._embedded = EmbeddedPostgres(settings.data_dir, embedded_dir=settings.embedded_dir)
         self._embedded.start()
         return provision(self._embedded.superuser_dsn, settings.data_dir / "database-credentials.json")
 
