@@ -45,7 +45,7 @@ class ServerAddress:
     def dsn(self, user: str, password: str | Secret, dbname: str) -> str:
         """A libpq URL, with the password in clear."""
         opened = password.reveal() if isinstance(password, Secret) else password
-        where = urlencode({"host": self.host, "port": self.port})
+        where = urlencode({"host": self.host, "port": self.port}, quote_via=quote)
         return f"postgresql://{quote(user, safe='')}:{quote(opened, safe='')}@/{quote(dbname, safe='')}?{where}"
 
 
@@ -101,7 +101,10 @@ class EmbeddedPostgres:
         return self.address.dsn(SUPERUSER, self._superuser_password(), dbname)
 
     def _superuser_password(self) -> Secret:
-        return Secret(find_text(self._files.password) or "")
+        password = find_text(self._files.password)
+        if not password:
+            raise EmbeddedPostgresError(f"{self._files.password} is gone: restore it, the database has that password.")
+        return Secret(password)
 
     def start(self) -> None:
         """Use the server, bringing it up if it does not run; return when it takes connections. Idempotent."""
