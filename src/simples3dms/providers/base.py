@@ -11,7 +11,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
+
+from simples3dms.providers.errors import Unsupported
+
+#: The longest key that every service takes, prefix included (S3 and B2: 1,024 bytes of UTF-8).
+LONGEST_KEY_BYTES: Final = 1024
 
 #: What `put` takes: the whole body, or a stream of chunks of any size. A stream can be read once.
 Body = bytes | AsyncIterable[bytes]
@@ -168,9 +173,20 @@ class StorageProvider(Protocol):
         ...
 
     async def check(self) -> None:
-        """The cheapest calls that show that endpoint, credential and bucket work; raises what is wrong. Writes nothing."""
+        """The cheapest calls that show that endpoint, credential and bucket work; raises what is wrong. No writes."""
         ...
 
     async def close(self) -> None:
         """Free connections and threads. Idempotent; the provider is not used afterwards."""
         ...
+
+
+def check_key(key: str) -> str:
+    """The key itself, if every kind of store can hold it; else raises Unsupported."""
+    if not key or len(key.encode()) > LONGEST_KEY_BYTES:
+        raise Unsupported("a key has 1 to 1024 bytes", key=key[:80])
+    if any(ord(character) < 32 or character in "\x7f\\" for character in key):
+        raise Unsupported("a key holds no control character and no backslash")
+    if any(segment in ("", ".", "..") for segment in key.split("/")):
+        raise Unsupported("a key has no empty, '.' or '..' segment", key=key)
+    return key

@@ -1,19 +1,19 @@
 """What a store can do wrong, as one tree. Vendor errors are mapped to it once, by table, at each kind's edge.
 
-    ProviderError
-    ├── ObjectNotFound          the key (or that version of it) is not there
-    ├── AccessDenied            the credential is known, and may not do this
-    ├── BadCredential           the store does not know the credential, or its signature is wrong
-    ├── BucketMissing           the bucket itself is not there: says nothing about its objects
-    ├── Throttled               slow down (429, 503 SlowDown); honour `retry_after`
-    ├── StoreUnavailable        refused, reset, 5xx: the store, not the object
-    ├── StoreTimedOut           no answer, or no further bytes, in time
-    ├── IntegrityError          the bytes are not the bytes: length or digest differ
-    ├── PreconditionFailed      a conditional request found another state
-    ├── CapExceeded             an account's spending or transaction cap: retrying burns money or nothing
-    ├── StoreFull               no space left (ENOSPC, EDQUOT)
-    ├── ObjectTooLarge          over the store's declared largest object
-    └── Unsupported             this kind of store can't do it; ask `capabilities` first
+ProviderError
+├── ObjectNotFound          the key (or that version of it) is not there
+├── AccessDenied            the credential is known, and may not do this
+├── BadCredential           the store does not know the credential, or its signature is wrong
+├── BucketMissing           the bucket itself is not there: says nothing about its objects
+├── Throttled               slow down (429, 503 SlowDown); honour `retry_after`
+├── StoreUnavailable        refused, reset, 5xx: the store, not the object
+├── StoreTimedOut           no answer, or no further bytes, in time
+├── IntegrityError          the bytes are not the bytes: length or digest differ
+├── PreconditionFailed      a conditional request found another state
+├── CapExceeded             an account's spending or transaction cap: retrying burns money or nothing
+├── StoreFull               no space left (ENOSPC, EDQUOT)
+├── ObjectTooLarge          over the store's declared largest object
+└── Unsupported             this kind of store can't do it; ask `capabilities` first
 """
 
 from __future__ import annotations

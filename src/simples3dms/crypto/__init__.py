@@ -1,0 +1,1 @@
+"""The key ring, sealed values, passwords and tokens: the only place that touches cryptographic libraries."""

@@ -1,0 +1,18 @@
+"""API tokens: 256 random bits behind a prefix that secret scanners can find; only their hash is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from simples3dms.kit.secret import Secret
+
+
+def new_token(prefix: str = "s3dms") -> Secret:
+    """A fresh token, `s3dms_` and 43 URL-safe characters."""
+    return Secret(f"{prefix}_{secrets.token_urlsafe(32)}")
+
+
+def hash_token(token: Secret) -> bytes:
+    """What is stored and looked up, 32 bytes. A plain SHA-256 is enough: the token is random, not chosen by a person."""
+    return hashlib.sha256(token.reveal().encode()).digest()

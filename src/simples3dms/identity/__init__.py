@@ -1,0 +1,1 @@
+"""Identity: users, members, tokens; who is asking, and what they may do."""

@@ -1,0 +1,126 @@
+"""SQL of users, members and tokens, for the platform's unit of work."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from simples3dms.db.session import UnitOfWork
+from simples3dms.identity.values import Account, Member, NewToken, Token, TokenOwner, User
+
+_USER: Final = "id, email, is_operator, created_at, disabled_at"
+_FIRST_OPERATOR_LOCK: Final = 0x53_33_44_4D_55
+
+
+async def insert_user(
+    uow: UnitOfWork, user_id: UUID, email: str, password_hash: str, *, is_operator: bool
+) -> User | None:
+    """The new user, or None if the address is taken."""
+    return await uow.find(
+        User,
+        f"""INSERT INTO users (id, email, password_hash, is_operator) VALUES (%s, %s, %s, %s)
+            ON CONFLICT (email) DO NOTHING RETURNING {_USER}""",  # noqa: S608
+        [user_id, email, password_hash, is_operator],
+    )
+
+
+async def lock_first_operator(uow: UnitOfWork) -> bool:
+    """Wait for whoever else makes the first operator; True if there is none yet."""
+    await uow.execute("SELECT pg_advisory_xact_lock(%s)", [_FIRST_OPERATOR_LOCK])
+    return await uow.scalar("SELECT 1 FROM users WHERE is_operator LIMIT 1") is None
+
+
+async def find_account(uow: UnitOfWork, email: str) -> Account | None:
+    return await uow.find(
+        Account,
+        "SELECT id, email, password_hash, is_operator FROM users WHERE email = %s AND disabled_at IS NULL",
+        [email],
+    )
+
+
+async def set_password(uow: UnitOfWork, user_id: UUID, password_hash: str) -> None:
+    await uow.execute("UPDATE users SET password_hash = %s WHERE id = %s", [password_hash, user_id])
+
+
+async def list_users(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[User]:
+    return await uow.rows(
+        User,
+        f"""SELECT {_USER} FROM users WHERE (%(after)s::uuid IS NULL OR id > %(after)s)
+            ORDER BY id LIMIT %(limit)s""",  # noqa: S608
+        {"after": after, "limit": limit},
+    )
+
+
+async def insert_token(uow: UnitOfWork, user_id: UUID, token: NewToken, token_hash: bytes) -> None:
+    await uow.execute(
+        "INSERT INTO api_tokens (id, user_id, name, token_hash, expires_at) VALUES (%s, %s, %s, %s, %s)",
+        [token.id, user_id, token.name, token_hash, token.expires_at],
+    )
+
+
+async def find_token_owner(uow: UnitOfWork, token_hash: bytes) -> TokenOwner | None:
+    """By the database's clock: not expired, not revoked, its user not disabled."""
+    return await uow.find(
+        TokenOwner,
+        """SELECT t.id AS token_id, u.id AS user_id, u.email, u.is_operator,
+             coalesce(t.last_used_at > now() - interval '1 minute', false) AS is_used_lately
+           FROM api_tokens t JOIN users u ON u.id = t.user_id
+           WHERE t.token_hash = %s AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
+             AND u.disabled_at IS NULL""",
+        [token_hash],
+    )
+
+
+async def touch_token(uow: UnitOfWork, token_id: UUID) -> None:
+    """Note the use, unless somebody else is just doing so."""
+    await uow.execute(
+        """UPDATE api_tokens SET last_used_at = now() WHERE id IN (
+             SELECT id FROM api_tokens WHERE id = %s FOR UPDATE SKIP LOCKED)""",
+        [token_id],
+    )
+
+
+async def list_tokens(uow: UnitOfWork, user_id: UUID) -> list[Token]:
+    return await uow.rows(
+        Token,
+        """SELECT id, name, created_at, expires_at, last_used_at, revoked_at FROM api_tokens
+           WHERE user_id = %s ORDER BY id DESC LIMIT 1000""",
+        [user_id],
+    )
+
+
+async def revoke_token(uow: UnitOfWork, user_id: UUID, token_id: UUID) -> bool:
+    count = await uow.execute(
+        "UPDATE api_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s AND user_id = %s",
+        [token_id, user_id],
+    )
+    return count == 1
+
+
+async def put_member(uow: UnitOfWork, tenant_id: UUID, user_id: UUID, role: str) -> None:
+    await uow.execute(
+        """INSERT INTO members (tenant_id, user_id, role) VALUES (%s, %s, %s)
+           ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = EXCLUDED.role""",
+        [tenant_id, user_id, role],
+    )
+
+
+async def delete_member(uow: UnitOfWork, tenant_id: UUID, user_id: UUID) -> bool:
+    count = await uow.execute("DELETE FROM members WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id])
+    return count == 1
+
+
+async def list_members(uow: UnitOfWork, tenant_id: UUID) -> list[Member]:
+    return await uow.rows(
+        Member,
+        """SELECT m.user_id, u.email, m.role, m.created_at FROM members m JOIN users u ON u.id = m.user_id
+           WHERE m.tenant_id = %s ORDER BY u.email LIMIT 1000""",
+        [tenant_id],
+    )
+
+
+async def find_role(uow: UnitOfWork, tenant_id: UUID, user_id: UUID) -> str | None:
+    found: str | None = await uow.scalar(
+        "SELECT role FROM members WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id]
+    )
+    return found

@@ -1,0 +1,83 @@
+"""Users, members and tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from simples3dms.kit.secret import Secret
+
+
+class Role(StrEnum):
+    """A user's place in a tenant. An operator of the platform acts as an administrator of each."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: UUID
+    email: str
+    is_operator: bool
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What signing in needs to know of a user."""
+
+    id: UUID
+    email: str
+    password_hash: str
+    is_operator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewPassword:
+    """A generated password, to be shown once."""
+
+    email: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made: `token` is shown once, only its digest is kept."""
+
+    id: UUID
+    token: Secret
+    name: str
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    id: UUID
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOwner:
+    """Whose token it is, where it is valid now."""
+
+    token_id: UUID
+    user_id: UUID
+    email: str
+    is_operator: bool
+    is_used_lately: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    user_id: UUID
+    email: str
+    role: str
+    created_at: datetime

@@ -1,0 +1,1 @@
+"""Layers: providers that wrap a provider, one concern each."""

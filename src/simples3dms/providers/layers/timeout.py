@@ -1,0 +1,125 @@
+"""Timeout: no call waits for ever, and a body may take as long as bytes keep coming."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import TypeVar
+
+from simples3dms.providers.base import (
+    NOTHING_EXPECTED,
+    Body,
+    DeleteOutcome,
+    Expected,
+    ObjectInfo,
+    ObjectReader,
+    ObjectRef,
+    PutResult,
+    StorageProvider,
+)
+from simples3dms.providers.errors import StoreTimedOut
+from simples3dms.providers.layers.base import Layer
+
+T = TypeVar("T")
+#: A write is given at least this rate once its fixed allowance is used up: 64 KiB/s, slower than a bad DSL line.
+_SLOWEST_BYTES_PER_SECOND = 64 * 1024
+
+
+class TimeoutLayer(Layer):
+    """Bounds the wait for an answer, for further bytes, and for a whole write by its size."""
+
+    def __init__(
+        self, inner: StorageProvider, *, answer_seconds: float, read_seconds: float, call_seconds: float
+    ) -> None:
+        super().__init__(inner)
+        self._answer_seconds = answer_seconds
+        self._read_seconds = read_seconds
+        self._call_seconds = call_seconds
+
+    async def _bounded(self, seconds: float | None, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await call()
+        except TimeoutError as error:
+            raise StoreTimedOut("the store did not answer in time") from error
+
+    async def put(
+        self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
+    ) -> PutResult:
+        size = len(body) if isinstance(body, bytes) else None
+        # How long a stream takes is its source's affair; between its parts the kind's own limits hold.
+        limit = None if size is None else self._call_seconds + size / _SLOWEST_BYTES_PER_SECOND
+        return await self._bounded(
+            limit, lambda: self.inner.put(key, body, expected=expected, content_type=content_type)
+        )
+
+    def open(
+        self,
+        key: str,
+        *,
+        version_id: str | None = None,
+        start: int = 0,
+        length: int | None = None,
+        expected: Expected = NOTHING_EXPECTED,
+    ) -> AbstractAsyncContextManager[ObjectReader]:
+        opened = self.inner.open(key, version_id=version_id, start=start, length=length, expected=expected)
+        return _BoundedOpen(opened, self._answer_seconds, self._read_seconds)
+
+    async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
+        return await self._bounded(self._call_seconds, lambda: self.inner.head(key, version_id=version_id))
+
+    async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
+        return await self._bounded(self._call_seconds + len(refs), lambda: self.inner.delete(refs))
+
+    async def discard(self, key: str) -> None:
+        await self._bounded(self._call_seconds, lambda: self.inner.discard(key))
+
+    async def check(self) -> None:
+        await self._bounded(self._call_seconds, self.inner.check)
+
+
+class _BoundedOpen:
+    """An opening that must answer in time, and a body whose bytes must keep coming."""
+
+    def __init__(
+        self, opened: AbstractAsyncContextManager[ObjectReader], answer_seconds: float, read_seconds: float
+    ) -> None:
+        self._opened = opened
+        self._answer_seconds = answer_seconds
+        self._read_seconds = read_seconds
+
+    async def __aenter__(self) -> ObjectReader:
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return _BoundedReader(await self._opened.__aenter__(), self._read_seconds)
+        except TimeoutError as error:
+            raise StoreTimedOut("the store did not answer in time") from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._opened.__aexit__(kind, error, trace)
+
+
+class _BoundedReader:
+    def __init__(self, reader: ObjectReader, read_seconds: float) -> None:
+        self._reader = reader
+        self._read_seconds = read_seconds
+
+    @property
+    def info(self) -> ObjectInfo:
+        return self._reader.info
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks = aiter(self._reader)
+        while True:
+            try:
+                async with asyncio.timeout(self._read_seconds):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                raise StoreTimedOut("the store sent no further bytes in time") from error
+            yield chunk

@@ -1,0 +1,174 @@
+"""Provider kinds by name: what each is set up with, and how a provider is made from that.
+
+Built-in kinds and plug-ins are found in the same way, as entry points; loading one imports its vendor's library,
+so nothing is loaded before it is asked for. A plug-in registers a `ProviderKind` under the group below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import ValidationError as PydanticError
+
+from simples3dms.errors import Invalid
+from simples3dms.kit.secret import Secret
+from simples3dms.providers.base import StorageProvider, check_key
+from simples3dms.providers.errors import Unsupported
+
+ENTRY_POINT_GROUP: Final = "simples3dms.providers"
+_BUILT_IN: Final[Mapping[str, str]] = {
+    kind: f"simples3dms.providers.kinds.{kind}:KIND" for kind in ("b2", "local", "memory", "s3")
+}
+
+
+def _secret(value: object) -> Secret:
+    text = value.reveal() if isinstance(value, Secret) else value
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("must not be blank")
+    return Secret(text.strip())
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value.strip()
+
+
+def _prefix(value: str) -> str:
+    trimmed = value.strip().strip("/")
+    try:
+        return f"{check_key(trimmed)}/" if trimmed else ""
+    except Unsupported as error:
+        raise ValueError(error.message) from None
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value.strip())
+    try:
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("must be http(s)://host or http(s)://host:port, with nothing after it")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+#: A secret typed by a person: never blank, printed as stars, and written only in a JSON schema's sense.
+SecretField = Annotated[
+    Secret,
+    PlainValidator(_secret),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "password", "writeOnly": True, "minLength": 1}),
+]
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
+#: A place inside a bucket or directory: stored as `a/b/`, or empty.
+Prefix = Annotated[str, AfterValidator(_prefix)]
+Url = Annotated[str, AfterValidator(_url)]
+
+
+class FormModel(BaseModel):
+    """What a person types in to set up a store: unknown fields are refused, and inputs never show in errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+class NoCredential(FormModel):
+    """For kinds that need none."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What the process, not the store's owner, decides: `proxy_url` is the egress guard that all traffic takes."""
+
+    proxy_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderKind:
+    """One kind of storage service: its two forms and its factory. `build` gets models that passed validation."""
+
+    name: str
+    title: str
+    settings_model: type[FormModel]
+    credential_model: type[FormModel]
+    build: Callable[[Any, Any, BuildOptions], StorageProvider]
+
+    def validate_settings(self, settings: Mapping[str, object]) -> FormModel:
+        """The settings as a model; raises Invalid `store_settings_invalid` with `fields`."""
+        return _validated(
+            self.settings_model, settings, "store_settings_invalid", "The store's settings are not valid."
+        )
+
+    def validate_credential(self, credential: Mapping[str, object] | None) -> FormModel:
+        """The credential as a model; raises Invalid `credential_invalid` with `fields`, never showing a value."""
+        return _validated(
+            self.credential_model, credential or {}, "credential_invalid", "The store's credential is not valid."
+        )
+
+    def public_settings_schema(self) -> dict[str, Any]:
+        """JSON schema of the settings: for forms and documentation."""
+        return self.settings_model.model_json_schema()
+
+    def credential_schema(self) -> dict[str, Any]:
+        """JSON schema of the credential: which fields there are, and which of them are secret (`writeOnly`)."""
+        return self.credential_model.model_json_schema()
+
+    def create(
+        self,
+        settings: Mapping[str, object] | FormModel,
+        credential: Mapping[str, object] | FormModel | None = None,
+        *,
+        options: BuildOptions | None = None,
+    ) -> StorageProvider:
+        """A provider for one store, not yet connected: `check` says whether it works."""
+        chosen = self.validate_settings(_as_mapping(settings))
+        key = self.validate_credential(_as_mapping(credential))
+        return self.build(chosen, key, options or BuildOptions())
+
+
+def list_kinds() -> list[str]:
+    """The names of all kinds, built in and plugged in, in alphabetical order. Loads none of them."""
+    return sorted(_entry_points())
+
+
+def get_kind(name: str) -> ProviderKind:
+    """The kind of that name; raises Invalid `store_kind_unknown` if there is none."""
+    found = _entry_points().get(name)
+    if found is None:
+        known = list_kinds()
+        raise Invalid(
+            f"There is no kind of store named {name!r}; known: {', '.join(known)}.", code="store_kind_unknown"
+        )
+    kind = found.load()
+    if not isinstance(kind, ProviderKind):
+        raise Invalid(f"The plug-in for {name!r} does not offer a ProviderKind.", code="store_kind_broken")
+    return kind
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    plugged_in = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    built_in = {name: EntryPoint(name, value, ENTRY_POINT_GROUP) for name, value in _BUILT_IN.items()}
+    return plugged_in | built_in
+
+
+def _as_mapping(form: Mapping[str, object] | FormModel | None) -> Mapping[str, object]:
+    if isinstance(form, FormModel):
+        return {name: getattr(form, name) for name in type(form).model_fields}
+    return form or {}
+
+
+def _validated(model: type[FormModel], values: Mapping[str, object], code: str, message: str) -> FormModel:
+    try:
+        return model.model_validate(dict(values))
+    except PydanticError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        fields = [
+            {"field": ".".join(map(str, item["loc"])), "message": item["msg"].removeprefix("Value error, ")}
+            for item in found
+        ]
+    raise Invalid(message, code=code, fields=fields)

@@ -1,0 +1,1 @@
+"""Credentials: what signs requests to a store, sealed, and versioned."""

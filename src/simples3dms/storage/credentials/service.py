@@ -1,0 +1,49 @@
+"""Seal credentials, and open them where a provider is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from uuid import UUID
+
+from simples3dms.crypto.keyring import Keyring
+from simples3dms.crypto.sealing import SealContext, Sealed, seal, unseal
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.errors import NotFound
+from simples3dms.kit.secret import Secret
+from simples3dms.storage.credentials import repository
+from simples3dms.storage.credentials.values import CredentialRow
+
+
+class Credentials:
+    """The credentials of all stores."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    async def save(self, uow: UnitOfWork, store_id: UUID, fields: Mapping[str, str]) -> int:
+        """Seal a store's credential as its next version, in the platform's unit of work; the version."""
+        version = await repository.next_version(uow, store_id)
+        sealed = seal(self._keyring, json.dumps(dict(fields)).encode(), context=_context(store_id, version))
+        row = CredentialRow(version, sealed.key_id, sealed.wrapped_key, sealed.sealed)
+        await repository.insert(uow, store_id, row)
+        return version
+
+    async def open(self, uow: UnitOfWork, store_id: UUID) -> tuple[int, dict[str, Secret]]:
+        """A store's newest credential and its version. Raises NotFound (`credential_not_found`)."""
+        row = await repository.find_newest(uow, store_id)
+        if row is None:
+            raise NotFound("This store has no credential.", code="credential_not_found")
+        sealed = Sealed(row.key_id, row.wrapped_key, row.sealed)
+        fields = json.loads(unseal(self._keyring, sealed, context=_context(store_id, row.version)))
+        return row.version, {name: Secret(value) for name, value in fields.items()}
+
+    async def list_unknown_keys(self) -> list[str]:
+        """Key ids that credentials name and the key ring lacks: nothing of theirs can be opened."""
+        async with self._database.platform() as uow:
+            return [key_id for key_id in await repository.list_key_ids(uow) if key_id not in self._keyring.keys]
+
+
+def _context(store_id: UUID, version: int) -> SealContext:
+    return SealContext("platform", "credentials", "sealed", str(store_id), version)

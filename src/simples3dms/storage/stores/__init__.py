@@ -1,0 +1,1 @@
+"""Stores: configured places, granted to tenants, and the providers that talk to them."""

@@ -1,0 +1,1 @@
+"""Tenants: the isolation boundary and owner of every row."""
