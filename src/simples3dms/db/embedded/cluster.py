@@ -39,7 +39,9 @@ def find_major(home: Path) -> int | None:
     return int(text) if text else None
 
 
-def make_cluster(home: Home, installation: Installation, password: str, log: Log, *, server_lock: int) -> None:
+def make_cluster(
+    home: Home, installation: Installation, password: str, log: Log, *, server_lock: int, fsync: bool
+) -> None:
     """Make the cluster beside its place and rename it: a crash leaves a draft, which the next attempt deletes."""
     for left in home.path.glob("cluster.draft-*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -49,6 +51,7 @@ def make_cluster(home: Home, installation: Installation, password: str, log: Log
         command: list[str | Path] = [
             installation.bin_dir / "initdb",
             *_initdb_options(draft, password_file, installation.major),
+            *([] if fsync else ["--no-sync"]),
         ]
         process = spawn(
             command,

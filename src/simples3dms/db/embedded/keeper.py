@@ -47,7 +47,7 @@ class Keeper:
             lock = self._lock_home(home)
             password = secrets.token_urlsafe(24)
             write_file(self._files.password, password)
-            make_cluster(home, installation, password, self._log, server_lock=lock)
+            make_cluster(home, installation, password, self._log, server_lock=lock, fsync=self._options["fsync"])
             os.close(lock)
         elif not find_text(self._files.password):
             raise EmbeddedPostgresError(f"{self._files.password} is gone: restore it, the database has that password.")

@@ -22,7 +22,7 @@ _WAYS_TO_PRESS = ((signal.SIGQUIT, 20.0), (signal.SIGKILL, 28.0))
 _LONGEST_PAUSE_SECONDS = 5.0
 _STEADY_SECONDS = 10.0
 #: A server that somebody told to stop "smartly" waits for its clients for ever and takes no new ones.
-_STOPPING_SECONDS = 5.0
+_STOPPING_SECONDS = 3.0
 
 
 class Postmaster:
