@@ -1,0 +1,88 @@
+"""Stores, their grants, and the placement of a tenant."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import SecretStr
+
+from simples3dms.api.deps import AdminSeatDep, OperatorDep, SeatDep, ServicesDep
+from simples3dms.kit.secret import Secret
+from simples3dms.schemas import stores as schemas
+
+router = APIRouter()
+
+
+def _secrets(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
+    return {name: Secret(value.get_secret_value()) for name, value in given.items()}
+
+
+@router.post("/stores", operation_id="add_store", tags=["stores"], status_code=201, summary="Add a store (operators)")
+async def add_store(body: schemas.AddStore, services: ServicesDep, principal: OperatorDep) -> schemas.Store:
+    """The store is tried with the credential first; nothing is saved if that fails."""
+    store = await services.stores.add_store(principal, body.name, body.kind, body.settings, _secrets(body.credential))
+    return schemas.Store.model_validate(store)
+
+
+@router.get("/stores", operation_id="list_stores", tags=["stores"], summary="All stores (operators)")
+async def list_stores(services: ServicesDep, _operator: OperatorDep) -> list[schemas.Store]:
+    return [schemas.Store.model_validate(store) for store in await services.stores.list_stores()]
+
+
+@router.get("/stores/{store}", operation_id="get_store", tags=["stores"], summary="One store (operators)")
+async def get_store(store: str, services: ServicesDep, _operator: OperatorDep) -> schemas.Store:
+    return schemas.Store.model_validate(await services.stores.get_store(store))
+
+
+@router.post("/stores/{store}/check", operation_id="check_store", tags=["stores"], summary="Does it work now?")
+async def check_store(store: str, services: ServicesDep, _operator: OperatorDep) -> schemas.StoreCheck:
+    return schemas.StoreCheck.model_validate(await services.stores.check_store(store))
+
+
+@router.put(
+    "/stores/{store}/credential", operation_id="set_credential", tags=["stores"], summary="Replace the credential"
+)
+async def set_credential(
+    store: str, body: schemas.SetCredential, services: ServicesDep, principal: OperatorDep
+) -> schemas.Store:
+    changed = await services.stores.set_credential(principal, store, _secrets(body.credential))
+    return schemas.Store.model_validate(changed)
+
+
+@router.post(
+    "/stores/{store}/grants", operation_id="grant_store", tags=["stores"], summary="Let a tenant use it (operators)"
+)
+async def grant_store(
+    store: str, body: schemas.GrantStore, services: ServicesDep, principal: OperatorDep
+) -> schemas.GrantedStore:
+    tenant = await services.tenants.get_tenant(body.tenant)
+    grant = await services.stores.grant_store(principal, tenant.id, store, prefix=body.prefix)
+    return schemas.GrantedStore.model_validate(grant)
+
+
+@router.get(
+    "/tenants/{tenant}/stores", operation_id="list_granted_stores", tags=["stores"], summary="Stores it may use"
+)
+async def list_granted_stores(services: ServicesDep, seat: SeatDep) -> list[schemas.GrantedStore]:
+    return [
+        schemas.GrantedStore.model_validate(store)
+        for store in await services.stores.list_granted_stores(seat.tenant_id)
+    ]
+
+
+@router.get("/tenants/{tenant}/placement", operation_id="get_placement", tags=["placement"], summary="Where things go")
+async def get_placement(services: ServicesDep, seat: SeatDep) -> schemas.Placement:
+    return schemas.Placement.model_validate(await services.placements.get_placement(seat.tenant_id))
+
+
+@router.put("/tenants/{tenant}/placement", operation_id="set_placement", tags=["placement"], summary="Set it")
+async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat: AdminSeatDep) -> schemas.Placement:
+    """Applies to what is written from now on; documents that are there already are moved by a migration."""
+    placement = await services.placements.set_placement(
+        seat.principal,
+        seat.tenant_id,
+        write=body.write,
+        copies=body.copies,
+        read=body.read,
+        expected_version=body.expected_version,
+    )
+    return schemas.Placement.model_validate(placement)

@@ -1,0 +1,37 @@
+"""Tenants and their audit."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from simples3dms.api.deps import AdminSeatDep, After, Limit, OperatorDep, SeatDep, ServicesDep
+from simples3dms.api.pages import as_page
+from simples3dms.schemas import tenants as schemas
+from simples3dms.schemas.base import Page
+
+router = APIRouter(tags=["tenants"])
+
+
+@router.post("/tenants", operation_id="create_tenant", status_code=201, summary="Make a tenant (operators)")
+async def create_tenant(body: schemas.CreateTenant, services: ServicesDep, principal: OperatorDep) -> schemas.Tenant:
+    return schemas.Tenant.model_validate(await services.tenants.create_tenant(principal, body.slug, body.name))
+
+
+@router.get("/tenants", operation_id="list_tenants", summary="All tenants (operators)")
+async def list_tenants(
+    services: ServicesDep, _operator: OperatorDep, after: After = None, limit: Limit = 100
+) -> Page[schemas.Tenant]:
+    return as_page(schemas.Tenant, await services.tenants.list_tenants(after=after, limit=limit + 1), limit)
+
+
+@router.get("/tenants/{tenant}", operation_id="get_tenant", summary="One tenant")
+async def get_tenant(seat: SeatDep) -> schemas.Tenant:
+    return schemas.Tenant.model_validate(seat.tenant)
+
+
+@router.get("/tenants/{tenant}/audit", operation_id="list_audit_events", summary="Who did what, newest first")
+async def list_audit_events(
+    services: ServicesDep, seat: AdminSeatDep, after: After = None, limit: Limit = 100
+) -> Page[schemas.AuditEvent]:
+    rows = await services.audit.list_events(seat.tenant_id, after=after, limit=limit + 1)
+    return as_page(schemas.AuditEvent, rows, limit)

@@ -1,0 +1,225 @@
+"""migration: plan, start, watch, pause, resume, cutover, rollback, finalize, failures, retry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from simples3dms.cli.output import console, messages, say, show_json, show_rows, size
+from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
+from simples3dms.client import Client
+from simples3dms.errors import NotFound
+from simples3dms.schemas.migrations import Migration
+
+app = typer.Typer(help="Move a tenant to another store, live, with a way back.", no_args_is_help=True)
+
+MigrationId = Annotated[UUID | None, typer.Argument(help="Its id; the tenant's latest by default.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is through.")]
+_AT_REST = frozenset({"planned", "ready", "soaking", "done", "paused", "failed", "rolled_back", "cancelled"})
+_NEXT = {
+    "planned": "start it with `migration start`",
+    "copying": "follow it with `migration watch`",
+    "ready": "everything is proven: `migration cutover`, or `migration rollback`",
+    "soaking": "new writes go to both: `migration finalize` when content, `migration rollback` to go back",
+    "paused": "`migration resume` goes on",
+    "failed": "mend the cause, then `migration resume`; `migration rollback` goes back",
+}
+
+
+def _which(client: Client, tenant: str, migration_id: UUID | None) -> UUID:
+    if migration_id is not None:
+        return migration_id
+    latest = next(client.iter_migrations(tenant), None)
+    if latest is None:
+        raise NotFound("This tenant has no migration yet: plan one with `simples3dms migration plan --to STORE`.")
+    return latest.id
+
+
+def _show(migration: Migration, *, as_json: bool) -> None:
+    if as_json:
+        show_json(migration)
+        return
+    console.print(f"[bold]{migration.source} -> {migration.target}[/]: {migration.state.replace('_', ' ')}")
+    console.print(f"  id       {migration.id}")
+    plan = migration.plan
+    console.print(f"  plan     {plan.blob_count} blobs, {size(plan.size_bytes)}")
+    if migration.started_at:
+        console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
+    if migration.pending_count or migration.failed_count:
+        console.print(f"  waiting  {migration.pending_count}, failed {migration.failed_count}")
+    for blocker in plan.blockers:
+        console.print(f"  [red]blocked[/]  {blocker}", soft_wrap=True)
+    if migration.error_message:
+        console.print(f"  [red]error[/]    {migration.error_message} ({migration.error_code})", soft_wrap=True)
+    if migration.failed_count:
+        console.print("  next     see `migration failures`; `migration retry` once mended")
+    elif migration.state in _NEXT:
+        console.print(f"  next     {_NEXT[migration.state]}", soft_wrap=True)
+
+
+@app.command("plan")
+def plan(
+    to: Annotated[str, typer.Option("--to", help="The store to move to.")],
+    source: Annotated[str | None, typer.Option("--from", help="The store to move from; the write target.")] = None,
+    automatic: Annotated[bool, typer.Option("--automatic-cutover", help="Cut over as soon as it is ready.")] = False,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Work out what a move would take. Nothing moves yet."""
+    with connect() as client:
+        planned = client.plan_migration(require_tenant(tenant), target=to, source=source, automatic_cutover=automatic)
+    _show(planned, as_json=as_json)
+
+
+@app.command("list")
+def list_migrations(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """The tenant's migrations, newest first."""
+    with connect() as client:
+        columns = ["id", "source", "target", "state", "copied_count", "copied_bytes", "created_at"]
+        empty = "No migrations yet: plan one with `simples3dms migration plan --to STORE`."
+        show_rows(client.iter_migrations(require_tenant(tenant)), columns, as_json=as_json, empty=empty)
+
+
+@app.command("show")
+def show(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """One migration, and what to do next."""
+    with connect() as client:
+        name = require_tenant(tenant)
+        _show(client.get_migration(name, _which(client, name, migration)), as_json=as_json)
+
+
+def _step(
+    step: Callable[[Client], Callable[[str, UUID], Migration]],
+    migration: UUID | None,
+    tenant: str | None,
+    *,
+    as_json: bool,
+    wait: bool = False,
+) -> None:
+    with connect() as client:
+        name = require_tenant(tenant)
+        moved = step(client)(name, _which(client, name, migration))
+        if wait:
+            moved = _follow(client, name, moved.id)
+    _show(moved, as_json=as_json)
+    if moved.state == "failed":
+        raise typer.Exit(1)
+
+
+@app.command("start")
+def start(
+    migration: MigrationId = None, wait: Wait = False, tenant: TenantOption = None, as_json: JsonFlag = False
+) -> None:
+    """Begin copying. People go on working; new documents gain a copy at the target."""
+    _step(lambda client: client.start_migration, migration, tenant, as_json=as_json, wait=wait)
+
+
+@app.command("pause")
+def pause(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Stop for a while."""
+    _step(lambda client: client.pause_migration, migration, tenant, as_json=as_json)
+
+
+@app.command("resume")
+def resume(
+    migration: MigrationId = None, wait: Wait = False, tenant: TenantOption = None, as_json: JsonFlag = False
+) -> None:
+    """Go on after a pause or a failure."""
+    _step(lambda client: client.resume_migration, migration, tenant, as_json=as_json, wait=wait)
+
+
+@app.command("cutover")
+def cutover(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Turn reads and writes to the target, if the records prove that everything is there."""
+    _step(lambda client: client.cut_over_migration, migration, tenant, as_json=as_json)
+
+
+@app.command("rollback")
+def rollback(
+    migration: MigrationId = None, wait: Wait = False, tenant: TenantOption = None, as_json: JsonFlag = False
+) -> None:
+    """Turn back to the source at once; nothing is lost, also not what was written since."""
+    _step(lambda client: client.roll_back_migration, migration, tenant, as_json=as_json, wait=wait)
+
+
+@app.command("finalize")
+def finalize(
+    migration: MigrationId = None, wait: Wait = False, tenant: TenantOption = None, as_json: JsonFlag = False
+) -> None:
+    """Empty the source. There is no way back afterwards."""
+    _step(lambda client: client.finalize_migration, migration, tenant, as_json=as_json, wait=wait)
+
+
+@app.command("cancel")
+def cancel(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Drop a migration that was never started."""
+    _step(lambda client: client.cancel_migration, migration, tenant, as_json=as_json)
+
+
+@app.command("watch")
+def watch(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Follow it until a person is needed; exit code 1 if it failed."""
+    with connect() as client:
+        name = require_tenant(tenant)
+        ended = _follow(client, name, _which(client, name, migration))
+    _show(ended, as_json=as_json)
+    if ended.state == "failed" or ended.failed_count:
+        raise typer.Exit(1)
+
+
+def _follow(client: Client, tenant: str, migration_id: UUID) -> Migration:
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=messages,
+        transient=True,
+    )
+    with progress:
+        by_size = progress.add_task("starting", total=None)
+        while True:
+            migration = client.get_migration(tenant, migration_id)
+            description = f"{migration.state.replace('_', ' ')}: {migration.copied_count}/{migration.total_count}"
+            progress.update(
+                by_size, description=description, completed=migration.copied_bytes, total=migration.total_bytes or None
+            )
+            if migration.state in _AT_REST or (migration.failed_count and not migration.pending_count):
+                return migration
+            time.sleep(0.25)
+
+
+@app.command("failures")
+def failures(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Items that were given up, with the reason."""
+    with connect() as client:
+        name = require_tenant(tenant)
+        rows = client.iter_failures(name, _which(client, name, migration))
+        columns = ["id", "document_name", "document_id", "error_kind", "error_message", "attempt"]
+        show_rows(rows, columns, as_json=as_json, empty="Nothing has failed.")
+
+
+@app.command("retry")
+def retry(
+    migration: MigrationId = None,
+    item: Annotated[list[UUID] | None, typer.Option(help="An item of `migration failures`; all by default.")] = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Try given-up items again."""
+    with connect() as client:
+        name = require_tenant(tenant)
+        count = client.retry_failures(name, _which(client, name, migration), item)
+    say(f"{count} items will be tried again.")

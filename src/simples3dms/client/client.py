@@ -1,0 +1,222 @@
+"""`Client`: one method an operation of the HTTP API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, SecretStr
+
+from simples3dms.client.content import ContentMixin
+from simples3dms.client.errors import ApiProblem, ServerUnreachable
+from simples3dms.kit.secret import Secret
+from simples3dms.schemas import documents, identity, migrations, stores, tenants
+from simples3dms.schemas.base import Page
+
+M = TypeVar("M", bound=BaseModel)
+_PAGE = 200
+
+
+def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
+    return {
+        name: SecretStr(value.reveal() if isinstance(value, Secret) else value) for name, value in credential.items()
+    }
+
+
+def _iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
+    after: UUID | None = None
+    while True:
+        page = fetch(after)
+        yield from page.items
+        after = page.next_after
+        if after is None:
+            return
+
+
+class Client(ContentMixin):
+    """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
+
+    Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.
+    """
+
+    def is_ready(self) -> bool:
+        """Whether the server can serve now."""
+        try:
+            self.call("GET", "/readyz")
+        except (ApiProblem, ServerUnreachable):
+            return False
+        return True
+
+    # identity
+
+    def log_in(self, email: str, password: Secret, *, token_name: str = "client") -> identity.NewToken:  # noqa: S107
+        body = {"email": email, "password": password.reveal(), "token_name": token_name}
+        return identity.NewToken.model_validate_json(self._post_secret("/api/v1/login", body))
+
+    def _post_secret(self, path: str, body: Mapping[str, object]) -> bytes:
+        """A body with a secret in it, which a model's own JSON would show as stars."""
+        return self.call("POST", path, content=json.dumps(body).encode())
+
+    def create_token(self, name: str, *, expires_in_days: float | None = None) -> identity.NewToken:
+        body = identity.CreateToken(name=name, expires_in_days=expires_in_days)
+        return self.send("POST", identity.NewToken, "/api/v1/tokens", body)
+
+    def list_tokens(self) -> list[identity.Token]:
+        return self.list_all(identity.Token, "/api/v1/tokens")
+
+    def revoke_token(self, token_id: UUID) -> None:
+        self.call("DELETE", f"/api/v1/tokens/{token_id}")
+
+    def create_user(self, email: str, password: Secret | None = None) -> identity.NewUser:
+        body = {"email": email, "password": password.reveal() if password else None}
+        return identity.NewUser.model_validate_json(self._post_secret("/api/v1/users", body))
+
+    def iter_users(self) -> Iterator[identity.User]:
+        return _iter_pages(lambda after: self.get(Page[identity.User], "/api/v1/users", after=after, limit=_PAGE))
+
+    def set_member(self, tenant: str, email: str, role: str) -> identity.Member:
+        body = identity.SetMember.model_validate({"role": role})
+        return self.send("PUT", identity.Member, f"/api/v1/tenants/{tenant}/members/{email}", body)
+
+    def list_members(self, tenant: str) -> list[identity.Member]:
+        return self.list_all(identity.Member, f"/api/v1/tenants/{tenant}/members")
+
+    def remove_member(self, tenant: str, email: str) -> None:
+        self.call("DELETE", f"/api/v1/tenants/{tenant}/members/{email}")
+
+    # tenants
+
+    def create_tenant(self, slug: str, name: str) -> tenants.Tenant:
+        return self.send("POST", tenants.Tenant, "/api/v1/tenants", tenants.CreateTenant(slug=slug, name=name))
+
+    def get_tenant(self, tenant: str) -> tenants.Tenant:
+        return self.get(tenants.Tenant, f"/api/v1/tenants/{tenant}")
+
+    def iter_tenants(self) -> Iterator[tenants.Tenant]:
+        return _iter_pages(lambda after: self.get(Page[tenants.Tenant], "/api/v1/tenants", after=after, limit=_PAGE))
+
+    def iter_audit_events(self, tenant: str) -> Iterator[tenants.AuditEvent]:
+        path = f"/api/v1/tenants/{tenant}/audit"
+        return _iter_pages(lambda after: self.get(Page[tenants.AuditEvent], path, after=after, limit=_PAGE))
+
+    # stores and placement
+
+    def add_store(
+        self, name: str, *, kind: str, settings: Mapping[str, object], credential: Mapping[str, Secret | str]
+    ) -> stores.Store:
+        secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
+        body = {"name": name, "kind": kind, "settings": dict(settings), "credential": secrets}
+        return stores.Store.model_validate_json(self._post_secret("/api/v1/stores", body))
+
+    def set_credential(self, store: str, credential: Mapping[str, Secret | str]) -> stores.Store:
+        secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
+        answer = self.call(
+            "PUT", f"/api/v1/stores/{store}/credential", content=json.dumps({"credential": secrets}).encode()
+        )
+        return stores.Store.model_validate_json(answer)
+
+    def list_stores(self) -> list[stores.Store]:
+        return self.list_all(stores.Store, "/api/v1/stores")
+
+    def check_store(self, store: str) -> stores.StoreCheck:
+        return self.send("POST", stores.StoreCheck, f"/api/v1/stores/{store}/check")
+
+    def grant_store(self, tenant: str, store: str, *, prefix: str | None = None) -> stores.GrantedStore:
+        body = stores.GrantStore(tenant=tenant, prefix=prefix)
+        return self.send("POST", stores.GrantedStore, f"/api/v1/stores/{store}/grants", body)
+
+    def list_granted_stores(self, tenant: str) -> list[stores.GrantedStore]:
+        return self.list_all(stores.GrantedStore, f"/api/v1/tenants/{tenant}/stores")
+
+    def get_placement(self, tenant: str) -> stores.Placement:
+        return self.get(stores.Placement, f"/api/v1/tenants/{tenant}/placement")
+
+    def set_placement(
+        self,
+        tenant: str,
+        *,
+        write: str,
+        copies: Sequence[str] = (),
+        read: Sequence[str] = (),
+        expected_version: int | None = None,
+    ) -> stores.Placement:
+        """For what is written from now on; a migration moves what is there already."""
+        body = stores.SetPlacement(write=write, copies=list(copies), read=list(read), expected_version=expected_version)
+        return self.send("PUT", stores.Placement, f"/api/v1/tenants/{tenant}/placement", body)
+
+    # documents (bytes: see ContentMixin)
+
+    def iter_documents(self, tenant: str, *, trash: bool = False) -> Iterator[documents.Document]:
+        path = f"/api/v1/tenants/{tenant}/documents"
+        return _iter_pages(
+            lambda after: self.get(Page[documents.Document], path, after=after, limit=_PAGE, trash=trash)
+        )
+
+    def get_document(self, tenant: str, document_id: UUID) -> documents.Document:
+        return self.get(documents.Document, f"/api/v1/tenants/{tenant}/documents/{document_id}")
+
+    def list_versions(self, tenant: str, document_id: UUID) -> list[documents.Version]:
+        return self.list_all(documents.Version, f"/api/v1/tenants/{tenant}/documents/{document_id}/versions")
+
+    def list_replicas(self, tenant: str, document_id: UUID) -> list[documents.Replica]:
+        return self.list_all(documents.Replica, f"/api/v1/tenants/{tenant}/documents/{document_id}/replicas")
+
+    def delete_document(self, tenant: str, document_id: UUID) -> documents.Document:
+        return self.send("DELETE", documents.Document, f"/api/v1/tenants/{tenant}/documents/{document_id}")
+
+    def restore_document(self, tenant: str, document_id: UUID) -> documents.Document:
+        return self.send("POST", documents.Document, f"/api/v1/tenants/{tenant}/documents/{document_id}/restore")
+
+    def purge_document(self, tenant: str, document_id: UUID) -> None:
+        self.call("POST", f"/api/v1/tenants/{tenant}/documents/{document_id}/purge")
+
+    # migrations
+
+    def plan_migration(
+        self, tenant: str, *, target: str, source: str | None = None, automatic_cutover: bool = False
+    ) -> migrations.Migration:
+        body = migrations.PlanMigration(target=target, source=source, automatic_cutover=automatic_cutover)
+        return self.send("POST", migrations.Migration, f"/api/v1/tenants/{tenant}/migrations", body)
+
+    def iter_migrations(self, tenant: str) -> Iterator[migrations.Migration]:
+        path = f"/api/v1/tenants/{tenant}/migrations"
+        return _iter_pages(lambda after: self.get(Page[migrations.Migration], path, after=after, limit=_PAGE))
+
+    def get_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self.get(migrations.Migration, f"/api/v1/tenants/{tenant}/migrations/{migration_id}")
+
+    def _step(self, tenant: str, migration_id: UUID, step: str) -> migrations.Migration:
+        path = f"/api/v1/tenants/{tenant}/migrations/{migration_id}/{step}"
+        return self.send("POST", migrations.Migration, path)
+
+    def start_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self._step(tenant, migration_id, "start")
+
+    def pause_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self._step(tenant, migration_id, "pause")
+
+    def resume_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self._step(tenant, migration_id, "resume")
+
+    def cut_over_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self._step(tenant, migration_id, "cutover")
+
+    def roll_back_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self._step(tenant, migration_id, "rollback")
+
+    def finalize_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self._step(tenant, migration_id, "finalize")
+
+    def cancel_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
+        return self._step(tenant, migration_id, "cancel")
+
+    def iter_failures(self, tenant: str, migration_id: UUID) -> Iterator[migrations.TransferFailure]:
+        path = f"/api/v1/tenants/{tenant}/migrations/{migration_id}/failures"
+        return _iter_pages(lambda after: self.get(Page[migrations.TransferFailure], path, after=after, limit=_PAGE))
+
+    def retry_failures(self, tenant: str, migration_id: UUID, failure_ids: Sequence[UUID] | None = None) -> int:
+        body = migrations.RetryFailures(failure_ids=list(failure_ids) if failure_ids is not None else None)
+        path = f"/api/v1/tenants/{tenant}/migrations/{migration_id}/failures/retry"
+        return self.send("POST", migrations.Retried, path, body).count

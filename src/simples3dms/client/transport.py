@@ -1,0 +1,100 @@
+"""Requests: sent, repeated where that is safe, and their problems raised."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from simples3dms.client.errors import ServerUnreachable, to_problem
+from simples3dms.kit.secret import Secret
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+_TRIES = 5
+_REPEATED_STATUSES = frozenset({502, 503, 504})
+_SAFE_METHODS = frozenset({"GET", "PUT", "DELETE"})
+
+
+class Transport:
+    """One connection pool to one server, with one token."""
+
+    def __init__(
+        self, base_url: str, *, token: Secret | str | None = None, timeout_seconds: float = 60, tries: int = _TRIES
+    ) -> None:
+        opened = token.reveal() if isinstance(token, Secret) else token
+        headers = {"Authorization": f"Bearer {opened}"} if opened else {}
+        self.base_url = base_url.rstrip("/")
+        self.tries = tries
+        # Nothing is read from the environment: a proxy or a netrc file there would see or send tokens.
+        self.http = httpx.Client(
+            base_url=self.base_url, headers=headers, timeout=timeout_seconds, trust_env=False, follow_redirects=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.http.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        content: bytes | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Send a JSON request; the answer's body. Repeats what has the same effect twice as once.
+
+        `content` is a body already in JSON: one with a secret, which a model's own JSON would show as stars.
+        """
+        if body is not None:
+            content = body.model_dump_json().encode()
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        query = {name: value for name, value in (params or {}).items() if value is not None}
+        tries = self.tries if method in _SAFE_METHODS else 1
+        for attempt in range(1, tries + 1):
+            try:
+                response = self.http.request(method, path, content=content, headers=headers, params=query)
+            except httpx.TransportError as error:
+                if attempt == tries:
+                    raise self.unreachable(error) from error
+                self.pause(attempt)
+                continue
+            if response.status_code in _REPEATED_STATUSES and attempt < tries:
+                self.pause(attempt, response)
+                continue
+            if response.is_error:
+                raise to_problem(response)
+            return response.content
+        raise AssertionError("unreachable")
+
+    def get(self, model: type[M], path: str, **params: Any) -> M:
+        return model.model_validate_json(self.call("GET", path, params=params))
+
+    def list_all(self, model: type[M], path: str) -> list[M]:
+        return TypeAdapter(list[model]).validate_json(self.call("GET", path))  # type: ignore[valid-type]
+
+    def send(self, method: str, model: type[M], path: str, body: BaseModel | None = None) -> M:
+        return model.model_validate_json(self.call(method, path, body=body))
+
+    def pause(self, attempt: int, response: httpx.Response | None = None) -> None:
+        """As long as the server asked for, else a random part of a growing pause."""
+        asked = response.headers.get("Retry-After", "") if response is not None else ""
+        if asked.isdigit():
+            time.sleep(min(float(asked), 30.0))
+            return
+        time.sleep(random.uniform(0.05, min(5.0, 0.2 * 2**attempt)))  # noqa: S311 jitter, not a secret
+
+    def unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+        reason = str(error) or type(error).__name__
+        return ServerUnreachable(f"No answer from {self.base_url}: {reason}. Is it running (`simples3dms serve`)?")

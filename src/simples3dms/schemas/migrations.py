@@ -1,0 +1,67 @@
+"""Migrations."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import Field
+
+from simples3dms.schemas.base import Request, Response
+
+
+class PlanMigration(Request):
+    target: str = Field(description="The store to move to.")
+    source: str | None = Field(default=None, description="The store to move from: the present write target.")
+    automatic_cutover: bool = Field(default=False, description="Cut over as soon as everything is proven.")
+
+
+class MigrationPlan(Response):
+    blob_count: int
+    size_bytes: int
+    blockers: list[str]
+
+
+class Migration(Response):
+    """A migration with its progress. The counts are for people; cut-over is decided by the records."""
+
+    id: UUID
+    source: str
+    target: str
+    state: str
+    resume_state: str | None
+    automatic_cutover: bool
+    plan: MigrationPlan
+    copied_count: int
+    copied_bytes: int
+    total_count: int
+    total_bytes: int
+    pending_count: int
+    failed_count: int
+    proven: bool
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    cut_over_at: datetime | None
+    finished_at: datetime | None
+
+
+class TransferFailure(Response):
+    """One item that was given up."""
+
+    id: UUID
+    blob_id: UUID
+    document_id: UUID | None
+    document_name: str | None
+    error_kind: str | None
+    error_message: str | None
+    attempt: int
+
+
+class RetryFailures(Request):
+    failure_ids: list[UUID] | None = Field(default=None, max_length=1000, description="Empty: all of them.")
+
+
+class Retried(Response):
+    count: int

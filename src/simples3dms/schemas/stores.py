@@ -1,0 +1,68 @@
+"""Stores, grants and placement."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field, SecretStr
+
+from simples3dms.schemas.base import Request, Response
+
+
+class AddStore(Request):
+    name: str
+    kind: str = Field(examples=["s3", "b2", "local"])
+    settings: dict[str, Any] = Field(default_factory=dict, description="Endpoint, bucket and the like: nothing secret.")
+    credential: dict[str, SecretStr] = Field(default_factory=dict, description="Write-only; never returned.")
+
+
+class SetCredential(Request):
+    credential: dict[str, SecretStr]
+
+
+class Store(Response):
+    id: UUID
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+class StoreCheck(Response):
+    """Whether a store works now; if not, why and what to do."""
+
+    ok: bool
+    code: str | None
+    message: str | None
+
+
+class GrantStore(Request):
+    tenant: str
+    prefix: str | None = None
+
+
+class GrantedStore(Response):
+    id: UUID
+    name: str
+    kind: str
+    prefix: str
+
+
+class SetPlacement(Request):
+    """For what is written from now on; existing documents are moved by a migration."""
+
+    write: str = Field(description="The store that new documents are written to.")
+    copies: list[str] = Field(default_factory=list, max_length=10)
+    read: list[str] = Field(default_factory=list, max_length=10, description="Which stores to read first.")
+    expected_version: int | None = None
+
+
+class Placement(Response):
+    version: int
+    write: str
+    copies: list[str]
+    read: list[str]
+    updated_at: datetime

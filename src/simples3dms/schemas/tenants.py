@@ -1,0 +1,33 @@
+"""Tenants and their audit events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from simples3dms.schemas.base import Request, Response
+
+
+class CreateTenant(Request):
+    slug: str
+    name: str
+
+
+class Tenant(Response):
+    id: UUID
+    slug: str
+    name: str
+    created_at: datetime
+
+
+class AuditEvent(Response):
+    id: UUID
+    at: datetime
+    principal_id: UUID | None
+    principal_name: str
+    action: str
+    target_type: str
+    target_id: str
+    outcome: str
+    details: dict[str, Any]
