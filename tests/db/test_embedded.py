@@ -37,7 +37,7 @@ class Place:
 
     def postmaster(self) -> int:
         pid_file = self.home / "cluster" / "postmaster.pid"
-        return int(pid_file.read_text().split()[0]) if pid_file.exists() else 0
+        return int((pid_file.read_text().split() or ["0"])[0]) if pid_file.exists() else 0
 
     def keeper(self) -> int:
         return int(Path(f"/proc/{self.postmaster()}/stat").read_text().rpartition(")")[2].split()[1])
@@ -59,29 +59,56 @@ class Place:
         return not is_held(self.data_dir / "embedded" / "keeper.lock") and not is_held(self.home / "server.lock")
 
 
-@pytest.fixture
-def place() -> Iterator[Place]:
+def _new_place() -> Iterator[Place]:
     base = Path(tempfile.mkdtemp(prefix="embedded-", dir="/tmp"))
     base.chmod(0o755)
-    place = Place(base)
-    yield place
+    yield Place(base)
+    shutil.rmtree(base)
+
+
+def _end_quietly(place: Place) -> None:
     try:
         eventually(place.is_quiet)
     finally:
         for pid in place.keepers():
             os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(base)
 
 
-def test_a_new_database_is_made_and_taken_up_again(place: Place) -> None:
-    with place.server(fsync=True) as server, psycopg.connect(server.superuser_dsn(), autocommit=True) as connection:
+@pytest.fixture
+def empty_place() -> Iterator[Place]:
+    """Where no database has been made."""
+    for place in _new_place():
+        yield place
+        _end_quietly(place)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Place]:
+    for place in _new_place():
+        with place.server():
+            pass
+        yield place
+
+
+@pytest.fixture
+def place(made: Place) -> Iterator[Place]:
+    """Where a database has been made; the same for all tests, none of which may leave anything running."""
+    yield made
+    _end_quietly(made)
+
+
+def test_a_new_database_is_made_and_taken_up_again(empty_place: Place) -> None:
+    with (
+        empty_place.server(fsync=True) as server,
+        psycopg.connect(server.superuser_dsn(), autocommit=True) as connection,
+    ):
         said = "SELECT lower('ÄÖÜẞ'), current_setting('data_checksums'), current_setting('fsync')"
         assert connection.execute(said).fetchone() == ("äöüß", "on", "on")
         assert connection.execute("SHOW max_connections").fetchone() == ("60",)
         assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
         connection.execute("CREATE TABLE kept (n int)")
         connection.execute("CREATE ROLE app LOGIN PASSWORD 'p@ss/w?rd'")
-    assert place.is_quiet(), "stop() waits for the end"
+    assert empty_place.is_quiet(), "stop() waits for the end"
     with server:
         url = server.address.dsn("app", "p@ss/w?rd", "postgres")
         with psycopg.connect(url) as connection:
@@ -96,8 +123,6 @@ def test_a_new_database_is_made_and_taken_up_again(place: Place) -> None:
 
 
 def test_the_second_start_is_quick(place: Place) -> None:
-    with place.server():
-        pass
     began = time.monotonic()
     with place.server():
         started = time.monotonic()
@@ -105,28 +130,29 @@ def test_the_second_start_is_quick(place: Place) -> None:
     assert time.monotonic() - started < 3, "0.2 s on an idle machine"
 
 
-def test_processes_share_one_server_until_the_last_leaves(place: Place) -> None:
-    first, second = place.user(), place.user()  # at the same instant, on a directory that does not exist yet
+def test_processes_share_one_server_until_the_last_leaves(empty_place: Place) -> None:
+    first, second = (
+        empty_place.user(),
+        empty_place.user(),
+    )  # at the same instant, on a directory that does not exist yet
     first.wait_until_up()
     second.wait_until_up()
-    postmaster = place.postmaster()
+    postmaster = empty_place.postmaster()
     first.sql("CREATE TABLE shared (n int)")
     assert second.sql("SELECT count(*) FROM shared") == [[0]]
-    assert len(place.keepers()) == 1
+    assert len(empty_place.keepers()) == 1
     first.leave()
     assert second.sql("INSERT INTO shared VALUES (1) RETURNING n") == [[1]]
-    with place.user() as third:
+    with empty_place.user() as third:
         assert third.sql("SELECT n FROM shared") == [[1]]
-        assert place.postmaster() == postmaster
+        assert empty_place.postmaster() == postmaster
         second.leave()
         assert third.sql("SELECT n FROM shared") == [[1]]
-    eventually(place.is_quiet, within=5)
+    eventually(empty_place.is_quiet, within=5)
 
 
 def test_leaving_and_arriving_at_once_always_ends_with_a_server(place: Place) -> None:
-    with place.server():
-        pass
-    for _ in range(3):
+    for _ in range(2):
         leaving = place.server()
         leaving.start()
         arriving = place.user()
@@ -137,11 +163,11 @@ def test_leaving_and_arriving_at_once_always_ends_with_a_server(place: Place) ->
 
 def test_a_killed_owner_leaves_nothing_behind_but_its_data(place: Place) -> None:
     with place.user() as user:
-        user.sql("CREATE TABLE kept AS SELECT 7 AS n")
+        user.sql("CREATE TABLE kept_1 AS SELECT 7 AS n")
         user.kill()
     eventually(place.is_quiet, within=10)
     with place.user() as user:
-        assert user.sql("SELECT n FROM kept") == [[7]]
+        assert user.sql("SELECT n FROM kept_1") == [[7]]
 
 
 def test_a_forked_child_does_not_keep_the_server(place: Place) -> None:
@@ -153,10 +179,10 @@ def test_a_forked_child_does_not_keep_the_server(place: Place) -> None:
 
 def test_a_killed_server_comes_back_by_itself(place: Place) -> None:
     with place.user() as user:
-        user.sql("CREATE TABLE kept AS SELECT 7 AS n")
+        user.sql("CREATE TABLE kept_2 AS SELECT 7 AS n")
         killed = place.postmaster()
         os.kill(killed, signal.SIGKILL)
-        eventually(lambda: user.sql("SELECT n FROM kept") == [[7]], within=15)
+        eventually(lambda: user.sql("SELECT n FROM kept_2") == [[7]], within=15)
         assert place.postmaster() != killed
 
 
@@ -170,14 +196,14 @@ def test_a_server_told_to_stop_while_in_use_comes_back(place: Place) -> None:
 
 def test_a_killed_keeper_takes_the_server_along_and_is_replaced(place: Place) -> None:
     with place.user() as user:
-        user.sql("CREATE TABLE kept AS SELECT 7 AS n")
+        user.sql("CREATE TABLE kept_3 AS SELECT 7 AS n")
         keeper, postmaster = place.keeper(), place.postmaster()
         os.kill(keeper, signal.SIGKILL)
         assert user.ask("ensure") is None
-        assert user.sql("SELECT n FROM kept") == [[7]]
+        assert user.sql("SELECT n FROM kept_3") == [[7]]
         assert place.postmaster() != postmaster
         os.kill(place.keeper(), signal.SIGKILL)
-        eventually(lambda: user.sql("SELECT n FROM kept") == [[7]], within=15)  # the watcher thread, unasked
+        eventually(lambda: user.sql("SELECT n FROM kept_3") == [[7]], within=15)  # the watcher thread, unasked
 
 
 def test_keeper_and_users_killed_together_leave_no_server(place: Place) -> None:
@@ -190,20 +216,20 @@ def test_keeper_and_users_killed_together_leave_no_server(place: Place) -> None:
 
 
 @pytest.mark.parametrize("also_user", [True, False])
-def test_a_crash_while_the_database_is_made_leaves_no_half_one(place: Place, also_user: bool) -> None:
-    user = place.user()
-    eventually(lambda: list(place.home.glob("cluster.draft-*/base")))
-    keeper = place.keepers()[0]
+def test_a_crash_while_the_database_is_made_leaves_no_half_one(empty_place: Place, also_user: bool) -> None:
+    user = empty_place.user()
+    eventually(lambda: list(empty_place.home.glob("cluster.draft-*/base")))
+    keeper = empty_place.keepers()[0]
     if also_user:
         user.kill()
     os.killpg(keeper, signal.SIGKILL)
-    assert not (place.home / "cluster").exists()
+    assert not (empty_place.home / "cluster").exists()
     if not also_user:
         assert "keeper failed" in user._hear()
         user.leave()
-    with place.user() as user:
+    with empty_place.user() as user:
         assert user.sql("SELECT 1") == [[1]]
-        assert [path.name for path in place.home.glob("cluster*")] == ["cluster"]
+        assert [path.name for path in empty_place.home.glob("cluster*")] == ["cluster"]
 
 
 def test_a_stale_pid_file_does_not_block(place: Place) -> None:
@@ -241,21 +267,24 @@ def test_a_server_that_can_not_start_says_why(place: Place) -> None:
 
 
 def test_a_lost_password_is_said(place: Place) -> None:
-    with place.server():
-        pass
-    (place.data_dir / "embedded" / "superuser.password").write_text("wrong")
+    password = place.data_dir / "embedded" / "superuser.password"
+    text = password.read_text()
+    password.write_text("wrong")
     with pytest.raises(EmbeddedPostgresError, match="another password"):
         place.server().start()
-    (place.data_dir / "embedded" / "superuser.password").unlink()
+    password.unlink()
     with pytest.raises(EmbeddedPostgresError, match="is gone: restore it"):
         place.server().start()
+    password.write_text(text)
+    with place.server():
+        pass
 
 
-def test_the_log_is_bounded(place: Place) -> None:
-    log = place.data_dir / "embedded" / "postgres.log"
+def test_the_log_is_bounded(empty_place: Place) -> None:
+    log = empty_place.data_dir / "embedded" / "postgres.log"
     log.parent.mkdir(parents=True)
     log.write_bytes(b"x" * (MAX_LOG_BYTES + 1))
-    with place.server():
+    with empty_place.server():
         assert log.stat().st_size < 10_000
     assert log.with_name("postgres.log.1").stat().st_size == MAX_LOG_BYTES + 1
 

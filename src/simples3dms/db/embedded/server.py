@@ -17,8 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote, urlencode
 
-import psycopg
-
 from simples3dms.db.embedded.accounts import DEFAULT_EMBEDDED_DIR
 from simples3dms.db.embedded.cluster import SUPERUSER
 from simples3dms.db.embedded.errors import EmbeddedPostgresError, from_os_error
@@ -190,6 +188,8 @@ class EmbeddedPostgres:
 
     def _answers(self) -> bool:
         """Whether a keeper lives and its server takes our connection, which also proves to us that it is ours."""
+        import psycopg  # here, because the keeper loads this package too and should start at once and stay small
+
         found = find_json(self._files.address) if is_held(self._files.keeper_lock) else None
         if found is None:
             return False
