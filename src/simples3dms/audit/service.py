@@ -25,7 +25,7 @@ async def record(
     outcome: str = "done",
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add an event to the caller's unit of work: it is there if, and only if, the change is. No secrets in `details`."""
+    """Add an event in the caller's unit of work: it is there if, and only if, the change is. `details`: no secrets."""
     event = AuditEvent(
         id=new_id(),
         at=datetime.now(UTC),

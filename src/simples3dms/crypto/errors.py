@@ -1,4 +1,4 @@
-"""What can be wrong with the key ring or with a sealed value. All of it needs an operator; none of it shows a secret."""
+"""What can be wrong with the key ring or a sealed value. All of it needs an operator; none of it shows a secret."""
 
 from __future__ import annotations
 

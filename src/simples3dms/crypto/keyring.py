@@ -36,12 +36,11 @@ class Keyring:
         self.primary_id = primary_id
 
     def __repr__(self) -> str:
-        return f"Keyring(keys={sorted(self._keys)}, primary_id={self.primary_id!r})"
+        return f"Keyring(ids={self.ids}, primary_id={self.primary_id!r})"
 
     @property
-    def keys(self) -> frozenset[str]:
-        """The ids of the keys, not the keys."""
-        return frozenset(self._keys)
+    def ids(self) -> list[str]:
+        return sorted(self._keys)
 
     def get_key(self, key_id: str) -> bytes:
         """The key's bytes, for sealing and unsealing only. Raises SealKeyUnknown."""

@@ -1,4 +1,4 @@
-"""Passwords: argon2id, off the event loop, a bounded number at a time, and the same work whether a user is known or not."""
+"""Passwords: argon2id off the event loop, few at a time, and the same work whether the user is known or not."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from simples3dms.kit.secret import Secret
 
 #: Each hash takes 64 MiB while it runs (RFC 9106, section 4: the second recommended setting).
 _AT_ONCE: Final = 4
+#: Letters and digits that are not mistaken for one another.
+_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 class Passwords:
-    """Hashes and verifies. One for a process: it bounds how much memory log-ins can take together."""
+    """Hashes and verifies. One for a process: it bounds the memory that log-ins can take together."""
 
     def __init__(self) -> None:
         self._hasher = PasswordHash((Argon2Hasher(time_cost=3, memory_cost=65_536, parallelism=4),))
@@ -30,21 +32,20 @@ class Passwords:
 
     async def verify(self, password: Secret, hashed: str | None) -> bool:
         """Whether the password is the hash's. With None, the same work is done for nothing, and False returned."""
-        if hashed is None and self._decoy is None:
+        if self._decoy is None:  # Made at anybody's first log-in, so that its cost tells nothing.
             self._decoy = await self.hash(Secret(secrets.token_urlsafe(24)))
         async with self._slots:
-            matches = await asyncio.to_thread(self._verify, password.reveal(), hashed or self._decoy or "")
+            matches = await asyncio.to_thread(self._verify, password.reveal(), hashed or self._decoy)
         return matches and hashed is not None
 
     def _verify(self, password: str, hashed: str) -> bool:
         try:
             return self._hasher.verify(password, hashed)
-        except PwdlibError:
+        except (PwdlibError, UnicodeError):
             return False
 
 
 def new_password() -> Secret:
-    """A password that can be typed and not guessed: 120 random bits in groups."""
-    alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
-    groups = ("".join(secrets.choice(alphabet) for _ in range(6)) for _ in range(4))
+    """A password that can be typed and not guessed: 118 random bits in four groups."""
+    groups = ("".join(secrets.choice(_ALPHABET) for _ in range(6)) for _ in range(4))
     return Secret("-".join(groups))

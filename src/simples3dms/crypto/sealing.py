@@ -1,4 +1,4 @@
-"""Envelope encryption: a fresh data key for each value, wrapped by the key ring, both bound to the value's one place."""
+"""Envelope encryption: a fresh data key for each value, wrapped by the key ring; both bound to the value's place."""
 
 from __future__ import annotations
 

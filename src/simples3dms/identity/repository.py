@@ -6,9 +6,11 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.identity.values import Account, Member, NewToken, Token, TokenOwner, User
+from simples3dms.identity.values import Account, Member, Token, TokenOwner, User
+from simples3dms.kit.ids import new_id
 
 _USER: Final = "id, email, is_operator, created_at, disabled_at"
+_TOKEN_ROW: Final = "id, name, created_at, expires_at, last_used_at, revoked_at"  # noqa: S105 columns
 _FIRST_OPERATOR_LOCK: Final = 0x53_33_44_4D_55
 
 
@@ -24,10 +26,13 @@ async def insert_user(
     )
 
 
-async def lock_first_operator(uow: UnitOfWork) -> bool:
-    """Wait for whoever else makes the first operator; True if there is none yet."""
+async def has_operator(uow: UnitOfWork) -> bool:
+    return await uow.scalar("SELECT 1 FROM users WHERE is_operator LIMIT 1") is not None
+
+
+async def lock_first_operator(uow: UnitOfWork) -> None:
+    """Wait for whoever else makes the first operator."""
     await uow.execute("SELECT pg_advisory_xact_lock(%s)", [_FIRST_OPERATOR_LOCK])
-    return await uow.scalar("SELECT 1 FROM users WHERE is_operator LIMIT 1") is None
 
 
 async def find_account(uow: UnitOfWork, email: str) -> Account | None:
@@ -38,8 +43,30 @@ async def find_account(uow: UnitOfWork, email: str) -> Account | None:
     )
 
 
-async def set_password(uow: UnitOfWork, user_id: UUID, password_hash: str) -> None:
-    await uow.execute("UPDATE users SET password_hash = %s WHERE id = %s", [password_hash, user_id])
+async def find_account_by_id(uow: UnitOfWork, user_id: UUID) -> Account | None:
+    return await uow.find(
+        Account,
+        "SELECT id, email, password_hash, is_operator FROM users WHERE id = %s AND disabled_at IS NULL",
+        [user_id],
+    )
+
+
+async def hold_account(uow: UnitOfWork, account: Account) -> bool:
+    """Whether the account is still what was read; it stays so until this unit of work ends."""
+    found = await uow.scalar(
+        "SELECT 1 FROM users WHERE id = %s AND password_hash = %s AND disabled_at IS NULL FOR SHARE",
+        [account.id, account.password_hash],
+    )
+    return found is not None
+
+
+async def set_password(uow: UnitOfWork, account: Account, password_hash: str) -> bool:
+    """Replace the password, unless somebody else just did."""
+    count = await uow.execute(
+        "UPDATE users SET password_hash = %s WHERE id = %s AND password_hash = %s AND disabled_at IS NULL",
+        [password_hash, account.id, account.password_hash],
+    )
+    return count == 1
 
 
 async def list_users(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[User]:
@@ -51,11 +78,18 @@ async def list_users(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list
     )
 
 
-async def insert_token(uow: UnitOfWork, user_id: UUID, token: NewToken, token_hash: bytes) -> None:
-    await uow.execute(
-        "INSERT INTO api_tokens (id, user_id, name, token_hash, expires_at) VALUES (%s, %s, %s, %s, %s)",
-        [token.id, user_id, token.name, token_hash, token.expires_at],
+async def insert_token(
+    uow: UnitOfWork, user_id: UUID, name: str, token_hash: bytes, *, expires_in_days: float | None
+) -> Token:
+    """The new token; the database's clock says when it expires."""
+    token = await uow.find(
+        Token,
+        f"""INSERT INTO api_tokens (id, user_id, name, token_hash, expires_at)
+            VALUES (%s, %s, %s, %s, now() + make_interval(secs => %s::float8 * 86400)) RETURNING {_TOKEN_ROW}""",  # noqa: S608
+        [new_id(), user_id, name, token_hash, expires_in_days],
     )
+    assert token is not None
+    return token
 
 
 async def find_token_owner(uow: UnitOfWork, token_hash: bytes) -> TokenOwner | None:
@@ -83,8 +117,7 @@ async def touch_token(uow: UnitOfWork, token_id: UUID) -> None:
 async def list_tokens(uow: UnitOfWork, user_id: UUID) -> list[Token]:
     return await uow.rows(
         Token,
-        """SELECT id, name, created_at, expires_at, last_used_at, revoked_at FROM api_tokens
-           WHERE user_id = %s ORDER BY id DESC LIMIT 1000""",
+        f"SELECT {_TOKEN_ROW} FROM api_tokens WHERE user_id = %s ORDER BY id DESC LIMIT 1000",  # noqa: S608
         [user_id],
     )
 
@@ -97,17 +130,34 @@ async def revoke_token(uow: UnitOfWork, user_id: UUID, token_id: UUID) -> bool:
     return count == 1
 
 
-async def put_member(uow: UnitOfWork, tenant_id: UUID, user_id: UUID, role: str) -> None:
-    await uow.execute(
-        """INSERT INTO members (tenant_id, user_id, role) VALUES (%s, %s, %s)
-           ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = EXCLUDED.role""",
-        [tenant_id, user_id, role],
+async def revoke_tokens(uow: UnitOfWork, user_id: UUID) -> int:
+    """Revoke all tokens of a user; how many were in force."""
+    return await uow.execute(
+        "UPDATE api_tokens SET revoked_at = now() WHERE user_id = %s AND revoked_at IS NULL", [user_id]
     )
 
 
-async def delete_member(uow: UnitOfWork, tenant_id: UUID, user_id: UUID) -> bool:
-    count = await uow.execute("DELETE FROM members WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id])
-    return count == 1
+async def put_member(uow: UnitOfWork, tenant_id: UUID, email: str, role: str) -> Member | None:
+    """Make the user a member, or give the member this role; None if there is no such user."""
+    return await uow.find(
+        Member,
+        """WITH put AS (
+             INSERT INTO members (tenant_id, user_id, role) SELECT %s, id, %s FROM users WHERE email = %s
+             ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = EXCLUDED.role
+             RETURNING user_id, role, created_at)
+           SELECT put.user_id, u.email, put.role, put.created_at FROM put JOIN users u ON u.id = put.user_id""",
+        [tenant_id, role, email],
+    )
+
+
+async def delete_member(uow: UnitOfWork, tenant_id: UUID, email: str) -> UUID | None:
+    """The id of the user who was a member, or None."""
+    found: UUID | None = await uow.scalar(
+        """DELETE FROM members m USING users u WHERE u.id = m.user_id AND m.tenant_id = %s AND u.email = %s
+           RETURNING m.user_id""",
+        [tenant_id, email],
+    )
+    return found
 
 
 async def list_members(uow: UnitOfWork, tenant_id: UUID) -> list[Member]:

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import re
-import secrets
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from typing import Final
 from uuid import UUID
-
-from pwdlib import PasswordHash
-from pwdlib.hashers.argon2 import Argon2Hasher
 
 from simples3dms.audit.service import record
 from simples3dms.context import HOST, Principal
-from simples3dms.db.session import Database
-from simples3dms.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
-from simples3dms.identity import repository
+from simples3dms.crypto.passwords import Passwords, new_password
+from simples3dms.crypto.tokens import hash_token, new_token
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.identity import errors, repository
 from simples3dms.identity.values import Account, Member, NewPassword, NewToken, Role, Token, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
+from simples3dms.tenants import repository as tenants_repository
+from simples3dms.tenants.service import not_found as tenant_not_found
+from simples3dms.tenants.service import require_operator
 
-FIRST_OPERATOR = "admin@localhost"
-_EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,190}")
-_SHORTEST_PASSWORD = 12
-_TOKEN_PREFIX = "s3dms_"  # noqa: S105 what tokens begin with, so that scanners recognise one
-_SESSION_DAYS = 30
+__all__ = ["FIRST_OPERATOR", "Identity", "require_admin", "require_operator", "require_role"]
+
+FIRST_OPERATOR: Final = "admin@localhost"
+_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,64}@[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,190}")
+_TOKEN_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_PASSWORD_LENGTHS: Final = (12, 1024)
+_LONGEST_TOKEN: Final = 200
+_LOG_IN_DAYS: Final = 30
+_MOST_TOKEN_DAYS: Final = 3650
 
 
-def require_operator(principal: Principal) -> None:
-    """Raise Forbidden (`operator_required`) unless the principal operates the platform."""
-    if not principal.is_operator:
-        raise Forbidden("Only an operator of the platform may do this.", code="operator_required")
+def require_role(role: Role | None, needed: Role = Role.MEMBER) -> Role:
+    """The role, if it is enough. Raises NotFound (`tenant_not_found`) for no member, Forbidden (`admin_required`)."""
+    if role is None:
+        raise tenant_not_found()
+    if needed is Role.ADMIN and role is not Role.ADMIN:
+        raise errors.admin_required()
+    return role
 
 
 def require_admin(role: Role | None) -> None:
-    """Raise Forbidden (`admin_required`) unless the role is an administrator's."""
-    if role is not Role.ADMIN:
-        raise Forbidden("Only an administrator of the tenant may do this.", code="admin_required")
+    """`require_role(role, Role.ADMIN)`."""
+    require_role(role, Role.ADMIN)
 
 
 class Identity:
@@ -46,170 +50,224 @@ class Identity:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._hashes = PasswordHash((Argon2Hasher(),))
-
-    @cached_property
-    def _nobodys_hash(self) -> str:
-        return self._hashes.hash(secrets.token_urlsafe())
+        self._passwords = Passwords()
 
     async def ensure_first_operator(self, email: str = FIRST_OPERATOR) -> NewPassword | None:
-        """Make the first administrator of a fresh installation; their password, to be shown once, or None."""
-        password = Secret(secrets.token_urlsafe(15))
+        """Make the first operator of a fresh installation; their password, to be shown once. None if there is one.
+
+        Of any number of processes that start at once, one makes the operator.
+        """
         async with self._database.platform() as uow:
-            if not await repository.lock_first_operator(uow):
+            if await repository.has_operator(uow):
                 return None
-            hashed = await self._hash(password)
-            user = await repository.insert_user(uow, new_id(), email, hashed, is_operator=True)
-            if user is None:
-                raise Conflict(f"{email} exists and is no operator.", code="user_exists")
-            await record(uow, HOST, "user.created", target_type="user", target_id=str(user.id))
+        password = new_password()
+        hashed = await self._passwords.hash(password)
+        async with self._database.platform() as uow:
+            await repository.lock_first_operator(uow)
+            if await repository.has_operator(uow):
+                return None
+            await self._insert_user(uow, HOST, email, hashed, is_operator=True)
         return NewPassword(email, password)
 
     async def log_in(self, email: str, password: Secret, *, token_name: str) -> NewToken:
-        """A token for the right password. Raises Unauthenticated (`credentials_wrong`), in the same time for anyone."""
-        async with self._database.platform() as uow:
-            account = await repository.find_account(uow, email.strip().lower())
-        if not await self._verify(account, password) or account is None:
-            raise Unauthenticated("The e-mail address or the password is wrong.", code="credentials_wrong")
+        """A token for the right password, good for 30 days.
+
+        Raises Unauthenticated (`credentials_wrong`), after the same work for anybody.
+        """
+        _check_token_name(token_name)
+        account = await self._find_account(email)
+        if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
+            raise errors.credentials_wrong()
         principal = Principal(account.id, account.email, account.is_operator)
-        return await self.create_token(principal, token_name, expires_in_days=_SESSION_DAYS)
+        async with self._database.platform() as uow:
+            # The password may have been changed meanwhile: its tokens are revoked, and this must not be one more.
+            if not await repository.hold_account(uow, account):
+                raise errors.credentials_wrong()
+            return await _insert_token(uow, principal, token_name, _LOG_IN_DAYS, by="password")
 
-    async def _verify(self, account: Account | None, password: Secret) -> bool:
-        def work() -> bool:
-            hashed = account.password_hash if account else self._nobodys_hash
-            return self._hashes.verify(password.reveal(), hashed)
-
-        return await asyncio.to_thread(work)
-
-    async def _hash(self, password: Secret) -> str:
-        return await asyncio.to_thread(self._hashes.hash, password.reveal())
+    async def _find_account(self, email: str) -> Account | None:
+        address = email.strip().lower()
+        if not _EMAIL.fullmatch(address):
+            return None
+        async with self._database.platform() as uow:
+            return await repository.find_account(uow, address)
 
     async def authenticate(self, token: Secret) -> Principal:
         """Whose token it is. Raises Unauthenticated (`token_invalid`) if it is unknown, expired or revoked."""
+        if not 0 < len(token.reveal()) <= _LONGEST_TOKEN:
+            raise errors.token_invalid()
         async with self._database.platform() as uow:
-            owner = await repository.find_token_owner(uow, _digest(token))
+            owner = await repository.find_token_owner(uow, hash_token(token))
             if owner is None:
-                raise Unauthenticated("The token is unknown, expired or revoked: sign in.", code="token_invalid")
+                raise errors.token_invalid()
             if not owner.is_used_lately:
                 await repository.touch_token(uow, owner.token_id)
         return Principal(owner.user_id, owner.email, owner.is_operator)
 
     async def create_user(
-        self, principal: Principal, email: str, password: Secret | None = None
+        self, principal: Principal, email: str, password: Secret | None = None, *, is_operator: bool = False
     ) -> tuple[User, NewPassword | None]:
-        """Make a user; without a password one is generated, to be shown once."""
+        """Make a user; without a password one is generated, to be shown once. For operators.
+
+        Raises Invalid (`email_invalid`, `password_invalid`), Conflict (`user_exists`).
+        """
         require_operator(principal)
         address = email.strip().lower()
         if not _EMAIL.fullmatch(address):
-            raise Invalid("This is no e-mail address.", code="email_invalid")
-        chosen = password or Secret(secrets.token_urlsafe(15))
+            raise errors.email_invalid()
+        chosen = new_password() if password is None else password
         _check_password(chosen)
-        hashed = await self._hash(chosen)
+        hashed = await self._passwords.hash(chosen)
         async with self._database.platform() as uow:
-            user = await repository.insert_user(uow, new_id(), address, hashed, is_operator=False)
-            if user is None:
-                raise Conflict(f"There is a user {address} already.", code="user_exists")
-            await record(uow, principal, "user.created", target_type="user", target_id=str(user.id))
-        return user, None if password else NewPassword(address, chosen)
+            user = await self._insert_user(uow, principal, address, hashed, is_operator=is_operator)
+        return user, NewPassword(address, chosen) if password is None else None
+
+    async def _insert_user(
+        self, uow: UnitOfWork, principal: Principal, email: str, hashed: str, *, is_operator: bool
+    ) -> User:
+        user = await repository.insert_user(uow, new_id(), email, hashed, is_operator=is_operator)
+        if user is None:
+            raise errors.user_exists(email)
+        details = {"email": email, "is_operator": is_operator}
+        await record(uow, principal, "user.created", target_type="user", target_id=str(user.id), details=details)
+        return user
 
     async def change_password(self, principal: Principal, old: Secret, new: Secret) -> None:
-        """Replace the principal's own password."""
+        """Replace the principal's own password, and revoke all of their tokens: they sign in again.
+
+        Raises Unauthenticated (`credentials_wrong`), Invalid (`password_invalid`), Forbidden (`user_required`).
+        """
+        if principal.id is None:
+            raise errors.user_required()
         _check_password(new)
         async with self._database.platform() as uow:
-            account = await repository.find_account(uow, principal.name)
-        if not await self._verify(account, old) or account is None:
-            raise Unauthenticated("The present password is wrong.", code="credentials_wrong")
-        hashed = await self._hash(new)
+            account = await repository.find_account_by_id(uow, principal.id)
+        if not await self._passwords.verify(old, account.password_hash if account else None) or account is None:
+            raise errors.credentials_wrong()
+        hashed = await self._passwords.hash(new)
         async with self._database.platform() as uow:
-            await repository.set_password(uow, account.id, hashed)
-            await record(uow, principal, "user.password_changed", target_type="user", target_id=str(account.id))
+            if not await repository.set_password(uow, account, hashed):
+                raise errors.credentials_wrong()
+            details = {"revoked_tokens": await repository.revoke_tokens(uow, account.id)}
+            await record(
+                uow, principal, "password.changed", target_type="user", target_id=str(account.id), details=details
+            )
 
     async def list_users(self, *, after: UUID | None = None, limit: int = 100) -> list[User]:
+        """A page, oldest first. The door asks `require_operator` first."""
         async with self._database.platform() as uow:
             return await repository.list_users(uow, after=after, limit=limit)
 
     async def set_member(self, principal: Principal, tenant_id: UUID, email: str, role: str) -> Member:
-        """Give a user a place in a tenant, or another role in it."""
+        """Give a user a place in a tenant, or another role in it. For the tenant's administrators.
+
+        Raises Invalid (`role_invalid`), NotFound (`tenant_not_found`, `user_not_found`), Forbidden (`admin_required`).
+        """
         if role not in set(Role):
-            raise Invalid("A role is admin or member.", code="role_invalid")
+            raise errors.role_invalid()
         async with self._database.platform() as uow:
-            account = _existing(await repository.find_account(uow, email.strip().lower()))
-            await repository.put_member(uow, tenant_id, account.id, role)
-            await record(
-                uow,
-                principal,
-                "member.set",
-                target_type="user",
-                target_id=str(account.id),
-                tenant_id=tenant_id,
-                details={"role": role},
-            )
-            members = await repository.list_members(uow, tenant_id)
-        return next(member for member in members if member.user_id == account.id)
+            await _require_admin_of(uow, principal, tenant_id)
+            member = await repository.put_member(uow, tenant_id, _address(email), str(role))
+            if member is None:
+                raise errors.user_not_found()
+            await _record_member(uow, principal, "member.set", tenant_id, member.user_id, role=str(role))
+            return member
 
     async def remove_member(self, principal: Principal, tenant_id: UUID, email: str) -> None:
+        """Take a user's place in a tenant away. Raises NotFound (`member_not_found`) and as `set_member` does."""
         async with self._database.platform() as uow:
-            account = _existing(await repository.find_account(uow, email.strip().lower()))
-            if not await repository.delete_member(uow, tenant_id, account.id):
-                raise NotFound("This user is no member of the tenant.", code="member_not_found")
-            await record(
-                uow, principal, "member.removed", target_type="user", target_id=str(account.id), tenant_id=tenant_id
-            )
+            await _require_admin_of(uow, principal, tenant_id)
+            user_id = await repository.delete_member(uow, tenant_id, _address(email))
+            if user_id is None:
+                raise errors.member_not_found()
+            await _record_member(uow, principal, "member.removed", tenant_id, user_id)
 
     async def list_members(self, tenant_id: UUID) -> list[Member]:
         async with self._database.platform() as uow:
             return await repository.list_members(uow, tenant_id)
 
     async def get_role(self, principal: Principal, tenant_id: UUID) -> Role | None:
-        """The principal's role in the tenant; None for no member."""
-        if principal.is_operator:
-            return Role.ADMIN
-        if principal.id is None:
-            return None
+        """The principal's role in the tenant; None for no member. An operator acts as an administrator of each."""
         async with self._database.platform() as uow:
-            role = await repository.find_role(uow, tenant_id, principal.id)
-        return Role(role) if role else None
+            return await _role_of(uow, principal, tenant_id)
 
     async def create_token(self, principal: Principal, name: str, expires_in_days: float | None = None) -> NewToken:
-        """A new token of the principal's own; it can do what they can."""
-        if principal.id is None:
-            raise Forbidden("Only a user can have tokens.", code="user_required")
-        if not 1 <= len(name) <= 100:
-            raise Invalid("A token's name has 1 to 100 characters.", code="token_name_invalid")
-        token = Secret(_TOKEN_PREFIX + secrets.token_urlsafe(32))
-        expires_at = datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days is not None else None
-        made = NewToken(new_id(), token, name, expires_at)
+        """A new token of the principal's own; it can do what they can. None: it never expires.
+
+        Raises Invalid (`token_name_invalid`, `token_expiry_invalid`), Forbidden (`user_required`).
+        """
+        _check_token_name(name)
+        if expires_in_days is not None and not 0 < expires_in_days <= _MOST_TOKEN_DAYS:
+            raise errors.token_expiry_invalid(_MOST_TOKEN_DAYS)
         async with self._database.platform() as uow:
-            await repository.insert_token(uow, principal.id, made, _digest(token))
-            await record(uow, principal, "token.created", target_type="token", target_id=str(made.id))
-        return made
+            return await _insert_token(uow, principal, name, expires_in_days, by="token")
 
     async def list_tokens(self, principal: Principal) -> list[Token]:
+        """The principal's own, newest first, revoked ones too."""
         if principal.id is None:
             return []
         async with self._database.platform() as uow:
             return await repository.list_tokens(uow, principal.id)
 
     async def revoke_token(self, principal: Principal, token_id: UUID) -> None:
+        """End one of the principal's own tokens; again is no error. Raises NotFound (`token_not_found`)."""
         if principal.id is None:
-            raise NotFound("There is no such token.", code="token_not_found")
+            raise errors.token_not_found()
         async with self._database.platform() as uow:
             if not await repository.revoke_token(uow, principal.id, token_id):
-                raise NotFound("There is no such token.", code="token_not_found")
+                raise errors.token_not_found()
             await record(uow, principal, "token.revoked", target_type="token", target_id=str(token_id))
 
 
-def _existing(account: Account | None) -> Account:
-    if account is None:
-        raise NotFound("There is no such user.", code="user_not_found")
-    return account
+async def _role_of(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> Role | None:
+    if principal.is_operator:
+        return Role.ADMIN
+    role = await repository.find_role(uow, tenant_id, principal.id) if principal.id else None
+    return Role(role) if role else None
+
+
+async def _require_admin_of(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> None:
+    require_role(await _role_of(uow, principal, tenant_id), Role.ADMIN)
+    if await tenants_repository.find(uow, tenant_id=tenant_id) is None:
+        raise tenant_not_found()
+
+
+async def _insert_token(
+    uow: UnitOfWork, principal: Principal, name: str, expires_in_days: float | None, *, by: str
+) -> NewToken:
+    if principal.id is None:
+        raise errors.user_required()
+    token = new_token()
+    row = await repository.insert_token(uow, principal.id, name, hash_token(token), expires_in_days=expires_in_days)
+    details = {"name": name, "by": by}
+    await record(uow, principal, "token.created", target_type="token", target_id=str(row.id), details=details)
+    return NewToken(row.id, token, row.name, row.expires_at)
+
+
+async def _record_member(
+    uow: UnitOfWork, principal: Principal, action: str, tenant_id: UUID, user_id: UUID, **details: str
+) -> None:
+    await record(
+        uow, principal, action, target_type="user", target_id=str(user_id), tenant_id=tenant_id, details=details
+    )
+
+
+def _address(email: str) -> str:
+    """The address as it is stored. What can't be one names no user."""
+    address = email.strip().lower()
+    if not _EMAIL.fullmatch(address):
+        raise errors.user_not_found()
+    return address
 
 
 def _check_password(password: Secret) -> None:
-    if len(password.reveal()) < _SHORTEST_PASSWORD:
-        raise Invalid(f"A password has at least {_SHORTEST_PASSWORD} characters.", code="password_too_short")
+    shortest, longest = _PASSWORD_LENGTHS
+    text = password.reveal()
+    # Lone surrogates, which JSON can spell, are no text.
+    if not shortest <= len(text) <= longest or _SURROGATE.search(text):
+        raise errors.password_invalid(shortest, longest)
 
 
-def _digest(token: Secret) -> bytes:
-    """Tokens are 256 random bits, so one fast hash is enough."""
-    return hashlib.sha256(token.reveal().encode()).digest()
+def _check_token_name(name: str) -> None:
+    if not name.strip() or not _TOKEN_NAME.fullmatch(name):
+        raise errors.token_name_invalid()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 from uuid import UUID
 
 from simples3dms.audit.service import record
 from simples3dms.context import Principal
 from simples3dms.db.session import Database
-from simples3dms.errors import Conflict, Invalid, NotFound
+from simples3dms.errors import Conflict, Forbidden, Invalid, NotFound
 from simples3dms.kit.ids import new_id
 from simples3dms.tenants import repository
 from simples3dms.tenants.values import Tenant
 
-_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_LONGEST_NAME = 200
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
+
+
+def require_operator(principal: Principal) -> None:
+    """Raise Forbidden (`operator_required`) unless the principal operates the platform."""
+    if not principal.is_operator:
+        raise Forbidden("Only an operator of the platform may do this.", code="operator_required")
 
 
 class Tenants:
@@ -24,30 +31,44 @@ class Tenants:
         self._database = database
 
     async def create_tenant(self, principal: Principal, slug: str, name: str) -> Tenant:
-        """Make a tenant. Raises Invalid (`tenant_slug_invalid`, `tenant_name_invalid`) or Conflict (`tenant_exists`)."""
+        """Make a tenant. Raises Invalid (`tenant_slug_invalid`, `tenant_name_invalid`), Conflict (`tenant_exists`)."""
+        require_operator(principal)
+        # A slug that looks like an id could be taken for another tenant.
         if not _SLUG.fullmatch(slug) or _as_uuid(slug) is not None:
             raise Invalid(
                 "A tenant's short name has 1 to 63 lower-case letters, digits and hyphens, and starts with no hyphen.",
                 code="tenant_slug_invalid",
             )
-        if not name.strip() or len(name) > _LONGEST_NAME:
-            raise Invalid(f"A tenant's name has 1 to {_LONGEST_NAME} characters.", code="tenant_name_invalid")
+        if not name.strip() or not _NAME.fullmatch(name):
+            raise Invalid("A tenant's name has 1 to 200 printable characters.", code="tenant_name_invalid")
         async with self._database.platform() as uow:
             tenant = await repository.insert(uow, new_id(), slug, name)
             if tenant is None:
                 raise Conflict(f"There is a tenant {slug!r} already.", code="tenant_exists")
-            await record(uow, principal, "tenant.created", target_type="tenant", target_id=str(tenant.id))
+            await record(
+                uow,
+                principal,
+                "tenant.created",
+                target_type="tenant",
+                target_id=str(tenant.id),
+                details={"slug": slug},
+            )
             return tenant
 
     async def get_tenant(self, slug_or_id: str) -> Tenant:
         """By short name or id. Raises NotFound (`tenant_not_found`)."""
+        slug = slug_or_id if _SLUG.fullmatch(slug_or_id) else None
+        tenant_id = _as_uuid(slug_or_id)
+        if slug is None and tenant_id is None:
+            raise not_found()
         async with self._database.platform() as uow:
-            tenant = await repository.find(uow, slug=slug_or_id, tenant_id=_as_uuid(slug_or_id))
+            tenant = await repository.find(uow, slug=slug, tenant_id=tenant_id)
         if tenant is None:
             raise not_found()
         return tenant
 
     async def list_tenants(self, *, after: UUID | None = None, limit: int = 100) -> list[Tenant]:
+        """A page, oldest first."""
         async with self._database.platform() as uow:
             return await repository.list_page(uow, after=after, limit=limit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
@@ -30,6 +31,13 @@ async def find_newest(uow: UnitOfWork, store_id: UUID) -> CredentialRow | None:
     )
 
 
-async def list_key_ids(uow: UnitOfWork) -> list[str]:
-    """The ids of the keys that any credential is sealed under."""
-    return await uow.scalars("SELECT DISTINCT key_id FROM credentials LIMIT 1000")
+async def delete_before(uow: UnitOfWork, store_id: UUID, version: int) -> None:
+    await uow.execute("DELETE FROM credentials WHERE store_id = %s AND version < %s", [store_id, version])
+
+
+async def list_unknown_keys(uow: UnitOfWork, known: Sequence[str]) -> list[str]:
+    """The ids of the keys that any credential is sealed under and that are not among `known`."""
+    return await uow.scalars(
+        "SELECT DISTINCT key_id FROM credentials WHERE NOT key_id = ANY (%s::text[]) ORDER BY key_id LIMIT 100",
+        [list(known)],
+    )

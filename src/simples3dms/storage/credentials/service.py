@@ -9,7 +9,7 @@ from uuid import UUID
 from simples3dms.crypto.keyring import Keyring
 from simples3dms.crypto.sealing import SealContext, Sealed, seal, unseal
 from simples3dms.db.session import Database, UnitOfWork
-from simples3dms.errors import NotFound
+from simples3dms.errors import Invalid, NotFound
 from simples3dms.kit.secret import Secret
 from simples3dms.storage.credentials import repository
 from simples3dms.storage.credentials.values import CredentialRow
@@ -23,12 +23,23 @@ class Credentials:
         self._keyring = keyring
 
     async def save(self, uow: UnitOfWork, store_id: UUID, fields: Mapping[str, str]) -> int:
-        """Seal a store's credential as its next version, in the platform's unit of work; the version."""
+        """Seal a store's credential as its next version, in the platform's unit of work; the version.
+
+        The caller holds the store's row. What was there before is forgotten. Raises Invalid (`credential_invalid`)
+        for a blank field.
+        """
+        if any(not value.strip() for value in fields.values()):
+            raise Invalid("No field of a credential may be blank.", code="credential_invalid")
         version = await repository.next_version(uow, store_id)
         sealed = seal(self._keyring, json.dumps(dict(fields)).encode(), context=_context(store_id, version))
         row = CredentialRow(version, sealed.key_id, sealed.wrapped_key, sealed.sealed)
         await repository.insert(uow, store_id, row)
+        await repository.delete_before(uow, store_id, version)
         return version
+
+    async def get_version(self, uow: UnitOfWork, store_id: UUID) -> int:
+        """The newest version's number, without opening it; 0 where there is none."""
+        return await repository.next_version(uow, store_id) - 1
 
     async def open(self, uow: UnitOfWork, store_id: UUID) -> tuple[int, dict[str, Secret]]:
         """A store's newest credential and its version. Raises NotFound (`credential_not_found`)."""
@@ -42,7 +53,7 @@ class Credentials:
     async def list_unknown_keys(self) -> list[str]:
         """Key ids that credentials name and the key ring lacks: nothing of theirs can be opened."""
         async with self._database.platform() as uow:
-            return [key_id for key_id in await repository.list_key_ids(uow) if key_id not in self._keyring.keys]
+            return await repository.list_unknown_keys(uow, self._keyring.ids)
 
 
 def _context(store_id: UUID, version: int) -> SealContext:

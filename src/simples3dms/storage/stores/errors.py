@@ -1,24 +1,26 @@
-"""A provider's errors as something that the store's owner can act on."""
+"""A store's errors as something that its owner can act on, and what stores themselves refuse."""
 
 from __future__ import annotations
 
-from simples3dms.errors import Conflict, Failure, Invalid, NotFound, StorageFailed, Unavailable
+from typing import Final
+
+from simples3dms.errors import Conflict, Failure, Invalid, NotFound, StorageFailed, TooLarge, Unavailable
 from simples3dms.providers.errors import ProviderError
 
 #: Error kind -> (class, code, sentence). One row a kind; a test walks the tree of provider errors over it.
-_EXPLANATIONS: dict[str, tuple[type[Failure], str, str]] = {
+_EXPLANATIONS: Final[dict[str, tuple[type[Failure], str, str]]] = {
     "object_not_found": (StorageFailed, "store_object_missing", "The store no longer has this object."),
     "access_denied": (
-        Invalid,
+        StorageFailed,
         "store_access_denied",
         "The store knows the credential, but it may not do this: give it rights to read, write, list and delete.",
     ),
     "bad_credential": (
-        Invalid,
+        StorageFailed,
         "store_credential_refused",
         "The store refuses the credential: check the key and its secret.",
     ),
-    "bucket_missing": (Invalid, "store_bucket_missing", "There is no such bucket at the store: check its name."),
+    "bucket_missing": (StorageFailed, "store_bucket_missing", "There is no such bucket at the store: check its name."),
     "throttled": (Unavailable, "store_throttled", "The store asks for fewer requests; try again shortly."),
     "store_unavailable": (Unavailable, "store_unreachable", "The store can't be reached: check the endpoint, or wait."),
     "store_timed_out": (Unavailable, "store_timed_out", "The store did not answer in time; try again."),
@@ -30,13 +32,18 @@ _EXPLANATIONS: dict[str, tuple[type[Failure], str, str]] = {
         "The store's account has reached a spending or transaction cap: raise it with the provider.",
     ),
     "store_full": (StorageFailed, "store_full", "The store has no space left: make room, nothing was stored."),
-    "object_too_large": (StorageFailed, "store_object_too_large", "The store does not take objects of this size."),
+    "object_too_large": (TooLarge, "store_object_too_large", "The store does not take objects of this size."),
     "unsupported": (Invalid, "store_unsupported", "This kind of store can't do that."),
 }
+#: Where the caller has just typed in the settings or the credential, these are the caller's to mend.
+_MISTYPED: Final = frozenset({"access_denied", "bad_credential", "bucket_missing"})
 
 
-def explain(error: ProviderError) -> Failure:
-    """The failure to show for a store's error: stable code, our sentence, never the vendor's."""
+def explain(error: ProviderError, *, typed_in: bool = False) -> Failure:
+    """The failure to show for a store's error: stable code, our sentence, never the vendor's.
+
+    `typed_in`: the error is about settings or a credential that the caller gave in this very request.
+    """
     failure, code, sentence = _EXPLANATIONS.get(
         error.kind, (StorageFailed, "storage_failed", "The store failed in a way that it did not explain.")
     )
@@ -45,6 +52,8 @@ def explain(error: ProviderError) -> Failure:
         extra["vendor_code"] = error.vendor_code
     if error.retry_after:
         extra["retry_after_seconds"] = error.retry_after
+    if typed_in and error.kind in _MISTYPED:
+        failure = Invalid
     return failure(sentence, code=code, **extra)
 
 
@@ -63,6 +72,17 @@ def duplicate(name: str) -> Conflict:
     )
 
 
+def disabled(name: str) -> Conflict:
+    return Conflict(f"The store {name!r} is disabled.", code="store_disabled")
+
+
+def in_use(name: str) -> Conflict:
+    return Conflict(
+        f"Tenants write to the store {name!r}, or a migration uses it: move them to another store first.",
+        code="store_in_use",
+    )
+
+
 def name_invalid() -> Invalid:
     return Invalid(
         "A store's name has 1 to 63 lower-case letters, digits and hyphens, and starts with no hyphen.",
@@ -70,5 +90,31 @@ def name_invalid() -> Invalid:
     )
 
 
+def credential_blank(field: str) -> Invalid:
+    return Invalid(
+        "The store's credential is not valid.",
+        code="credential_invalid",
+        fields=[{"field": field, "message": "must be text, and not blank"}],
+    )
+
+
+def prefix_invalid() -> Invalid:
+    return Invalid(
+        "A prefix is made of names of letters, digits, `.`, `_` and `-`, each followed by a slash; "
+        "no name starts with a dot, and all have at most 500 characters together.",
+        code="store_prefix_invalid",
+    )
+
+
 def prefix_taken() -> Conflict:
-    return Conflict("Another tenant has this prefix, or one above or below it.", code="store_prefix_taken")
+    return Conflict(
+        "This prefix, or one above or below it, belongs to another grant in the same bucket.",
+        code="store_prefix_taken",
+    )
+
+
+def granted_differently(prefix: str) -> Conflict:
+    return Conflict(
+        f"The tenant has this store already, under the prefix {prefix!r}; a grant's prefix never changes.",
+        code="store_grant_differs",
+    )

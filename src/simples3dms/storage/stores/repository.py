@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.stores.values import GrantedStore, Store
+from simples3dms.storage.stores.values import GrantedStore, Place, Store
 
 _STORE: Final = "id, name, kind, settings, created_at, disabled_at"
+_GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id"""
+#: Held while it is decided whether a place, or a prefix in it, is free.
+_PLACES_LOCK: Final = 0x53_33_44_4D_50_4C
+
+
+async def lock_places(uow: UnitOfWork) -> None:
+    await uow.execute("SELECT pg_advisory_xact_lock(%s)", [_PLACES_LOCK])
 
 
 async def insert(uow: UnitOfWork, store_id: UUID, name: str, kind: str, settings: dict[str, Any]) -> Store | None:
@@ -27,49 +35,63 @@ async def find(uow: UnitOfWork, *, name: str | None = None, store_id: UUID | Non
     return await uow.find(Store, f"SELECT {_STORE} FROM stores WHERE name = %s OR id = %s", [name, store_id])  # noqa: S608
 
 
-async def lock(uow: UnitOfWork, store_id: UUID) -> None:
-    """Hold the store's row, for changes that must not interleave."""
-    await uow.execute("SELECT 1 FROM stores WHERE id = %s FOR UPDATE", [store_id])
+async def lock(uow: UnitOfWork, store_id: UUID) -> Store | None:
+    """The store, held against changes until this unit of work ends."""
+    return await uow.find(Store, f"SELECT {_STORE} FROM stores WHERE id = %s FOR UPDATE", [store_id])  # noqa: S608
 
 
-async def list_all(uow: UnitOfWork) -> list[Store]:
-    """A platform has a handful of stores; a thousand at the most are shown."""
-    return await uow.rows(Store, f"SELECT {_STORE} FROM stores ORDER BY name LIMIT 1000")  # noqa: S608
-
-
-async def find_same_place(uow: UnitOfWork, kind: str, place: dict[str, Any]) -> str | None:
-    """The name of a store of this kind whose settings contain these."""
-    found: str | None = await uow.scalar(
-        "SELECT name FROM stores WHERE kind = %s AND settings @> %s LIMIT 1", [kind, Jsonb(place)]
+async def list_page(uow: UnitOfWork, *, after: str, limit: int) -> list[Store]:
+    """By name."""
+    return await uow.rows(
+        Store,
+        f"SELECT {_STORE} FROM stores WHERE name > %s ORDER BY name LIMIT %s",  # noqa: S608
+        [after, limit],
     )
-    return found
+
+
+async def list_of_kind(uow: UnitOfWork, kind: str) -> list[Store]:
+    """All stores of a kind: few, since an operator adds each by hand."""
+    return await uow.rows(Store, f"SELECT {_STORE} FROM stores WHERE kind = %s ORDER BY name", [kind])  # noqa: S608
+
+
+async def is_in_use(uow: UnitOfWork, store_id: UUID) -> bool:
+    """Whether a placement writes to the store, or a migration that has not ended names it."""
+    found = await uow.scalar(
+        """SELECT 1 FROM placements WHERE write_store_id = %(store)s OR %(store)s = ANY (copy_store_ids)
+           UNION ALL
+           SELECT 1 FROM migrations WHERE %(store)s IN (source_store_id, target_store_id)
+             AND state NOT IN ('done', 'rolled_back', 'cancelled')
+           LIMIT 1""",
+        {"store": store_id},
+    )
+    return found is not None
+
+
+async def disable(uow: UnitOfWork, store_id: UUID) -> None:
+    await uow.execute("UPDATE stores SET disabled_at = coalesce(disabled_at, now()) WHERE id = %s", [store_id])
 
 
 async def list_granted(uow: UnitOfWork) -> list[GrantedStore]:
-    """For the tenant's unit of work."""
+    """Those that are not disabled. For the tenant's unit of work."""
     return await uow.rows(
         GrantedStore,
-        """SELECT s.id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id
-           WHERE g.tenant_id = %s ORDER BY s.name LIMIT 1000""",
+        f"{_GRANTED} WHERE g.tenant_id = %s AND s.disabled_at IS NULL ORDER BY s.name LIMIT 1000",
         [uow.tenant_id],
     )
 
 
 async def find_grant(uow: UnitOfWork, tenant_id: UUID, store_id: UUID) -> GrantedStore | None:
-    return await uow.find(
-        GrantedStore,
-        """SELECT s.id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id
-           WHERE g.tenant_id = %s AND g.store_id = %s""",
-        [tenant_id, store_id],
-    )
+    return await uow.find(GrantedStore, f"{_GRANTED} WHERE g.tenant_id = %s AND g.store_id = %s", [tenant_id, store_id])
 
 
-async def is_prefix_taken(uow: UnitOfWork, store_id: UUID, prefix: str) -> bool:
-    """Whether the prefix, or one above or below it, is granted in this store."""
+async def is_prefix_taken(uow: UnitOfWork, stores: Mapping[UUID, Place], prefix: str) -> bool:
+    """Whether `prefix`, or one above or below it, is granted in any of these stores of one root."""
     found = await uow.scalar(
-        """SELECT 1 FROM store_grants WHERE store_id = %(store)s
-             AND (starts_with(prefix, %(prefix)s) OR starts_with(%(prefix)s, prefix)) LIMIT 1""",
-        {"store": store_id, "prefix": prefix},
+        """SELECT 1 FROM store_grants g JOIN unnest(%(ids)s::uuid[], %(prefixes)s::text[]) AS p (id, prefix)
+             ON p.id = g.store_id
+           WHERE starts_with(p.prefix || g.prefix, %(wanted)s) OR starts_with(%(wanted)s, p.prefix || g.prefix)
+           LIMIT 1""",
+        {"ids": list(stores), "prefixes": [place.prefix for place in stores.values()], "wanted": prefix},
     )
     return found is not None
 

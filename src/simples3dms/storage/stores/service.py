@@ -1,55 +1,52 @@
-"""Stores: add, check, grant, rotate their credential, and hand out the provider of each."""
+"""Stores: add, check, grant, rotate their credential, disable, and hand out the provider of each."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from simples3dms.audit.service import record
 from simples3dms.context import Principal
-from simples3dms.db.session import Database
-from simples3dms.errors import Failure, Forbidden, Invalid
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.errors import Failure
+from simples3dms.identity.service import require_operator
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.errors import ProviderError
-from simples3dms.providers.registry import get_kind
-from simples3dms.providers.stack import StackSettings, build_stack
+from simples3dms.providers.registry import BuildOptions, FormModel, ProviderKind, get_kind
+from simples3dms.providers.stack import StackSettings
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
+from simples3dms.storage.stores.engine import ProviderPool
 from simples3dms.storage.stores.errors import explain
-from simples3dms.storage.stores.values import CheckResult, GrantedStore, Store
+from simples3dms.storage.stores.values import CheckResult, GrantedStore, Place, Store, place_of
+from simples3dms.tenants import repository as tenants_repository
+from simples3dms.tenants.service import not_found as tenant_not_found
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
-_FRESH_SECONDS = 30.0
-#: Of each kind's settings, those that say which place it is.
-_PLACE = ("endpoint", "realm", "region", "bucket", "path", "name", "prefix")
-
-
-@dataclass(slots=True)
-class _Pooled:
-    """A provider in use, with the credential version that it was built from."""
-
-    provider: StorageProvider
-    version: int
-    checked_at: float
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_PREFIX: Final = re.compile(r"(?=.{2,500}\Z)([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
 
 
 class Stores:
     """The stores of the platform, and the pool of their providers."""
 
-    def __init__(self, database: Database, credentials: Credentials, *, stack_settings: StackSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        credentials: Credentials,
+        *,
+        stack_settings: StackSettings,
+        options: BuildOptions | None = None,
+        fresh_seconds: float = 30.0,
+    ) -> None:
         self._database = database
         self._credentials = credentials
-        self._stack_settings = stack_settings
-        self._pool: dict[UUID, _Pooled] = {}
-        self._lock = asyncio.Lock()
+        self._pool = ProviderPool(
+            database, credentials, stack_settings=stack_settings, options=options, fresh_seconds=fresh_seconds
+        )
 
     async def add_store(
         self,
@@ -59,60 +56,61 @@ class Stores:
         settings: Mapping[str, Any],
         credential: Mapping[str, Secret | str],
     ) -> Store:
-        """Check that the place works with the credential, then save both. Raises what is wrong; saves nothing then."""
-        _require_operator(principal)
-        if not _NAME.fullmatch(name):
+        """Check that the place works with the credential, then save both. For operators.
+
+        Raises what is wrong, and saves nothing then: Invalid (`store_name_invalid`, `store_kind_unknown`,
+        `store_settings_invalid`, `credential_invalid`), Conflict (`store_exists`, `store_duplicate`), and whatever
+        `explain` makes of the store's own errors.
+        """
+        require_operator(principal)
+        if not _NAME.fullmatch(name) or _as_uuid(name) is not None:
             raise errors.name_invalid()
-        fields = _revealed(credential)
-        clean = get_kind(kind).validate_settings(settings).model_dump(mode="json")
-        await self._try(kind, clean, fields)
-        place = {key: clean[key] for key in _PLACE if key in clean}
+        chosen = get_kind(kind)
+        clean = chosen.validate_settings(settings).model_dump(mode="json", exclude_none=True)
+        fields = _checked_fields(chosen, credential)
         async with self._database.platform() as uow:
-            same = await repository.find_same_place(uow, kind, place)
-            if same is not None and same != name:
-                raise errors.duplicate(same)
+            await _refuse_taken(uow, name, kind, clean)
+        await self._try(kind, clean, fields)
+        async with self._database.platform() as uow:
+            await repository.lock_places(uow)
+            await _refuse_taken(uow, name, kind, clean)
             store = await repository.insert(uow, new_id(), name, kind, clean)
             if store is None:
                 raise errors.exists(name)
             await self._credentials.save(uow, store.id, fields)
-            await record(
-                uow,
-                principal,
-                "store.added",
-                target_type="store",
-                target_id=str(store.id),
-                details={"name": name, "kind": kind},
-            )
+            await _record(uow, principal, "store.added", store, name=name, kind=kind)
             return store
 
     async def _try(self, kind: str, settings: Mapping[str, Any], fields: Mapping[str, str]) -> None:
-        """Build a provider from these and see whether it works. Outside any transaction."""
-        _refuse_blank(fields)
-        provider = build_stack(get_kind(kind).create(settings, fields), self._stack_settings)
+        """See whether a provider of these works. Outside any transaction."""
         try:
-            await provider.check()
+            provider = await self._pool.build(kind, settings, fields)
+            try:
+                await provider.check()
+            finally:
+                await provider.close()
         except ProviderError as error:
-            raise explain(error) from error
-        finally:
-            await provider.close()
+            raise explain(error, typed_in=True) from error
 
-    async def list_stores(self) -> list[Store]:
+    async def list_stores(self, *, after: str = "", limit: int = 1000) -> list[Store]:
+        """A page by name; `after` is the name that the page before ended with."""
         async with self._database.platform() as uow:
-            return await repository.list_all(uow)
+            return await repository.list_page(uow, after=after, limit=limit)
 
     async def get_store(self, name_or_id: str) -> Store:
         """Raises NotFound (`store_not_found`)."""
+        name = name_or_id if _NAME.fullmatch(name_or_id) else None
         async with self._database.platform() as uow:
-            store = await repository.find(uow, name=name_or_id, store_id=_as_uuid(name_or_id))
+            store = await repository.find(uow, name=name, store_id=_as_uuid(name_or_id))
         if store is None:
             raise errors.not_found()
         return store
 
     async def check_store(self, name: str) -> CheckResult:
-        """Whether the store works now."""
+        """Whether the store works now. Raises NotFound (`store_not_found`) only."""
         store = await self.get_store(name)
         try:
-            provider = await self.provider(store.id)
+            provider = await self._pool.get(store.id)
             await provider.check()
         except ProviderError as error:
             failure = explain(error)
@@ -122,111 +120,148 @@ class Stores:
         return CheckResult(True)
 
     async def set_credential(self, principal: Principal, name: str, credential: Mapping[str, Secret | str]) -> Store:
-        """Replace a store's credential, once the new one has been seen to work."""
-        _require_operator(principal)
+        """Replace a store's credential, once the new one has been seen to work. For operators.
+
+        Other processes take it up within half a minute. Raises as `add_store` does.
+        """
+        require_operator(principal)
         store = await self.get_store(name)
-        fields = _revealed(credential)
+        fields = _checked_fields(get_kind(store.kind), credential)
         await self._try(store.kind, store.settings, fields)
         async with self._database.platform() as uow:
             await repository.lock(uow, store.id)
             version = await self._credentials.save(uow, store.id, fields)
-            await record(
-                uow,
-                principal,
-                "store.credential_set",
-                target_type="store",
-                target_id=str(store.id),
-                details={"version": version},
-            )
-        pooled = self._pool.get(store.id)
-        if pooled is not None:
-            pooled.checked_at = 0.0
+            await _record(uow, principal, "credential.replaced", store, version=version)
+        self._pool.expire(store.id)
         return store
+
+    async def disable(self, principal: Principal, name: str) -> Store:
+        """Offer the store to nobody any more. What it holds can still be read, moved away and swept. For operators.
+
+        Raises Conflict (`store_in_use`) while a placement writes to it or a migration uses it. Again is no error.
+        """
+        require_operator(principal)
+        store = await self.get_store(name)
+        async with self._database.platform() as uow:
+            held = await repository.lock(uow, store.id)
+            if held is None or held.disabled_at is not None:
+                return held or store
+            if await repository.is_in_use(uow, store.id):
+                raise errors.in_use(store.name)
+            await repository.disable(uow, store.id)
+            await _record(uow, principal, "store.disabled", store, name=store.name)
+        return await self.get_store(str(store.id))
 
     async def grant_store(
         self, principal: Principal, tenant_id: UUID, store_name: str, prefix: str | None = None
     ) -> GrantedStore:
-        """Let a tenant use a store under a prefix of its own. Idempotent: an existing grant is returned as it is."""
-        _require_operator(principal)
+        """Let a tenant use a store, under a prefix that nobody else has in that bucket. For operators.
+
+        An existing grant is returned as it is. Raises NotFound (`store_not_found`, `tenant_not_found`), Invalid
+        (`store_prefix_invalid`), Conflict (`store_prefix_taken`, `store_grant_differs`, `store_disabled`).
+        """
+        require_operator(principal)
         store = await self.get_store(store_name)
-        place = prefix or f"t/{tenant_id}/"
-        if not _PREFIX.fullmatch(place):
-            raise Invalid("A prefix is made of names with letters, digits, . _ -, each followed by a slash.")
+        wanted = f"t/{tenant_id}/" if prefix is None else prefix
+        if not _PREFIX.fullmatch(wanted):
+            raise errors.prefix_invalid()
         async with self._database.platform() as uow:
-            await repository.lock(uow, store.id)
+            await repository.lock_places(uow)
+            if await tenants_repository.find(uow, tenant_id=tenant_id) is None:
+                raise tenant_not_found()
             existing = await repository.find_grant(uow, tenant_id, store.id)
             if existing is not None:
+                if prefix not in (None, existing.prefix):
+                    raise errors.granted_differently(existing.prefix)
                 return existing
-            if await repository.is_prefix_taken(uow, store.id, place):
-                raise errors.prefix_taken()
-            await repository.insert_grant(uow, tenant_id, store.id, place)
-            await record(
-                uow,
-                principal,
-                "store.granted",
-                target_type="store",
-                target_id=str(store.id),
-                tenant_id=tenant_id,
-                details={"prefix": place},
-            )
-        return GrantedStore(store.id, store.name, store.kind, place)
+            await _refuse_ungrantable(uow, store, wanted)
+            await repository.insert_grant(uow, tenant_id, store.id, wanted)
+            await _record(uow, principal, "store.granted", store, tenant_id=tenant_id, name=store.name, prefix=wanted)
+        return GrantedStore(store.id, store.name, store.kind, wanted)
 
     async def list_granted_stores(self, tenant_id: UUID) -> list[GrantedStore]:
+        """The stores that the tenant may use; disabled ones are left out."""
         async with self._database.tenant(tenant_id) as uow:
             return await repository.list_granted(uow)
 
-    async def provider(self, store_id: UUID) -> StorageProvider:
-        """The provider of a store, from the pool. A changed credential is noticed within half a minute."""
-        pooled = self._pool.get(store_id)
-        if pooled is not None and time.monotonic() - pooled.checked_at < _FRESH_SECONDS:
-            return pooled.provider
-        async with self._lock:
-            pooled = self._pool.get(store_id)
-            if pooled is not None and time.monotonic() - pooled.checked_at < _FRESH_SECONDS:
-                return pooled.provider
-            return await self._build(store_id, pooled)
+    async def get_granted_store(self, tenant_id: UUID, name_or_id: str) -> GrantedStore:
+        """Raises NotFound (`store_not_found`), also for a store that others use."""
+        for granted in await self.list_granted_stores(tenant_id):
+            if granted.name == name_or_id or granted.id == _as_uuid(name_or_id):
+                return granted
+        raise errors.not_found()
 
-    async def _build(self, store_id: UUID, pooled: _Pooled | None) -> StorageProvider:
-        async with self._database.platform() as uow:
-            store = await repository.find(uow, store_id=store_id)
-            if store is None:
-                raise errors.not_found()
-            version, secrets = await self._credentials.open(uow, store_id)
-        if pooled is not None and pooled.version == version:
-            pooled.checked_at = time.monotonic()
-            return pooled.provider
-        fields = {name: secret.reveal() for name, secret in secrets.items()}
-        _refuse_blank(fields)
-        provider = build_stack(get_kind(store.kind).create(store.settings, fields), self._stack_settings)
-        # The one before is left to those who are still using it; it is freed with the last of them.
-        self._pool[store_id] = _Pooled(provider, version, time.monotonic())
-        return provider
+    async def provider(self, store_id: UUID) -> StorageProvider:
+        """The provider of a store, shared by the whole process: do not close it. Raises NotFound (`store_not_found`).
+
+        A changed credential is noticed within half a minute; work that is under way goes on with the one before.
+        """
+        return await self._pool.get(store_id)
 
     async def close(self) -> None:
-        """Close all providers."""
-        pooled, self._pool = list(self._pool.values()), {}
-        for item in pooled:
-            await item.provider.close()
+        """Close all providers. Idempotent."""
+        await self._pool.close()
 
 
-def _require_operator(principal: Principal) -> None:
-    if not principal.is_operator:
-        raise Forbidden("Only an operator of the platform may do this.", code="operator_required")
+def _checked_fields(kind: ProviderKind, credential: Mapping[str, Secret | str]) -> dict[str, str]:
+    """The credential as it is sealed. With a blank key a vendor's library would sign as the host."""
+    for name, value in credential.items():
+        text = value.reveal() if isinstance(value, Secret) else value
+        if not isinstance(text, str) or not text.strip():
+            raise errors.credential_blank(name)
+    return _revealed(kind.validate_credential(credential))
 
 
-def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, str]:
-    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in credential.items()}
+def _revealed(form: FormModel) -> dict[str, str]:
+    values = {name: getattr(form, name) for name in type(form).model_fields}
+    return {
+        name: value.reveal() if isinstance(value, Secret) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
-def _refuse_blank(fields: Mapping[str, str]) -> None:
-    """With a blank key a vendor's library would sign with the host's own identity: refused here, too."""
-    for name, value in fields.items():
-        if not value.strip():
-            raise Invalid(
-                "The store's credential is not valid.",
-                code="credential_invalid",
-                fields=[{"field": name, "message": "must not be blank"}],
-            )
+async def _refuse_taken(uow: UnitOfWork, name: str, kind: str, settings: Mapping[str, Any]) -> None:
+    if await repository.find(uow, name=name) is not None:
+        raise errors.exists(name)
+    wanted = place_of(kind, settings)
+    for store in await repository.list_of_kind(uow, kind):
+        if place_of(kind, store.settings) == wanted:
+            raise errors.duplicate(store.name)
+
+
+async def _refuse_ungrantable(uow: UnitOfWork, store: Store, prefix: str) -> None:
+    held = await repository.lock(uow, store.id)
+    if held is None or held.disabled_at is not None:
+        raise errors.disabled(store.name)
+    here = place_of(store.kind, store.settings)
+    neighbours: dict[UUID, Place] = {}
+    for other in await repository.list_of_kind(uow, store.kind):
+        place = place_of(other.kind, other.settings)
+        if place.root == here.root:
+            neighbours[other.id] = place
+    if await repository.is_prefix_taken(uow, neighbours, here.prefix + prefix):
+        raise errors.prefix_taken()
+
+
+async def _record(
+    uow: UnitOfWork,
+    principal: Principal,
+    action: str,
+    store: Store,
+    *,
+    tenant_id: UUID | None = None,
+    **details: object,
+) -> None:
+    await record(
+        uow,
+        principal,
+        action,
+        target_type="store",
+        target_id=str(store.id),
+        tenant_id=tenant_id,
+        details=details,
+    )
 
 
 def _as_uuid(text: str) -> UUID | None:

@@ -1,10 +1,14 @@
-"""Stores and grants, without their secrets."""
+"""Stores and grants, without their secrets, and which place of the world a store is."""
 
 from __future__ import annotations
 
+import json
+import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 
@@ -22,7 +26,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class GrantedStore:
-    """A store that a tenant may use, and the prefix that is the tenant's own in it."""
+    """A store that a tenant may use, and the prefix that is the tenant's own in it. `id` is the store's."""
 
     id: UUID
     name: str
@@ -37,3 +41,39 @@ class CheckResult:
     ok: bool
     code: str | None = None
     message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where objects lie: places of one `root` share a space of keys, and `prefix` is where this one begins."""
+
+    root: str
+    prefix: str
+
+
+def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
+    """The place that a store's settings name, however they spell it.
+
+    One bucket seen through two kinds (B2's own interface and its S3 one) counts as two places: their keys are never
+    the same, since each replica's key is new.
+    """
+    prefix = str(settings.get("prefix") or "")
+    if kind == "local":
+        return Place("local", f"{posixpath.normpath(str(settings['path']))}/{prefix}")
+    if kind == "s3":
+        endpoint = settings.get("endpoint") or f"https://s3.{settings.get('region')}.amazonaws.com"
+        named: object = [_host_and_port(str(endpoint)), settings["bucket"]]
+    elif kind == "b2":
+        endpoint = settings.get("endpoint") or settings.get("realm") or ""
+        named = [_host_and_port(str(endpoint)), settings["bucket"]]
+    else:
+        named = {name: value for name, value in settings.items() if name != "prefix"}
+    return Place(f"{kind}:{json.dumps(named, sort_keys=True, default=str)}", prefix)
+
+
+def _host_and_port(url: str) -> str:
+    """In one spelling; what is no URL (the name of a B2 realm) as it is."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return url
+    return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"

@@ -1,0 +1,60 @@
+"""What identity refuses, with the codes that callers may rely on."""
+
+from __future__ import annotations
+
+from simples3dms.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
+
+
+def credentials_wrong() -> Unauthenticated:
+    """One answer for an unknown address, a wrong password and a disabled user."""
+    return Unauthenticated("The e-mail address or the password is wrong.", code="credentials_wrong")
+
+
+def token_invalid() -> Unauthenticated:
+    return Unauthenticated("The token is unknown, expired or revoked: sign in.", code="token_invalid")
+
+
+def admin_required() -> Forbidden:
+    return Forbidden("Only an administrator of the tenant may do this.", code="admin_required")
+
+
+def user_required() -> Forbidden:
+    return Forbidden("Only a user has a password and tokens.", code="user_required")
+
+
+def email_invalid() -> Invalid:
+    return Invalid("This is no e-mail address.", code="email_invalid")
+
+
+def user_exists(email: str) -> Conflict:
+    return Conflict(f"There is a user {email} already.", code="user_exists")
+
+
+def user_not_found() -> NotFound:
+    return NotFound("There is no such user.", code="user_not_found")
+
+
+def member_not_found() -> NotFound:
+    return NotFound("This user is no member of the tenant.", code="member_not_found")
+
+
+def token_not_found() -> NotFound:
+    return NotFound("There is no such token.", code="token_not_found")
+
+
+def role_invalid() -> Invalid:
+    return Invalid("A role is admin or member.", code="role_invalid")
+
+
+def password_invalid(shortest: int, longest: int) -> Invalid:
+    return Invalid(f"A password has {shortest} to {longest} characters.", code="password_invalid")
+
+
+def token_name_invalid() -> Invalid:
+    return Invalid("A token's name has 1 to 100 printable characters.", code="token_name_invalid")
+
+
+def token_expiry_invalid(most_days: int) -> Invalid:
+    return Invalid(
+        f"A token expires after more than 0 and at most {most_days} days, or never.", code="token_expiry_invalid"
+    )

@@ -1,0 +1,133 @@
+"""The providers in use: one for each store and credential version, shared by the whole process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from simples3dms.db.session import Database
+from simples3dms.errors import Unavailable
+from simples3dms.kit.secret import Secret
+from simples3dms.providers.base import StorageProvider
+from simples3dms.providers.registry import BuildOptions, get_kind
+from simples3dms.providers.stack import StackSettings, build_stack
+from simples3dms.storage.credentials.service import Credentials
+from simples3dms.storage.stores import errors, repository
+
+log = structlog.get_logger(__name__)
+
+#: How long a replaced provider is left to those who are still reading or writing with it.
+_GRACE_SECONDS: Final = 3600.0
+
+
+@dataclass(slots=True)
+class _Pooled:
+    """A provider with the credential version that it was built from, and until when that is taken for the newest."""
+
+    provider: StorageProvider
+    version: int
+    fresh_until: float
+
+
+class ProviderPool:
+    """Builds providers, keeps one for each store, and notices a new credential version within `fresh_seconds`."""
+
+    def __init__(
+        self,
+        database: Database,
+        credentials: Credentials,
+        *,
+        stack_settings: StackSettings,
+        options: BuildOptions | None = None,
+        fresh_seconds: float = 30.0,
+    ) -> None:
+        self._database = database
+        self._credentials = credentials
+        self._stack_settings = stack_settings
+        self._options = options or BuildOptions()
+        self._fresh_seconds = fresh_seconds
+        self._pooled: dict[UUID, _Pooled] = {}
+        self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._retired: list[tuple[float, StorageProvider]] = []
+        self._closed = False
+
+    async def build(self, kind: str, settings: Mapping[str, Any], fields: Mapping[str, str]) -> StorageProvider:
+        """A provider of these, in all its layers; the caller closes it. Raises Invalid, or a ProviderError."""
+        for name, value in fields.items():
+            if not value.strip():
+                raise errors.credential_blank(name)
+        # In a thread: loading a kind imports its vendor's library, and some clients take long to make.
+        loaded = await asyncio.to_thread(get_kind, kind)
+        secrets = {name: Secret(value) for name, value in fields.items()}
+        provider = await asyncio.to_thread(loaded.create, settings, secrets, options=self._options)
+        return build_stack(provider, self._stack_settings)
+
+    async def get(self, store_id: UUID) -> StorageProvider:
+        """The store's provider; no round trip to the database while it is fresh. Raises NotFound."""
+        pooled = self._pooled.get(store_id)
+        if pooled is not None and time.monotonic() < pooled.fresh_until:
+            return pooled.provider
+        async with self._locks[store_id]:
+            pooled = self._pooled.get(store_id)
+            if pooled is None or time.monotonic() >= pooled.fresh_until:
+                pooled = await self._refresh(store_id, pooled)
+            return pooled.provider
+
+    async def _refresh(self, store_id: UUID, pooled: _Pooled | None) -> _Pooled:
+        async with self._database.platform() as uow:
+            store = await repository.find(uow, store_id=store_id)
+            if store is None:
+                raise errors.not_found()
+            newest = await self._credentials.get_version(uow, store_id)
+            if pooled is not None and pooled.version == newest:
+                pooled.fresh_until = time.monotonic() + self._fresh_seconds
+                return pooled
+            version, secrets = await self._credentials.open(uow, store_id)
+        fields = {name: secret.reveal() for name, secret in secrets.items()}
+        provider = await self.build(store.kind, store.settings, fields)
+        if self._closed:
+            await provider.close()
+            raise Unavailable("This process is stopping.", code="stopping")
+        fresh = _Pooled(provider, version, time.monotonic() + self._fresh_seconds)
+        self._pooled[store_id] = fresh
+        await self._retire(pooled)
+        return fresh
+
+    async def _retire(self, replaced: _Pooled | None) -> None:
+        """Put a replaced provider aside, and close those that were put aside long ago."""
+        now = time.monotonic()
+        if replaced is not None:
+            self._retired.append((now, replaced.provider))
+        expired = [provider for at, provider in self._retired if now - at > _GRACE_SECONDS]
+        self._retired = [(at, provider) for at, provider in self._retired if now - at <= _GRACE_SECONDS]
+        await _close_all(expired)
+
+    def expire(self, store_id: UUID) -> None:
+        """Look for a newer credential at the next use."""
+        pooled = self._pooled.get(store_id)
+        if pooled is not None:
+            pooled.fresh_until = time.monotonic()
+
+    async def close(self) -> None:
+        """Close all providers. Idempotent."""
+        self._closed = True
+        providers = [pooled.provider for pooled in self._pooled.values()]
+        providers += [provider for _, provider in self._retired]
+        self._pooled.clear()
+        self._retired.clear()
+        await _close_all(providers)
+
+
+async def _close_all(providers: list[StorageProvider]) -> None:
+    for provider, outcome in zip(
+        providers, await asyncio.gather(*(one.close() for one in providers), return_exceptions=True), strict=True
+    ):
+        if isinstance(outcome, Exception):
+            log.warning("store.close_failed", kind=provider.kind, error=type(outcome).__name__)
