@@ -291,13 +291,8 @@ def test_the_log_is_bounded(empty_place: Place) -> None:
 
 def test_an_address_quotes_what_it_is_given() -> None:
     dsn = ServerAddress("/a dir/with?", 5432, Path("/bin")).dsn("us@r", "p:/?#w", "d/b")
-    assert psycopg.conninfo.conninfo_to_dict(dsn) == {
-        "host": "/a dir/with?",
-        "port": "5432",
-        "user": "us@r",
-        "password": "p:/?#w",
-        "dbname": "d/b",
-    }
+    meant = {"host": "/a dir/with?", "port": "5432", "user": "us@r", "password": "p:/?#w", "dbname": "d/b"}
+    assert psycopg.conninfo.conninfo_to_dict(dsn) == meant
 
 
 def test_an_address_before_the_start_is_refused(tmp_path: Path) -> None:
