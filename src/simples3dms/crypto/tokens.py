@@ -15,4 +15,4 @@ def new_token(prefix: str = "s3dms") -> Secret:
 
 def hash_token(token: Secret) -> bytes:
     """What is stored and looked up, 32 bytes. SHA-256 is enough: the token is random, not chosen by a person."""
-    return hashlib.sha256(token.reveal().encode()).digest()
+    return hashlib.sha256(token.reveal().encode(errors="surrogatepass")).digest()
