@@ -14,7 +14,6 @@ import structlog
 
 from simples3dms.db.session import Database
 from simples3dms.errors import Unavailable
-from simples3dms.kit.secret import Secret
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.registry import BuildOptions, get_kind
 from simples3dms.providers.stack import StackSettings, build_stack
@@ -65,8 +64,7 @@ class ProviderPool:
                 raise errors.credential_blank(name)
         # In a thread: loading a kind imports its vendor's library, and some clients take long to make.
         loaded = await asyncio.to_thread(get_kind, kind)
-        secrets = {name: Secret(value) for name, value in fields.items()}
-        provider = await asyncio.to_thread(loaded.create, settings, secrets, options=self._options)
+        provider = await asyncio.to_thread(loaded.create, settings, fields, options=self._options)
         return build_stack(provider, self._stack_settings)
 
     async def get(self, store_id: UUID) -> StorageProvider:

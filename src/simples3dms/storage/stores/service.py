@@ -205,11 +205,13 @@ class Stores:
 
 def _checked_fields(kind: ProviderKind, credential: Mapping[str, Secret | str]) -> dict[str, str]:
     """The credential as it is sealed. With a blank key a vendor's library would sign as the host."""
+    given: dict[str, str] = {}
     for name, value in credential.items():
         text = value.reveal() if isinstance(value, Secret) else value
         if not isinstance(text, str) or not text.strip():
             raise errors.credential_blank(name)
-    return _revealed(kind.validate_credential(credential))
+        given[name] = text
+    return _revealed(kind.validate_credential(given))
 
 
 def _revealed(form: FormModel) -> dict[str, str]:

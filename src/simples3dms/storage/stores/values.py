@@ -64,8 +64,7 @@ def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
         endpoint = settings.get("endpoint") or f"https://s3.{settings.get('region')}.amazonaws.com"
         named: object = [_host_and_port(str(endpoint)), settings["bucket"]]
     elif kind == "b2":
-        endpoint = settings.get("endpoint") or settings.get("realm") or ""
-        named = [_host_and_port(str(endpoint)), settings["bucket"]]
+        named = [_host_and_port(str(settings.get("realm") or "production")), settings["bucket"]]
     else:
         named = {name: value for name, value in settings.items() if name != "prefix"}
     return Place(f"{kind}:{json.dumps(named, sort_keys=True, default=str)}", prefix)
