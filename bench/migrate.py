@@ -67,6 +67,7 @@ def _say(text: str) -> None:
 async def _run(rounds: int) -> dict[str, Any]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simples3dms-bench-")))
+        directory.chmod(0o755)
         source = stack.enter_context(SeaweedServer(directory / "source"))
         target = stack.enter_context(SeaweedServer(directory / "target", buckets=("docs", "rclone")))
         environment = {"SIMPLES3DMS_DATA_DIR": str(directory / "var"), "SIMPLES3DMS_LOG_LEVEL": "warning"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +58,16 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """One server for the whole session. Its fsync is off: the tests that cut power use servers of their own."""
-    directory = tmp_path_factory.mktemp("cluster")
+    # Not below pytest's own directory, which is 0700: as root the server's user could not reach its files there.
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-tests-", dir="/tmp"))
+    directory.chmod(0o755)
     with EmbeddedPostgres(directory, fsync=False, extra_conf={"max_connections": "120"}) as server:
         template = provision(server.superuser_dsn, directory / "credentials.json", database=_TEMPLATE)
         upgrade(template.owner_url, login_role=LOGIN_ROLE)
         yield Cluster(server, template)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

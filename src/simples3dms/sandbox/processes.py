@@ -61,7 +61,7 @@ class ServerProcess:
                 stdout=file,
                 stderr=file,
                 env={**os.environ, **(environment or {})},
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 nothing but prctl
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
     @property

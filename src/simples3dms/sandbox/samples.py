@@ -17,7 +17,37 @@ import openpyxl
 from fpdf import FPDF
 from PIL import Image
 
-_WORDS = ["invoice", "offer", "contract", "delivery", "note", "report", "minutes", "budget", "forecast", "annex", "draft", "final", "signed", "copy", "archive", "tenant", "storage", "bucket", "region", "replica", "proof", "harbour", "lantern", "meadow", "orchard", "quarry", "river", "summit", "valley"]
+_WORDS = [
+    "invoice",
+    "offer",
+    "contract",
+    "delivery",
+    "note",
+    "report",
+    "minutes",
+    "budget",
+    "forecast",
+    "annex",
+    "draft",
+    "final",
+    "signed",
+    "copy",
+    "archive",
+    "tenant",
+    "storage",
+    "bucket",
+    "region",
+    "replica",
+    "proof",
+    "harbour",
+    "lantern",
+    "meadow",
+    "orchard",
+    "quarry",
+    "river",
+    "summit",
+    "valley",
+]
 _BLOCK = 1024 * 1024
 
 

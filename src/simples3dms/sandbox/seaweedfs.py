@@ -56,6 +56,7 @@ class SeaweedServer:
     def start(self) -> None:
         """Start it and wait until it answers a signed request. Raises Unavailable with the end of its log."""
         self._directory.mkdir(parents=True, exist_ok=True)
+        tail = ""
         for _ in range(_TRIES):
             # It takes the port, the five after it, and each of these again ten thousand higher for gRPC.
             port = free_port_block(6, also=(0, 10_000))
@@ -69,8 +70,9 @@ class SeaweedServer:
                 for bucket in self._buckets:
                     self.create_bucket(bucket)
                 return
-            self._process.kill()
-        raise Unavailable(f"SeaweedFS did not start. The end of its log:\n{self._process.log_tail()}")
+            tail = self._process.log_tail()
+            self.kill()
+        raise Unavailable(f"SeaweedFS did not start. The end of its log:\n{tail}")
 
     def _command(self, port: int) -> list[str]:
         identities = self._directory / "identities.json"

@@ -40,6 +40,8 @@ def run_demo(*, once: bool, keep: bool) -> None:
             console.print(f"Everything is kept in {directory}")
         else:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simples3dms-demo-")))
+        # As root the database's own user has to pass through; it stays the owner's to write to.
+        directory.chmod(0o755)
         try:
             passed = _Demo(console, stack, directory).run(once=once)
         except Failure as failure:

@@ -13,7 +13,6 @@ from simples3dms.providers.errors import IntegrityError, ProviderError
 from simples3dms.providers.layers.base import Layer
 
 
-
 class IntegrityLayer(Layer):
     """Compares length and SHA-256 with what is expected; fills `PutResult.sha256`."""
 

@@ -63,9 +63,7 @@ class ObserveLayer(Layer):
     async def put(
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
     ) -> PutResult:
-        return await self._timed(
-            "put", lambda: self.inner.put(key, body, expected=expected, content_type=content_type)
-        )
+        return await self._timed("put", lambda: self.inner.put(key, body, expected=expected, content_type=content_type))
 
     @asynccontextmanager
     async def _opened(self, opened: AbstractAsyncContextManager[ObjectReader]) -> AsyncIterator[ObjectReader]:
@@ -90,9 +88,7 @@ class ObserveLayer(Layer):
         length: int | None = None,
         expected: Expected = NOTHING_EXPECTED,
     ) -> AbstractAsyncContextManager[ObjectReader]:
-        return self._opened(
-            self.inner.open(key, version_id=version_id, start=start, length=length, expected=expected)
-        )
+        return self._opened(self.inner.open(key, version_id=version_id, start=start, length=length, expected=expected))
 
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         return await self._timed("head", lambda: self.inner.head(key, version_id=version_id))

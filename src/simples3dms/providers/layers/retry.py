@@ -29,9 +29,7 @@ T = TypeVar("T")
 class RetryLayer(Layer):
     """Repeats calls that failed with a retryable error: `attempts` in all, pauses within `base` and `longest`."""
 
-    def __init__(
-        self, inner: StorageProvider, *, attempts: int, base_seconds: float, longest_seconds: float
-    ) -> None:
+    def __init__(self, inner: StorageProvider, *, attempts: int, base_seconds: float, longest_seconds: float) -> None:
         super().__init__(inner)
         self._attempts = attempts
         self._base_seconds = base_seconds

@@ -104,7 +104,7 @@ def obstore_client(settings: S3Settings, credential: S3Credential, retries: int,
 def boto3_client(settings: S3Settings, credential: S3Credential, proxy_url: str | None) -> Any:
     """botocore's client, blind to profiles, configuration files and endpoint variables. Blocks for a moment."""
     checked(credential)
-    nowhere = {name: (None, None, "/dev/null", None) for name in ("config_file", "credentials_file")} | {
+    nowhere = dict.fromkeys(("config_file", "credentials_file"), (None, None, "/dev/null", None)) | {
         "profile": (None, None, None, None)
     }
     config = Config(

@@ -146,7 +146,7 @@ class S3Provider:
         yield _Reader(self._info(key, result.meta), result)
 
     async def _is_beyond(self, key: str, version_id: str | None, start: int) -> bool:
-        """A range that begins past the end is an error to S3 and nothing to read to us. Costs a HEAD, so only rarely."""
+        """A range past the end is an error to S3, and nothing to read to us. Costs a HEAD."""
         return start > 0 and start >= (await self.head(key, version_id=version_id)).size_bytes
 
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
@@ -193,9 +193,7 @@ class S3Provider:
         """Whether the bucket keeps versions; a store that can't say keeps none."""
         if self._is_versioned is None:
             try:
-                found = await self._control(
-                    None, lambda s3: s3.get_bucket_versioning(Bucket=self._settings.bucket)
-                )
+                found = await self._control(None, lambda s3: s3.get_bucket_versioning(Bucket=self._settings.bucket))
                 self._is_versioned = found.get("Status") in ("Enabled", "Suspended")
             except ProviderError as error:
                 if error.retryable:
@@ -225,9 +223,7 @@ class S3Provider:
         ]
         answer = await self._control(
             None,
-            lambda s3: s3.delete_objects(
-                Bucket=self._settings.bucket, Delete={"Objects": objects, "Quiet": True}
-            ),
+            lambda s3: s3.delete_objects(Bucket=self._settings.bucket, Delete={"Objects": objects, "Quiet": True}),
         )
         failed: dict[str, ProviderError] = {}
         for item in answer.get("Errors", []):
