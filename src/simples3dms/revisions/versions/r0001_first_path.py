@@ -15,7 +15,7 @@ depends_on = None
 #: Tables that belong to tenants: keyed by (tenant_id, ...), isolated by policy. The rights are the tenant role's.
 TENANT_TABLES = {
     "members": "SELECT",
-    "store_grants": "SELECT, UPDATE",
+    "store_grants": "SELECT, UPDATE (loss_count)",
     "placements": "SELECT, INSERT, UPDATE",
     "placement_versions": "SELECT, INSERT",
     "blobs": "SELECT, INSERT, UPDATE, DELETE",
