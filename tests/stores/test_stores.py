@@ -13,7 +13,7 @@ from tests.stores.plugin import Book
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST, WORKER
 from simples3dms.db.session import Database
-from simples3dms.errors import Conflict, Failure, Forbidden, Invalid, NotFound
+from simples3dms.errors import Conflict, Failure, Forbidden, Invalid, NotFound, Unavailable
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.providers.errors import ProviderError
@@ -156,6 +156,27 @@ async def test_a_kind_without_a_credential_needs_none(stores: Stores, tmp_path: 
     added = await stores.add_store(HOST, "disk", "local", {"path": str(tmp_path)}, {})
     assert (await stores.check_store("disk")).ok
     assert (await stores.provider(added.id)).kind == "local"
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "credential", "failure", "code"),
+    [
+        ("local", {"path": "/nowhere/at/all"}, {}, Invalid, "store_bucket_missing"),
+        (
+            "s3",
+            {"endpoint": "http://127.0.0.1:9", "bucket": "bucket"},
+            {"access_key_id": "canary-id", "secret_access_key": Secret("canary-secret")},
+            Unavailable,
+            "store_unreachable",
+        ),
+    ],
+)
+async def test_real_kinds_are_tried_too(
+    stores: Stores, kind: str, settings: dict[str, Any], credential: dict[str, Any], failure: type[Failure], code: str
+) -> None:
+    refusal = await _refused(failure, code, stores.add_store(HOST, "real", kind, settings, credential))
+    assert "canary" not in f"{refusal.message}{refusal.extra}"
+    assert await stores.list_stores() == []
 
 
 async def test_a_name_and_a_place_are_taken_once(stores: Stores, store: Store) -> None:
