@@ -30,7 +30,7 @@ from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.transfers.service import Transfers
 
 _NO_PRINCIPAL = UUID(int=0)
-_LONGEST_HOLD_ROUNDS = 60
+_LONGEST_HOLD_ROUNDS = 100
 _HOLD_ROUND_SECONDS = 0.05
 
 

@@ -26,11 +26,11 @@ from simples3dms.storage.transfers.service import Transfers
 from simples3dms.storage.transfers.values import TransferFailure
 
 _PLAN_PAGE = 10_000
-_CUT_OVER_TRIES = 60
+_CUT_OVER_TRIES = 120
 _CUT_OVER_WAIT_SECONDS = 0.1
 #: How long new versions wait for a cut-over at most, and after how many tries they are asked to again.
-_HOLD_SECONDS = 1.5
-_HOLD_EVERY = 20
+_HOLD_SECONDS = 4.0
+_HOLD_EVERY = 60
 _RETRY_BATCH = 1000
 
 

@@ -93,34 +93,46 @@ async def record_failures(
     )
 
 
-async def claim(uow: UnitOfWork, transfer_id: UUID, *, lease_seconds: float) -> TransferRow | None:
-    """Take a due transfer over: its fence rises, so that an earlier claimant's word no longer counts."""
-    return await uow.find(
+async def claim(uow: UnitOfWork, transfer_id: UUID, *, limit: int, lease_seconds: float) -> list[TransferRow]:
+    """Take a due transfer over, and with it others towards the same store that nobody holds.
+
+    The fence of each rises, so that an earlier claimant's word no longer counts.
+    """
+    return await uow.rows(
         TransferRow,
         """UPDATE transfers SET fence = fence + 1, attempt = attempt + 1,
              lease_until = now() + make_interval(secs => %(lease)s::float8)
-           WHERE tenant_id = %(tenant)s AND id = %(id)s AND state = 'pending' AND due_at <= now()
-             AND (lease_until IS NULL OR lease_until < now())
+           WHERE tenant_id = %(tenant)s AND id IN (
+             SELECT t.id FROM transfers t WHERE t.tenant_id = %(tenant)s AND t.state = 'pending' AND t.due_at <= now()
+               AND (t.lease_until IS NULL OR t.lease_until < now())
+               AND t.target_store_id = (SELECT target_store_id FROM transfers
+                                        WHERE tenant_id = %(tenant)s AND id = %(id)s)
+             ORDER BY t.id = %(id)s DESC, t.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
            RETURNING id, blob_id, target_store_id, migration_id, fence, attempt""",
-        {"tenant": uow.tenant_id, "id": transfer_id, "lease": lease_seconds},
+        {"tenant": uow.tenant_id, "id": transfer_id, "limit": limit, "lease": lease_seconds},
     )
 
 
-async def extend(uow: UnitOfWork, row: TransferRow, *, lease_seconds: float) -> bool:
-    count = await uow.execute(
-        """UPDATE transfers SET lease_until = now() + make_interval(secs => %s::float8)
-           WHERE tenant_id = %s AND id = %s AND fence = %s""",
-        [lease_seconds, uow.tenant_id, row.id, row.fence],
+async def extend(uow: UnitOfWork, rows: Sequence[TransferRow], *, lease_seconds: float) -> None:
+    await uow.execute(
+        """UPDATE transfers t SET lease_until = now() + make_interval(secs => %(lease)s::float8)
+           FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+           WHERE t.tenant_id = %(tenant)s AND t.id = i.id AND t.fence = i.fence""",
+        {"lease": lease_seconds, "tenant": uow.tenant_id, **_claims(rows)},
     )
-    return count == 1
 
 
-async def settle(uow: UnitOfWork, row: TransferRow) -> bool:
-    """The copy is there and proven (or no longer wanted): strike the debt."""
-    count = await uow.execute(
-        "DELETE FROM transfers WHERE tenant_id = %s AND id = %s AND fence = %s", [uow.tenant_id, row.id, row.fence]
+async def settle(uow: UnitOfWork, rows: Sequence[TransferRow]) -> None:
+    """The copies are there and proven (or no longer wanted): strike the debts."""
+    await uow.execute(
+        """DELETE FROM transfers t USING unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+           WHERE t.tenant_id = %(tenant)s AND t.id = i.id AND t.fence = i.fence""",
+        {"tenant": uow.tenant_id, **_claims(rows)},
     )
-    return count == 1
+
+
+def _claims(rows: Sequence[TransferRow]) -> dict[str, list[object]]:
+    return {"ids": [row.id for row in rows], "fences": [row.fence for row in rows]}
 
 
 async def postpone(

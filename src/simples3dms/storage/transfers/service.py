@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from simples3dms.db.session import Database, UnitOfWork
@@ -16,6 +16,8 @@ from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.values import Outcome, Result, TransferRow
 
 _LONGEST_DELAY_SECONDS = 3600.0
+#: Debts that one job pays at a time.
+_BATCH = 32
 
 
 class Transfers:
@@ -74,45 +76,53 @@ class Transfers:
                 await self.owe_copies(uow, blob_id, [store_id], migration_id=None)
 
     async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:
-        """Pay one debt. Does nothing if it is paid, not yet due, or another worker is at it."""
+        """Pay a debt, and with it others towards the same store. Nothing happens if it is paid, or held by another."""
         async with self._database.tenant(tenant_id) as uow:
-            row = await repository.claim(uow, transfer_id, lease_seconds=self._lease_seconds)
-            if row is None:
+            rows = await repository.claim(uow, transfer_id, limit=_BATCH, lease_seconds=self._lease_seconds)
+            if not rows:
                 return
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
-        grant = grants.get(row.target_store_id)
-        result = await self._copy(tenant_id, row, grant) if grant else None
+        grant = grants.get(rows[0].target_store_id)
+        results = await self._copy(tenant_id, rows, grant) if grant else {}
         async with self._database.tenant(tenant_id) as uow:
-            await self._record(uow, row, result)
+            await self._record(uow, rows, results)
 
-    async def _copy(self, tenant_id: UUID, row: TransferRow, grant: Grant) -> Result | None:
+    async def _copy(self, tenant_id: UUID, rows: Sequence[TransferRow], grant: Grant) -> dict[UUID, Result]:
         async def beat() -> None:
             async with self._database.tenant(tenant_id) as uow:
-                await repository.extend(uow, row, lease_seconds=self._lease_seconds)
+                await repository.extend(uow, rows, lease_seconds=self._lease_seconds)
 
         async with heartbeat(beat, every_seconds=self._lease_seconds / 3):
-            results = await self._engine.copy(tenant_id, [row.blob_id], grant)
-        return results[0] if results else None
+            results = await self._engine.copy(tenant_id, [row.blob_id for row in rows], grant)
+        return {result.blob_id: result for result in results}
 
-    async def _record(self, uow: UnitOfWork, row: TransferRow, result: Result | None) -> None:
-        if result is not None and result.outcome in (Outcome.FAILED, Outcome.BUSY):
-            final = result.outcome is Outcome.FAILED and (
-                row.attempt >= self._attempts or not (result.retryable or result.store_fault)
-            )
-            delay = self.delay(row.attempt)
-            kind = result.error_kind or result.outcome.value
-            message = result.error_message or "another worker is writing this copy"
-            await repository.postpone(uow, row, kind=kind, message=message, delay_seconds=delay, final=final)
-            if not final:
-                await self.defer_run(uow, row.id, delay_seconds=delay)
-        else:
-            await repository.settle(uow, row)
-        if row.migration_id is not None:
+    async def _record(self, uow: UnitOfWork, rows: Sequence[TransferRow], results: dict[UUID, Result]) -> None:
+        """No result means that there was nothing to do: the blob is gone, or has its copy already."""
+        settled: list[TransferRow] = []
+        for row in rows:
+            result = results.get(row.blob_id)
+            if result is not None and result.outcome in (Outcome.FAILED, Outcome.BUSY):
+                await self._postpone(uow, row, result)
+            else:
+                settled.append(row)
+        await repository.settle(uow, settled)
+        for migration_id in {row.migration_id for row in rows if row.migration_id is not None}:
             assert uow.tenant_id is not None
             await self._queue.defer(
                 uow,
                 "migration.advance",
-                once=f"advance:{row.migration_id}",
+                once=f"advance:{migration_id}",
                 tenant_id=uow.tenant_id,
-                migration_id=row.migration_id,
+                migration_id=migration_id,
             )
+
+    async def _postpone(self, uow: UnitOfWork, row: TransferRow, result: Result) -> None:
+        final = result.outcome is Outcome.FAILED and (
+            row.attempt >= self._attempts or not (result.retryable or result.store_fault)
+        )
+        delay = self.delay(row.attempt)
+        kind = result.error_kind or result.outcome.value
+        message = result.error_message or "another worker is writing this copy"
+        await repository.postpone(uow, row, kind=kind, message=message, delay_seconds=delay, final=final)
+        if not final:
+            await self.defer_run(uow, row.id, delay_seconds=delay)
