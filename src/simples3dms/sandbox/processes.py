@@ -1,67 +1,61 @@
-"""Server processes of the sandbox: on free loopback ports, and never outliving whoever started them."""
+"""Server processes of the sandbox: started, waited for, ended by pid, and never outliving whoever started them."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
-from simples3dms.errors import Unavailable
-
-_PR_SET_PDEATHSIG = 1
-_LOWEST_PORT, _HIGHEST_PORT = 20_000, 31_000
 _TAIL_LINES = 15
 
-
-def free_port_block(count: int, also: Sequence[int] = (0,)) -> int:
-    """The first of `count` consecutive ports of the loopback that are free, at each of the offsets in `also`.
-
-    They may be taken before the caller binds them: whoever starts a server tries again with others then.
-    """
-    start = _LOWEST_PORT + (os.getpid() * 97 + time.monotonic_ns() // 1000) % (_HIGHEST_PORT - _LOWEST_PORT)
-    for step in range(0, _HIGHEST_PORT - _LOWEST_PORT, count):
-        base = _LOWEST_PORT + (start - _LOWEST_PORT + step) % (_HIGHEST_PORT - _LOWEST_PORT - count)
-        if all(_is_free(base + offset + number) for offset in also for number in range(count)):
-            return base
-    raise Unavailable("There are no free ports on the loopback interface.")
+# Becomes the server after asking the kernel to kill it when its parent is gone (1: PR_SET_PDEATHSIG, 9: SIGKILL).
+# A launcher, because code between fork and exec is unsafe in a process with threads.
+_LAUNCHER = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("its starter is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
-def _is_free(port: int) -> bool:
-    with ExitStack() as stack:
-        probe = stack.enter_context(socket.socket())
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _die_with_parent() -> None:
-    """In the child, before it becomes the server: the kernel kills it when its parent is gone, however that went."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+@cache
+def _starter(_pid: int) -> ThreadPoolExecutor:
+    """The thread that starts servers: for the kernel the parent is a thread, so it must be one that stays."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
 
 
 class ServerProcess:
-    """One server: started, waited for, and ended by its pid."""
+    """One server. `command` begins with the path of its program."""
 
-    def __init__(self, command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self._log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(  # noqa: S603 programs of our own choosing
-                list(command),
+        self._process = _starter(os.getpid()).submit(self._start, command, environment or {}, pass_fds).result()
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int]
+    ) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as file:
+            return subprocess.Popen(  # noqa: S603 programs of our own choosing
+                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, **(environment or {})},
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                env={**os.environ, **environment},
+                pass_fds=pass_fds,
             )
 
     @property
@@ -81,7 +75,7 @@ class ServerProcess:
         return False
 
     def kill(self) -> None:
-        """End it at once. Both stand-ins keep what they acknowledged."""
+        """End it at once, like a power cut of the process. Both stand-ins keep what they acknowledged."""
         self._process.kill()
         self._process.wait()
 

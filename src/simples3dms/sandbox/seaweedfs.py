@@ -17,15 +17,21 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from simples3dms.errors import Unavailable
-from simples3dms.sandbox.processes import ServerProcess, free_port_block
+from simples3dms.sandbox.ports import LOOPBACK, free_port_block
+from simples3dms.sandbox.processes import ServerProcess
 
 _START_SECONDS = 40.0
 _TRIES = 3
-_ALL = ["Admin", "Read", "Write", "List", "Tagging"]
+_IDENTITIES = "identities.json"
+_RIGHTS = {"admin": ["Admin", "Read", "Write", "List", "Tagging"], "reader": ["Read", "List"]}
 
 
 class SeaweedServer:
-    """One server with its buckets. Starting it again in the same directory brings its data back."""
+    """One server with its buckets.
+
+    The same directory brings back its data and credentials; a server started again after `kill` has the same address,
+    too, as long as nobody has taken one of its ports.
+    """
 
     region = "us-east-1"
 
@@ -33,11 +39,23 @@ class SeaweedServer:
         self._directory = directory
         self._buckets = tuple(buckets)
         self._process: ServerProcess | None = None
-        self.access_key = secrets.token_hex(10)
-        self.secret_key = secrets.token_urlsafe(30)
-        self.readonly_access_key = secrets.token_hex(10)
-        self.readonly_secret_key = secrets.token_urlsafe(30)
-        self.endpoint = ""
+        self._port = 0
+        users = _users(directory / _IDENTITIES)
+        self.access_key, self.secret_key = users["admin"]
+        self.readonly_access_key, self.readonly_secret_key = users["reader"]
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{LOOPBACK}:{self._port}"
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def __enter__(self) -> Self:
         self.start()
@@ -48,47 +66,26 @@ class SeaweedServer:
     ) -> None:
         self.stop()
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
         """Start it and wait until it answers a signed request. Raises Unavailable with the end of its log."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        tail = ""
+        (self._directory / "logs").mkdir(exist_ok=True)
+        tails: list[str] = []
         for _ in range(_TRIES):
             # It takes the port, the five after it, and each of these again ten thousand higher for gRPC.
-            port = free_port_block(6, also=(0, 10_000))
-            self.endpoint = f"http://127.0.0.1:{port}"
-            self._process = ServerProcess(
-                self._command(port),
-                self._directory / "weed.log",
-                environment={"GOMEMLIMIT": "200MiB", "GOGC": "50"},
-            )
-            if self._process.wait_until(self._answers, seconds=_START_SECONDS):
+            self._port = free_port_block(6, also=(0, 10_000), preferred=self._port)
+            environment = {"GOMEMLIMIT": "200MiB", "GOGC": "50"}
+            process = ServerProcess(self._command(), self._directory / "weed.log", environment=environment)
+            if process.wait_until(self._answers, seconds=_START_SECONDS):
+                self._process = process
                 for bucket in self._buckets:
                     self.create_bucket(bucket)
                 return
-            tail = self._process.log_tail()
-            self.kill()
-        raise Unavailable(f"SeaweedFS did not start. The end of its log:\n{tail}")
+            process.kill()
+            tails.append(process.log_tail())
+            self._port = 0
+        raise Unavailable(f"SeaweedFS did not start. The end of its log:\n{tails[-1]}")
 
-    def _command(self, port: int) -> list[str]:
-        identities = self._directory / "identities.json"
-        users = [
-            ("admin", self.access_key, self.secret_key, _ALL),
-            ("reader", self.readonly_access_key, self.readonly_secret_key, ["Read", "List"]),
-        ]
-        identities.unlink(missing_ok=True)
-        descriptor = os.open(identities, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            entries = [
-                {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
-                for name, key, secret, actions in users
-            ]
-            json.dump({"identities": entries}, file)
-        (self._directory / "logs").mkdir(exist_ok=True)
+    def _command(self) -> list[str]:
         ports = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port", "webdav.port")
         return [
             _binary(),
@@ -97,12 +94,12 @@ class SeaweedServer:
             f"-dir={self._directory / 'data'}",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
-            *(f"-{name}={port + number}" for number, name in enumerate(ports)),
+            *(f"-{name}={self._port + number}" for number, name in enumerate(ports)),
             *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *("-master.telemetry=false", "-s3.cacheCapacityMB=0", "-s3.readerCacheSizeMB=16"),
-            *("-volume.readBufferSizeMB=1", "-volume.preStopSeconds=0", "-volume.max=20"),
+            *("-volume.readBufferSizeMB=1", "-volume.preStopSeconds=0", "-volume.max=20", "-s3.domainName=localhost"),
             *("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"),
-            f"-s3.config={identities}",
+            f"-s3.config={self._directory / _IDENTITIES}",
         ]
 
     def _answers(self) -> bool:
@@ -146,6 +143,25 @@ class SeaweedServer:
 
     # A polite stop takes seconds and keeps no more than this: what was acknowledged is on disk either way.
     stop = kill
+
+
+def _users(path: Path) -> dict[str, tuple[str, str]]:
+    """Each user's access key and secret key: made up once per directory, and kept there for the server to read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        found = json.loads(path.read_text())["identities"]
+        keys = {entry["name"]: entry["credentials"][0] for entry in found}
+        return {name: (key["accessKey"], key["secretKey"]) for name, key in keys.items()}
+    users = {name: (secrets.token_hex(10), secrets.token_urlsafe(30)) for name in _RIGHTS}
+    entries = [
+        {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": _RIGHTS[name]}
+        for name, (key, secret) in users.items()
+    ]
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"identities": entries}, file)
+    return users
 
 
 def _binary() -> str:

@@ -1,32 +1,36 @@
-"""Run the B2 sandbox: `python -m simples3dms.sandbox.b2 DIRECTORY PORT`, its secrets in the environment."""
+"""The B2 server's process: `python -m simples3dms.sandbox.b2 DIRECTORY SOCKET`, started by B2Sandbox.
+
+`SOCKET` is the descriptor of a listening socket of the loopback that the parent has bound.
+"""
 
 from __future__ import annotations
 
-import os
+import logging
+import socket
 import sys
 from pathlib import Path
 
 import uvicorn
 
-from simples3dms.sandbox.b2.app import B2Server
+from simples3dms.sandbox.b2.account import CREDENTIALS_FILE, Account, Credentials
+from simples3dms.sandbox.b2.app import App
 
 
 def main() -> None:
-    server = B2Server(
-        Path(sys.argv[1]),
-        key_id=os.environ["SANDBOX_B2_KEY_ID"],
-        key=os.environ["SANDBOX_B2_KEY"],
-        control_token=os.environ["SANDBOX_B2_CONTROL"],
-    )
-    uvicorn.run(
-        server.app(),
-        host="127.0.0.1",
-        port=int(sys.argv[2]),
-        log_level="warning",
-        access_log=False,
+    directory, descriptor = Path(sys.argv[1]), int(sys.argv[2])
+    logging.basicConfig(level=logging.WARNING)
+    credentials = Credentials.parse((directory / CREDENTIALS_FILE).read_text())
+    app = App(Account(directory, credentials), credentials.control_token)
+    config = uvicorn.Config(
+        app,
         lifespan="off",
-        timeout_keep_alive=120,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
     )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
 if __name__ == "__main__":

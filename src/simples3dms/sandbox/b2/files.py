@@ -104,6 +104,16 @@ class Files:
         )
         return map(_file, rows)
 
+    def has_visible(self, bucket_id: str, start: str, end: str) -> bool:
+        """Whether a folder shows: one with hidden names only does not in a list of names."""
+        last = None
+        for file in self.iter_from(bucket_id, start, end):
+            if file.action != "start" and file.name != last:
+                last = file.name
+                if file.action == "upload":
+                    return True
+        return False
+
     def list_unfinished(self, bucket_id: str, prefix: str, start_seq: int, limit: int) -> list[File]:
         rows = self._connection.execute(
             f"{_SELECT} WHERE bucket_id = ? AND action = 'start' AND seq >= ? AND substr(name, 1, ?) = ?"
@@ -133,10 +143,15 @@ class Files:
 
     def list_parts(self, file_id: str, start: int, limit: int) -> list[Part]:
         rows = self._connection.execute(
-            "SELECT number, size, sha1, uploaded_at FROM part WHERE file_id = ? AND number >= ? ORDER BY number LIMIT ?",
+            "SELECT number, size, sha1, uploaded_at FROM part WHERE file_id = ? AND number >= ?"
+            " ORDER BY number LIMIT ?",
             (file_id, start, limit),
         )
         return [Part(*row) for row in rows]
+
+    def drop_unused(self, segments: Sequence[Segment]) -> None:
+        """Remove the blobs of content that came too late to be recorded."""
+        self._blobs.remove(_unused(self._connection, {segment.blob for segment in segments}))
 
     def finish(self, file: File, size: int) -> None:
         """An unfinished large file becomes a file, made of the parts that it has."""
@@ -165,7 +180,9 @@ def _file_id(bucket_id: str, seq: int, uploaded_at: int) -> str:
 
 
 def _file(row: tuple[Any, ...]) -> File:
-    return File(*row[:8], json.loads(row[8]), *row[9:])
+    seq, file_id, bucket_id, name, action, size, content_type, sha1, info, encryption, uploaded_at = row
+    what = (bucket_id, name, action, size, content_type, sha1)
+    return File(seq, file_id, *what, json.loads(info), encryption, uploaded_at)
 
 
 def _add_segments(connection: sqlite3.Connection, file_id: str, part: int, segments: Iterable[Segment]) -> None:
@@ -179,5 +196,9 @@ def _drop_segments(connection: sqlite3.Connection, file_id: str, part: int | Non
     where, values = ("file_id = ?", [file_id]) if part is None else ("file_id = ? AND part = ?", [file_id, part])
     blobs = [row[0] for row in connection.execute(f"SELECT DISTINCT blob FROM segment WHERE {where}", values)]  # noqa: S608
     connection.execute(f"DELETE FROM segment WHERE {where}", values)  # noqa: S608
+    return _unused(connection, blobs)
+
+
+def _unused(connection: sqlite3.Connection, blobs: Iterable[str]) -> list[str]:
     used = "SELECT 1 FROM segment WHERE blob = ? LIMIT 1"
     return [blob for blob in blobs if connection.execute(used, (blob,)).fetchone() is None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, unquote_plus
 
 from simples3dms.sandbox.b2.errors import B2Error, ClientGone, bad_request
@@ -82,6 +82,13 @@ class Request:
         if not isinstance(params, dict):
             raise B2Error(400, "bad_json", "The request is not a JSON object.")
         self.params = params
+
+    async def wait_until_gone(self) -> NoReturn:
+        """Wait for the client to give up."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
 
     async def discard(self) -> bool:
         """Read what is left, so that an early answer is not lost. False: the client waits to be asked for it."""

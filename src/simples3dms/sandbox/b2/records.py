@@ -61,7 +61,7 @@ class Bucket:
 
     @property
     def is_public(self) -> bool:
-        return self.settings["bucketType"] == "allPublic"
+        return bool(self.settings["bucketType"] == "allPublic")
 
 
 class Records:
