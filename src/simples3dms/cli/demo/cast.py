@@ -62,8 +62,8 @@ class Counts:
 class People:
     """Threads that use the product the whole time. Leaving the block stops them and waits for them."""
 
-    def __init__(self, sign_in: Callable[[], Client], tenant: str, ledger: Ledger, scratch: Path) -> None:
-        self._sign_in = sign_in
+    def __init__(self, connect: Callable[[], Client], tenant: str, ledger: Ledger, scratch: Path) -> None:
+        self._connect = connect
         self._tenant = tenant
         self._ledger = ledger
         self._scratch = scratch
@@ -98,7 +98,7 @@ class People:
         """Go through all versions again and again, in an order of this reader's own."""
         chance = random.Random(seed)  # noqa: S311 an order of reading, no secret
         done = 0
-        with self._sign_in() as client:
+        with self._connect() as client:
             while not self._stop.is_set():
                 versions = self._ledger.expectations()
                 chance.shuffle(versions)
@@ -125,7 +125,7 @@ class People:
     def _write(self) -> None:
         """Add, replace, delete, purge, in turn, at the pace of a busy office."""
         chance = random.Random(7)  # noqa: S311 a choice of documents, no secret
-        with self._sign_in() as client:
+        with self._connect() as client:
             turn = 0
             while not self._stop.is_set():
                 turn += 1

@@ -64,10 +64,10 @@ class _Demo:
         self._say("[bold]SimpleS3DMS[/]: two tenants, two clouds, one of the tenants moved live, and back")
         self._say("Starting a Backblaze B2 and an S3 server, PostgreSQL, the API and two workers ...")
         stage = self.stack.enter_context(set_up(self.directory))
-        client = self.stack.enter_context(stage.sign_in())
+        client = self.stack.enter_context(stage.connect())
         ledger, acme_id = self._furnish(stage, client)
         globex = self._fill(stage, client, ledger)
-        with People(stage.sign_in, "acme", ledger, self.directory) as people:
+        with People(stage.connect, "acme", ledger, self.directory) as people:
             self._move(client, people, last=False)
             moved = self._move(client, people, last=True)
             while people.counts.reads < _LEAST_READS:
@@ -116,7 +116,7 @@ class _Demo:
             task = progress.task_ids[0]
 
             def one(sample: Sample) -> None:
-                with stage.sign_in() as own:
+                with stage.connect() as own:
                     upload(own, "acme", sample.path, ledger, content_type=sample.content_type)
                 progress.advance(task, sample.size_bytes)
 

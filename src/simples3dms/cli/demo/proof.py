@@ -44,7 +44,7 @@ def prove(stage: Stage, client: Client, tenant: str, tenant_id: str, ledger: Led
 
 def _read(stage: Stage, tenant: str, version: Expectation) -> tuple[Expectation, str | None]:
     try:
-        with stage.sign_in() as client:
+        with stage.connect() as client:
             found = read_digest(client, tenant, version)
     except Exception as error:  # noqa: BLE001 whatever it is, the version could not be read
         return version, str(error)

@@ -33,14 +33,13 @@ class Stage:
     url: str
     email: str
     password: Secret
+    token: Secret
     b2: B2Sandbox
     s3: SeaweedServer
 
-    def sign_in(self) -> Client:
-        """A client of the first administrator, with a token of its own."""
-        client = Client(self.url)
-        token = client.log_in(self.email, self.password, token_name="demo").token  # noqa: S106 a label
-        return Client(self.url, token=token)
+    def connect(self) -> Client:
+        """A client of the first administrator."""
+        return Client(self.url, token=self.token)
 
 
 @contextmanager
@@ -63,7 +62,10 @@ def set_up(directory: Path) -> Iterator[Stage]:
         stack.enter_context(_process(["worker"], environment, directory / "worker.log"))
         account: dict[str, Any] = json.loads(first.read_text())
         first.unlink()
-        yield Stage(directory, url, account["email"], Secret(account["password"]), b2, s3)
+        password = Secret(account["password"])
+        with Client(url) as client:
+            made = client.log_in(account["email"], password, token_name="demo")  # noqa: S106 a label
+        yield Stage(directory, url, account["email"], password, Secret(made.token), b2, s3)
 
 
 @contextmanager
