@@ -1,76 +1,89 @@
-# SimpleS3DMS: what there is to do here. `make run` and `make test` each work alone on a fresh machine.
+# What there is to do here. `make run` and `make test` each work alone on a machine with Python 3.11+ and make only.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PORT ?= 8080
 SCENARIO ?= migrate
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP = -m pip --quiet --disable-pip-version-check --no-input
+INSTALL = $(BIN)/python $(PIP) install -c constraints.txt
 CHECKED := src tests bench scripts
+FIND_PYTHON = for name in python3.13 python3.12 python3.11 python3; do \
+	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then command -v $$name; exit; fi; done
 
-.PHONY: help setup run demo test test-long check bench docs reference format lock clean
+.PHONY: help setup run demo test test-long check bench docs format reference lock clean
 
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-11s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+		printf '  %-10s  %s\n' "$$name" "$$text"; done
 
 setup: $(VENV)/.dev-ready ## Install everything for development into .venv
 
-$(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found."; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "Could not make .venv. On Debian: apt-get install python3-venv"; exit 1; }
+# A virtual environment that was made by half is removed, so that the next call does not take it for a whole one.
+$(VENV)/bin/pip:
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+		echo "Python 3.11 or newer is needed and was not found (looked for python3.13, python3.12, python3.11, python3)." >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -m venv --clear $(VENV) >$(VENV).log 2>&1; then \
+		cat $(VENV).log >&2; rm -rf $(VENV) $(VENV).log; \
+		echo "$$python can't make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv" >&2; \
+		exit 1; \
+	fi; \
+	rm -f $(VENV).log
 
-$(VENV)/.run-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing what running needs (first time only; a minute or two) ..." >&2
-	@$(INSTALL) pip hatchling editables
+$(VENV)/.run-ready: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "Installing SimpleS3DMS into $(VENV) (first run only; a minute or two) ..." >&2
+	@$(INSTALL) --upgrade pip
+	@$(INSTALL) hatchling editables
 	@$(INSTALL) --no-build-isolation -e '.[sandbox]'
 	@touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.run-ready
-	@echo "Installing the tools for development (first time only) ..." >&2
+	@echo "Installing the tools for development into $(VENV) (first run only) ..." >&2
 	@$(INSTALL) --group dev
 	@touch $@
 
-run: $(VENV)/.run-ready ## Serve on http://127.0.0.1:8080 (PORT=8099 for another port)
-	@exec $(BIN)/simples3dms serve --port $(PORT)
+run: $(VENV)/.run-ready ## Serve on http://127.0.0.1:8080 (another port: make run PORT=8099)
+	@exec $(BIN)/simples3dms serve --host 127.0.0.1 --port $(PORT)
 
-demo: $(VENV)/.run-ready ## Watch a tenant move live from B2 to S3 and back (ONCE=1: then exit)
+demo: $(VENV)/.run-ready ## Watch a tenant move live from B2 to S3, back, and again (ONCE=1: then exit)
 	@exec $(BIN)/simples3dms demo $(if $(filter-out 0,$(ONCE)),--once)
 
-test: $(VENV)/.dev-ready ## Run the tests (under 15 minutes on 2 cores)
-	@$(BIN)/python -m pytest -q -m "not long"
+test: $(VENV)/.dev-ready ## Run the tests
+	@exec $(BIN)/python -m pytest -q -m "not long"
 
-test-long: $(VENV)/.dev-ready ## Run the longer proofs
-	@$(BIN)/python -m pytest -q -m long --timeout 1800
+test-long: $(VENV)/.dev-ready ## Run the proofs that take minutes
+	@exec $(BIN)/python -m pytest -q -m long --timeout 1800
 
-check: $(VENV)/.dev-ready ## Lint, types, import contracts, docs and generated pages
-	@$(BIN)/ruff check $(CHECKED)
-	@$(BIN)/ruff format --check $(CHECKED)
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+check: $(VENV)/.dev-ready ## Lint, format, types, import contracts, generated pages, documentation
+	@$(BIN)/ruff check --quiet $(CHECKED)
+	@$(BIN)/ruff format --quiet --check $(CHECKED)
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/generate_reference.py --check
 	@$(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate); the last line is JSON
 	@exec $(BIN)/python -m bench $(SCENARIO)
 
-docs: $(VENV)/.dev-ready reference ## Build the documentation into site/
-	@$(BIN)/mkdocs build --strict --quiet && echo "Built: site/index.html"
-
-reference: $(VENV)/.dev-ready ## Write the generated pages of the documentation
+docs: $(VENV)/.dev-ready ## Write the generated pages and build the documentation into site/
 	@$(BIN)/python scripts/generate_reference.py
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "Built: site/index.html"
 
-format: $(VENV)/.dev-ready ## Format the code
-	@$(BIN)/ruff check --fix --quiet $(CHECKED); $(BIN)/ruff format --quiet $(CHECKED)
+format: $(VENV)/.dev-ready ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --quiet --fix $(CHECKED) || true
+	@$(BIN)/ruff format --quiet $(CHECKED)
 
 lock: ## Resolve all dependencies anew into constraints.txt
-	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install --quiet --upgrade pip hatchling editables
-	@.venv-lock/bin/python -m pip install --quiet --no-build-isolation -e '.[sandbox]' --group dev
+	@python=$$($(FIND_PYTHON)); rm -rf .venv-lock; "$$python" -m venv .venv-lock
+	@.venv-lock/bin/python $(PIP) install --upgrade pip hatchling editables
+	@.venv-lock/bin/python $(PIP) install --no-build-isolation -e '.[sandbox]' --group dev
 	@{ echo "# Made by 'make lock': the versions that this tree was tested with."; \
-	   .venv-lock/bin/python -m pip freeze --all --exclude-editable; } > constraints.txt
-	@rm -rf .venv-lock
+		.venv-lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools; } > .venv-lock/constraints.txt
+	@mv .venv-lock/constraints.txt constraints.txt; rm -rf .venv-lock
 
-clean: ## Remove the environment and what was built
-	@rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean: ## Remove the virtual environment and what was built (the data in var/ stays)
+	@rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
