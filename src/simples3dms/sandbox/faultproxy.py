@@ -1,0 +1,180 @@
+"""A byte-exact TCP proxy on the loopback interface that delays, throttles, cuts, corrupts or swallows what passes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from simples3dms.sandbox.ports import LOOPBACK, listen
+
+_CHUNK_BYTES = 64 * 1024
+_HELD_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Flow:
+    """What happens to the bytes of one direction. Offsets count from the beginning of each connection."""
+
+    latency_seconds: float = 0.0
+    bytes_per_second: float | None = None
+    flip_at: int | None = None
+    cut_after: int | None = None
+    cut_with: Literal["fin", "rst"] = "rst"
+
+
+class FaultProxy:
+    """Forwards `port` to `target_port`; `up` and `down` may be changed at any time, for connections that are open, too.
+
+    It runs in a thread of its own, so it serves blocking and asyncio callers alike.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self.up, self.down = Flow(), Flow()
+        self.is_blackhole = False
+        self.accepted_count = 0
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._accept())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    def refuse(self) -> None:
+        """Refuse new connections, as if nobody listened. Those that are open stay so."""
+        self._run(self._stop_accepting())
+
+    def accept(self) -> None:
+        """Take connections again, on the same port, and behave."""
+        self.heal()
+        self._run(self._accept())
+
+    def heal(self) -> None:
+        """Forget the faults of both directions."""
+        self.up, self.down, self.is_blackhole = Flow(), Flow(), False
+
+    def kill_all(self) -> None:
+        """Reset every open connection."""
+        self._run(self._reset_all())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _accept(self) -> None:
+        if self._server is None:
+            listener = listen(self.port)
+            self.port = listener.getsockname()[1]
+            self._server = await asyncio.start_server(self._serve, sock=listener)
+
+    async def _stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def _reset_all(self) -> None:
+        for writer in list(self._writers):
+            _reset(writer)
+
+    async def _close(self) -> None:
+        await self._stop_accepting()
+        await self._reset_all()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted_count += 1
+        self._writers.add(writer)
+        try:
+            there_reader, there = await asyncio.open_connection(LOOPBACK, self._target_port)
+        except OSError:
+            _reset(writer)
+            self._writers.discard(writer)
+            return
+        self._writers.add(there)
+        try:
+            await asyncio.gather(
+                self._pump(reader, there, writer, "up"), self._pump(there_reader, writer, there, "down")
+            )
+        except OSError:
+            _reset(writer)
+            _reset(there)
+        finally:
+            for end in (writer, there):
+                self._writers.discard(end)
+                end.close()
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        back: asyncio.StreamWriter,
+        direction: Literal["up", "down"],
+    ) -> None:
+        """Pass on one direction until it ends. `back` leads to where the bytes come from."""
+        sent = 0
+        while chunk := await reader.read(_CHUNK_BYTES):
+            flow: Flow = getattr(self, direction)
+            await asyncio.sleep(flow.latency_seconds)
+            while self.is_blackhole:  # noqa: ASYNC110 it is set from other threads
+                await asyncio.sleep(_HELD_SECONDS)
+            chunk = _flip(chunk, sent, flow.flip_at)
+            is_cut = flow.cut_after is not None and sent + len(chunk) >= flow.cut_after
+            writer.write(chunk[: flow.cut_after - sent] if is_cut and flow.cut_after is not None else chunk)
+            await writer.drain()
+            if is_cut:
+                end = _reset if flow.cut_with == "rst" else asyncio.StreamWriter.close
+                end(writer)
+                end(back)
+                return
+            sent += len(chunk)
+            if flow.bytes_per_second is not None:
+                await asyncio.sleep(len(chunk) / flow.bytes_per_second)
+        if writer.can_write_eof() and not writer.is_closing():
+            writer.write_eof()
+
+
+def _flip(chunk: bytes, start: int, at: int | None) -> bytes:
+    if at is None or not start <= at < start + len(chunk):
+        return chunk
+    place = at - start
+    return chunk[:place] + bytes([chunk[place] ^ 1]) + chunk[place + 1 :]
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset instead of an orderly close."""
+    if not writer.is_closing():
+        link = writer.get_extra_info("socket")
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
