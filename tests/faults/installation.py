@@ -1,0 +1,201 @@
+"""A real installation for tests that kill it: server and worker processes on one data directory, two real stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from simples3dms.client import Client
+from simples3dms.kit.secret import Secret
+from simples3dms.sandbox.b2 import B2Sandbox
+from simples3dms.sandbox.seaweedfs import SeaweedServer
+from simples3dms.schemas.migrations import Migration
+
+BUCKET = "fault-documents"
+_ENVIRONMENT = {
+    "SIMPLES3DMS_ENV": "test",
+    "SIMPLES3DMS_LEASE_SECONDS": "3",
+    "SIMPLES3DMS_WATCHDOG_SECONDS": "0.5",
+    "SIMPLES3DMS_RETRY_BASE_SECONDS": "0.2",
+    "SIMPLES3DMS_CHUNK_BLOBS": "6",
+    "SIMPLES3DMS_LOG_LEVEL": "warning",
+}
+
+
+def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"still not so after {seconds} s")
+
+
+@dataclass
+class Installation:
+    """One data directory with its processes."""
+
+    directory: Path
+    b2: B2Sandbox
+    s3: SeaweedServer
+    url: str = ""
+    token: Secret | None = None
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *command: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start one of our commands; settings are given without their prefix."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLES3DMS_")}
+        environment |= _ENVIRONMENT | {"SIMPLES3DMS_DATA_DIR": str(self.directory / "var")}
+        environment |= {f"SIMPLES3DMS_{name.upper()}": value for name, value in settings.items()}
+        log = (self.directory / "processes.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "simples3dms", *command], env=environment, stdout=log, stderr=log
+        )
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def serve(self, *flags: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the API (on a port of its own each time) and wait until it can serve."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        first = self.directory / "first.json"
+        process = self.start(
+            "serve", "--port", str(port), "--first-administrator-file", str(first), *flags, **settings
+        )
+
+        def ready() -> bool:
+            assert process.poll() is None, (self.directory / "processes.log").read_text()[-3000:]
+            with Client(self.url, tries=1) as client:
+                return client.is_ready()
+
+        eventually(ready)
+        if self.token is None:
+            account = json.loads(first.read_text())
+            with Client(self.url) as client:
+                made = client.log_in(account["email"], Secret(account["password"]))
+            self.token = Secret(made.token)
+        return process
+
+    def connect(self, *, tries: int = 5) -> Client:
+        return Client(self.url, token=self.token, tries=tries)
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        process.wait(60)
+
+    def fsck(self) -> dict[str, Any]:
+        """`simples3dms fsck --read-data`, as an operator runs it."""
+        environment = os.environ | _ENVIRONMENT | {"SIMPLES3DMS_DATA_DIR": str(self.directory / "var")}
+        done = subprocess.run(
+            [sys.executable, "-m", "simples3dms", "fsck", "--read-data", "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert (done.returncode == 0) == report["clean"]
+        return report
+
+    def assert_clean(self) -> None:
+        """Nothing is pending any more, and every promise holds over every byte."""
+
+        def settled() -> dict[str, Any] | None:
+            report = self.fsck()
+            busy = [name for name, count in report["counts"].items() if name.startswith("pending") and count]
+            return None if busy else report
+
+        report = eventually(settled)
+        assert report["findings"] == []
+
+    def add_stores(self) -> None:
+        with self.connect() as client:
+            client.add_store(
+                "b2-main",
+                kind="b2",
+                settings={"bucket": BUCKET, "realm": self.b2.url},
+                credential={
+                    "application_key_id": self.b2.application_key_id,
+                    "application_key": self.b2.application_key,
+                },
+            )
+            client.add_store(
+                "s3-eu",
+                kind="s3",
+                settings={"bucket": BUCKET, "endpoint": self.s3.endpoint, "region": self.s3.region},
+                credential={"access_key_id": self.s3.access_key, "secret_access_key": self.s3.secret_key},
+            )
+
+    def add_tenant(self, slug: str) -> None:
+        with self.connect() as client:
+            client.create_tenant(slug, slug)
+            for store in ("b2-main", "s3-eu"):
+                client.grant_store(slug, store)
+            client.set_placement(slug, write="b2-main")
+
+    def fill(self, tenant: str, count: int = 14, size: int = 3000) -> dict[UUID, bytes]:
+        """Upload small files, and one over the part size."""
+        bodies: dict[UUID, bytes] = {}
+        path = self.directory / "body.bin"
+        with self.connect() as client:
+            for number in range(count):
+                body = os.urandom(9_000_000 if number == 0 else size + number)
+                path.write_bytes(body)
+                bodies[client.upload_document(tenant, path).id] = body
+        return bodies
+
+    def assert_readable(self, tenant: str, bodies: dict[UUID, bytes]) -> None:
+        with self.connect() as client:
+            assert {document.id for document in client.iter_documents(tenant)} == set(bodies)
+            for document_id, body in bodies.items():
+                with client.open_content(tenant, document_id) as chunks:
+                    assert b"".join(chunks) == body
+
+    def until(self, tenant: str, migration_id: UUID, *states: str, seconds: float = 90) -> Migration:
+        with self.connect() as client:
+
+            def reached() -> Migration | None:
+                migration = client.get_migration(tenant, migration_id)
+                return migration if migration.state in states else None
+
+            found: Migration = eventually(reached, seconds=seconds)
+            return found
+
+
+@contextmanager
+def installed(directory: Path) -> Iterator[Installation]:
+    """Stores and directory; everything that was started is ended, by its pid."""
+    directory.chmod(0o755)
+    with (
+        B2Sandbox(directory / "b2", buckets=(BUCKET,)) as b2,
+        SeaweedServer(directory / "s3", buckets=(BUCKET,)) as s3,
+    ):
+        installation = Installation(directory, b2, s3)
+        try:
+            yield installation
+        finally:
+            for process in installation.processes:
+                if process.poll() is None:
+                    process.terminate()
+            for process in installation.processes:
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()

@@ -1,0 +1,145 @@
+"""kill -9 at every fail-point of upload, copy, cut-over and purge: after a restart, every promise holds.
+
+The fail-points are enumerated: one that is added is killed at without a change here.
+"""
+
+from __future__ import annotations
+
+import signal
+from uuid import UUID
+
+import pytest
+
+from simples3dms.client import ServerUnreachable
+from simples3dms.kit.failpoints import FAIL_POINTS
+from tests.faults.installation import Installation
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def points(*protocols: str) -> list[str]:
+    return [name for name in FAIL_POINTS if name.partition(".")[0] in protocols]
+
+
+def test_every_fail_point_is_killed_at_here() -> None:
+    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge"))
+    assert covered == set(FAIL_POINTS)
+
+
+def slug(name: str) -> str:
+    return name.replace(".", "-").replace("_", "-")
+
+
+@pytest.mark.parametrize("point", points("upload"))
+def test_the_api_is_killed_during_an_upload(installation: Installation, point: str) -> None:
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    bodies = installation.fill(tenant, 2)
+    path = installation.directory / "killed.bin"
+    path.write_bytes(b"killed in the middle" * 1000)
+    survivor_url = installation.url
+    victim = installation.serve("--no-worker", failpoints=f"{point}=kill")
+    with installation.connect(tries=1) as client, pytest.raises(ServerUnreachable):
+        client.upload_document(tenant, path, idempotency_key=point)
+    assert victim.wait(30) == -signal.SIGKILL
+    worker = installation.start("worker")
+    try:
+        installation.url = survivor_url
+        with installation.connect(tries=20) as client:
+            # The same request again, to another server: one effect, whatever the first one had reached.
+            document = client.upload_document(tenant, path, idempotency_key=point)
+            again = client.upload_document(tenant, path, idempotency_key=point)
+        assert again.id == document.id
+        bodies[document.id] = path.read_bytes()
+        installation.assert_clean()
+        installation.assert_readable(tenant, bodies)
+    finally:
+        installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("copy", "cutover"))
+def test_the_worker_is_killed_during_a_migration(installation: Installation, point: str) -> None:
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    bodies = installation.fill(tenant)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    with installation.connect() as client:
+        planned = client.plan_migration(tenant, target="s3-eu", automatic_cutover=True)
+        client.start_migration(tenant, planned.id)
+    assert victim.wait(90) == -signal.SIGKILL
+    installation.assert_readable(tenant, bodies)
+    worker = installation.start("worker")
+    try:
+        installation.until(tenant, planned.id, "soaking")
+        with installation.connect() as client:
+            assert client.get_placement(tenant).write == "s3-eu"
+            client.finalize_migration(tenant, planned.id)
+        installation.until(tenant, planned.id, "done")
+        installation.assert_clean()
+        installation.assert_readable(tenant, bodies)
+    finally:
+        installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("purge"))
+def test_the_worker_is_killed_during_a_purge(installation: Installation, point: str) -> None:
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    bodies = installation.fill(tenant, 4)
+    gone: list[UUID] = list(bodies)[:2]
+    with installation.connect() as client:
+        for document_id in gone:
+            client.delete_document(tenant, document_id)
+            del bodies[document_id]
+    # Trash of no age at all is purged by the watchdog, in the worker.
+    victim = installation.start("worker", failpoints=f"{point}=kill", trash_days="0")
+    assert victim.wait(90) == -signal.SIGKILL
+    worker = installation.start("worker", trash_days="0")
+    try:
+        installation.assert_clean()
+        installation.assert_readable(tenant, bodies)
+        with installation.connect() as client:
+            assert list(client.iter_documents(tenant, trash=True)) == []
+    finally:
+        installation.end(worker)
+
+
+def test_two_workers_share_a_migration_and_one_is_killed(installation: Installation) -> None:
+    tenant = "shared"
+    installation.add_tenant(tenant)
+    bodies = installation.fill(tenant, 60)
+    # Each copy that it confirms takes a moment: both are in the middle when one is killed.
+    first = installation.start("worker", failpoints="copy.after_put=sleep:0.15")
+    second = installation.start("worker", failpoints="copy.after_put=sleep:0.15")
+    with installation.connect() as client:
+        planned = client.plan_migration(tenant, target="s3-eu")
+        client.start_migration(tenant, planned.id)
+
+        def under_way() -> bool:
+            migration = client.get_migration(tenant, planned.id)
+            assert migration.state == "copying"
+            return migration.copied_count > 5
+
+        while not under_way():
+            pass
+    first.kill()
+    assert first.wait(30) == -signal.SIGKILL
+    installation.until(tenant, planned.id, "ready")
+    try:
+        with installation.connect() as client:
+            client.cut_over_migration(tenant, planned.id)
+            client.finalize_migration(tenant, planned.id)
+        done = installation.until(tenant, planned.id, "done")
+        assert done.failed_count == 0
+        installation.assert_clean()
+        installation.assert_readable(tenant, bodies)
+        listed = installation.s3.client().list_objects_v2(Bucket="fault-documents", Prefix="t/")
+        mine = [item for item in listed["Contents"] if f"/{_tenant_id(installation, tenant)}/" in "/" + item["Key"]]
+        assert len(mine) == len(bodies)
+    finally:
+        installation.end(second)
+
+
+def _tenant_id(installation: Installation, tenant: str) -> str:
+    with installation.connect() as client:
+        return str(client.get_tenant(tenant).id)
