@@ -148,7 +148,7 @@ async def _seed(services: Services, slug: str, count: int, size: int) -> UUID:
     return tenant.id
 
 
-class _worker:  # noqa: N801 a context manager that reads as a noun
+class _worker:
     """One `simples3dms worker` process."""
 
     def __init__(self, environment: dict[str, str]) -> None:

@@ -8,12 +8,12 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support import Place, assert_clean, make_place, quiet, working
 
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
 from simples3dms.documents.values import UploadRequest
 from simples3dms.errors import Conflict, Failure, Invalid, NotFound
-from tests.support import Place, assert_clean, make_place, quiet, working
 
 pytestmark = pytest.mark.anyio
 

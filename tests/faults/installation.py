@@ -74,9 +74,7 @@ class Installation:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         first = self.directory / "first.json"
-        process = self.start(
-            "serve", "--port", str(port), "--first-administrator-file", str(first), *flags, **settings
-        )
+        process = self.start("serve", "--port", str(port), "--first-administrator-file", str(first), *flags, **settings)
 
         def ready() -> bool:
             assert process.poll() is None, (self.directory / "processes.log").read_text()[-3000:]

@@ -9,10 +9,10 @@ import signal
 from uuid import UUID
 
 import pytest
+from tests.faults.installation import Installation
 
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
-from tests.faults.installation import Installation
 
 pytestmark = pytest.mark.timeout(300)
 

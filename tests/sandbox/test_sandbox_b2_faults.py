@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import time
@@ -115,6 +116,16 @@ def test_a_stall_delays_the_answer(b2: B2Sandbox, bucket: Bucket, watch: Watch) 
     list(bucket.ls())
     assert time.monotonic() - start >= 0.5
     assert watch.statuses("b2_list_file_names") == [200]
+
+
+def test_a_stall_without_end_holds_one_request_only(b2: B2Sandbox, bucket: Bucket) -> None:
+    b2.inject("b2_list_file_names", action="stall")
+    held = http.client.HTTPConnection("127.0.0.1", b2.port, timeout=0.3)
+    held.request("POST", "/b2api/v4/b2_list_file_names", b"{}")
+    with pytest.raises(TimeoutError):
+        held.getresponse()
+    held.close()
+    assert list(bucket.ls()) == []
 
 
 def test_faults_can_be_cleared_and_meet_any_call(b2: B2Sandbox, bucket: Bucket, watch: Watch) -> None:

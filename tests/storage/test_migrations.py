@@ -8,12 +8,12 @@ import random
 from uuid import UUID
 
 import pytest
+from tests.support import Place, assert_clean, make_place, quiet, working
 
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
 from simples3dms.errors import Conflict, Failure, Invalid
 from simples3dms.providers.kinds import memory
-from tests.support import Place, assert_clean, make_place, quiet, working
 
 pytestmark = pytest.mark.anyio
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support import Place, make_place
 
 from simples3dms.bootstrap import Services, build_services
 from simples3dms.context import HOST
@@ -31,7 +33,6 @@ from simples3dms.settings import Settings
 from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.migrations import service as migrations_service
 from simples3dms.storage.transfers import repository as transfers_repository
-from tests.support import Place, make_place
 
 #: Which of the things there are: drawn as a number, so that a draw never depends on ids made at run time.
 PICKS = strategies.integers(0, 999)
@@ -97,8 +98,7 @@ class TenantLife(RuleBasedStateMachine):
         target = self.place.b if write == self.place.a else self.place.a
         try:
             planned = self.run(migrations.plan_migration(HOST, tenant_id, target=target))
-        except Conflict as conflict:
-            assert conflict.problem_code == "migration_active"
+        except Conflict:
             return
         self.migration_id = planned.id
         self.run(migrations.start_migration(HOST, tenant_id, planned.id))
@@ -187,7 +187,7 @@ class TenantLife(RuleBasedStateMachine):
 
     async def _run_transfers(self, *, most: int, times: int) -> int:
         async with self.services.database.platform() as uow:
-            due = [row for row in await transfers_repository.list_due(uow, limit=100)]
+            due = await transfers_repository.list_due(uow, limit=100)
         mine = [row for row in due if row.tenant_id == self.place.tenant_id][:most]
         for row in mine:
             await asyncio.gather(*(self.services.transfers.run(row.tenant_id, row.id) for _ in range(times)))
@@ -217,10 +217,8 @@ class TenantLife(RuleBasedStateMachine):
         """Faults over, workers busy until nothing is left to do: everything must have converged."""
         services, tenant_id = self.services, self.place.tenant_id
         if self.migration_id is not None:
-            try:
+            with suppress(Failure):
                 await services.migrations.resume_migration(HOST, tenant_id, self.migration_id)
-            except Failure:
-                pass
         async with asyncio.timeout(30):
             while await self._work_left():
                 await asyncio.sleep(0.01)

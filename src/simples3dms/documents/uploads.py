@@ -14,19 +14,16 @@ from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents import errors, repository
 from simples3dms.documents.values import LONGEST_NAME, UploadRequest, UploadResult, UploadRow
-from simples3dms.errors import Invalid, NotFound
+from simples3dms.errors import Failure, Invalid, NotFound
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
-from simples3dms.providers.base import Expected
-from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.blobs.values import WriteTicket, Written
 from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import missing_stores
 from simples3dms.storage.placement.service import not_set
-from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.transfers.service import Transfers
 
 _NO_PRINCIPAL = UUID(int=0)
@@ -69,9 +66,9 @@ class Uploads:
             written = await self._write(tenant_id, begun, request, counted)
             await fp("upload.after_put")
             result = await self._finish(principal, tenant_id, request, begun, written)
-        except ProviderError as error:
+        except Failure as failure:
             await self._give_up(tenant_id, begun)
-            raise counted.verdict() or explain(error) from error
+            raise counted.verdict() or failure from failure.__cause__
         except BaseException:
             await asyncio.shield(self._give_up(tenant_id, begun))
             raise
@@ -132,7 +129,8 @@ class Uploads:
                 tenant_id,
                 session.ticket,
                 body,
-                expected=Expected(request.size_bytes, request.sha256),
+                size_bytes=request.size_bytes,
+                sha256=request.sha256,
                 content_type=request.content_type,
             )
 

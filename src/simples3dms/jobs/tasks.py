@@ -43,7 +43,7 @@ def register(app: procrastinate.App, services: Services) -> None:
             UUID(tenant_id), UUID(migration_id), "copy" if phase == "copy" else "evacuate", int(low_seq)
         )
 
-    # No retries by the queue: between attempts our own rows (due_at, lease_until) decide, and the watchdog queues again.
+    # No retries by the queue: our own rows (due_at, lease_until) decide, and the watchdog queues again.
     for name, work in (
         ("transfer.run", run_transfer),
         ("blob.repair", repair_blob),

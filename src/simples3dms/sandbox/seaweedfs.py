@@ -68,6 +68,7 @@ class SeaweedServer:
 
     def start(self) -> None:
         """Start it and wait until it answers a signed request. Raises Unavailable with the end of its log."""
+        assert self._process is None or not self._process.is_running(), "it is running already"
         (self._directory / "logs").mkdir(exist_ok=True)
         tails: list[str] = []
         for _ in range(_TRIES):

@@ -8,7 +8,10 @@ from typing import Literal
 
 import structlog
 
-_NOISY = ("alembic", "httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "b2sdk", "procrastinate", "psycopg.pool")
+_NOISY = (
+    *("alembic", "httpx", "httpcore", "botocore", "boto3", "urllib3"),
+    *("s3transfer", "b2sdk", "procrastinate", "psycopg.pool"),
+)
 
 
 def configure_logging(level: str, form: Literal["text", "json"]) -> None:

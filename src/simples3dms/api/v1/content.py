@@ -20,7 +20,10 @@ router = APIRouter(prefix="/tenants/{tenant}/documents/{document}", tags=["docum
 RangeHeader = Annotated[str | None, Header(alias="Range", description="A single range of bytes.")]
 IfNoneMatch = Annotated[str | None, Header()]
 IfRange = Annotated[str | None, Header()]
-_CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}, 206: {"description": "The range"}}
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}},
+    206: {"description": "The range"},
+}
 
 
 @router.head("/content", operation_id="head_content", include_in_schema=False)

@@ -58,6 +58,7 @@ class Account:
 
     def __init__(self, directory: Path, credentials: Credentials) -> None:
         self.id = credentials.account_id
+        self.master_key_id = credentials.application_key_id
         # Upload URLs at which an upload is going on: each is for one at a time.
         self.busy_uploads: set[str] = set()
         self.records = Records(directory / "records.sqlite")

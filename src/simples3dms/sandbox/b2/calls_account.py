@@ -12,7 +12,7 @@ from simples3dms.sandbox.b2.records import Bucket, Key, now_ms
 
 MINIMUM_PART_BYTES = 5_000_000
 _RECOMMENDED_PART_BYTES = 100_000_000
-_YEAR_SECONDS = 1000 * 86_400  # the longest life of a key: 1000 days
+_LONGEST_KEY_SECONDS = 1000 * 86_400
 
 
 async def authorize_account(account: Account, request: Request) -> Answer:
@@ -70,7 +70,7 @@ async def create_key(account: Account, request: Request) -> Answer:
     bucket_ids = request.params.get("bucketIds") or ([only] if only else None)
     for bucket_id in bucket_ids or ():
         account.get_bucket(bucket_id)
-    seconds = request.number("validDurationInSeconds", default=0, most=_YEAR_SECONDS)
+    seconds = request.number("validDurationInSeconds", default=0, most=_LONGEST_KEY_SECONDS)
     key = Key(
         id=f"005{account.id}{secrets.randbelow(10**10):010d}",
         secret=f"K005{secrets.token_urlsafe(24)}",
@@ -88,7 +88,7 @@ async def list_keys(account: Account, request: Request) -> Answer:
     account.authorize(request, "listKeys")
     limit = request.number("maxKeyCount", default=100, most=10_000)
     found = account.records.list_keys(request.find_text("startApplicationKeyId") or "", limit + 1)
-    keys = [_key_fields(account, key) for key in found[:limit] if key.name != "master"]
+    keys = [_key_fields(account, key) for key in found[:limit] if key.id != account.master_key_id]
     return json_answer({"keys": keys, "nextApplicationKeyId": found[limit].id if len(found) > limit else None})
 
 

@@ -66,10 +66,12 @@ async def upload_file(account: Account, request: Request) -> Answer:
         name = decode_name(request.headers.get("x-bz-file-name", ""))
         check_name(name)
         check_rights(key, "writeFiles", bucket_id=claims.scope, name=name)
-        account.get_bucket(claims.scope)
         _refuse_what_is_missing(request)
         stamp = request.headers.get("x-bz-custom-upload-timestamp", "")
         received = await _receive(account, request)
+        if account.records.find_bucket(bucket_id=claims.scope) is None:  # deleted while the bytes came in
+            account.files.drop_unused([received.segment])
+        account.get_bucket(claims.scope)
         content_type = _content_type(request.headers.get("content-type"))
         encryption = request.headers.get("x-bz-server-side-encryption")
         what = (content_type, received.segment.length, received.recorded_sha1(), _file_info(request), encryption)

@@ -66,6 +66,7 @@ class B2Sandbox:
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises Unavailable with the end of its log."""
+        assert self._process is None or not self._process.is_running(), "it is running already"
         with listen(self._port) as listener:
             self._port = listener.getsockname()[1]
             descriptor = listener.fileno()

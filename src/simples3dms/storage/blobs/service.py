@@ -23,6 +23,7 @@ from simples3dms.storage.blobs.values import Blob, Doomed, Replica, WriteTicket,
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
 from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
 
 log = structlog.get_logger(__name__)
@@ -57,14 +58,30 @@ class Blobs:
         return ticket
 
     async def write(
-        self, tenant_id: UUID, ticket: WriteTicket, body: Body, *, expected: Expected, content_type: str
+        self,
+        tenant_id: UUID,
+        ticket: WriteTicket,
+        body: Body,
+        *,
+        size_bytes: int | None,
+        sha256: bytes | None,
+        content_type: str,
     ) -> Written:
-        """Stream the body to the ticket's key, hashing, while its lease is kept alive. Raises ProviderError."""
-        provider = await self._stores.provider(ticket.store_id)
-        async with self.keep_alive(tenant_id, [ticket.replica_id]):
-            result = await provider.put(ticket.key, body, expected=expected, content_type=content_type)
-        if result.sha256 is None:
-            raise IntegrityError("the store's layers did not digest the body", key=ticket.key)
+        """Stream the body to the ticket's key, hashing, while its lease is kept alive.
+
+        `size_bytes` and `sha256` are held against what arrives where they are known. Raises Failure, as the store's
+        owner would want it explained; whatever the body itself raises comes out as it was.
+        """
+        try:
+            provider = await self._stores.provider(ticket.store_id)
+            async with self.keep_alive(tenant_id, [ticket.replica_id]):
+                result = await provider.put(
+                    ticket.key, body, expected=Expected(size_bytes, sha256), content_type=content_type
+                )
+            if result.sha256 is None:
+                raise IntegrityError("the store's layers did not digest the body", key=ticket.key)
+        except ProviderError as error:
+            raise explain(error) from error
         return Written(ticket, result.version_id, result.sha256, result.size_bytes)
 
     @asynccontextmanager

@@ -13,8 +13,8 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.migrations.values import Chunk, MigrationRow, PendingChunk, Phase, ProofPage, Range
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
-  created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count, copied_count,
-  copied_bytes, total_count, total_bytes, error_code, error_message, fence"""
+  created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
+  copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence"""
 
 
 @dataclass(frozen=True, slots=True)
