@@ -24,6 +24,7 @@ from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import missing_stores
 from simples3dms.storage.placement.service import not_set
+from simples3dms.storage.placement.values import PlacementRow
 from simples3dms.storage.transfers.service import Transfers
 
 _NO_PRINCIPAL = UUID(int=0)
@@ -142,46 +143,52 @@ class Uploads:
         session: _Session,
         written: Written,
     ) -> UploadResult:
-        """The last unit of work: blob, live replica, version, debts of copies, audit; all or none of it."""
-        await self._wait_for_cut_over(tenant_id)
-        async with self._database.tenant(tenant_id) as uow:
-            placement = await placement_repository.share(uow)
-            if placement is None:
-                raise not_set()
-            blob_id = await self._blobs.record_blob(uow, written)
-            document_id, number = await _add_version(uow, principal, request, blob_id)
-            if not await repository.complete_upload(
-                uow, session.id, session.fence, document_id=document_id, version=number
-            ):
-                raise errors.upload_under_way()
-            wanted = missing_stores(placement.policy, [written.ticket.store_id])
-            if wanted:
-                migration_id = await migrations_repository.find_active_id(uow)
-                await self._transfers.owe_copies(uow, blob_id, wanted, migration_id=migration_id)
-            await record(
-                uow,
-                principal,
-                "document.uploaded",
-                target_type="document",
-                target_id=str(document_id),
-                tenant_id=tenant_id,
-                details={"version": number, "size_bytes": written.size_bytes},
-            )
-            document = await repository.find(uow, document_id)
-            version = await repository.find_version(uow, document_id, number)
-            await fp("upload.in_final_txn")
+        """The last unit of work. One that a cut-over asks to wait lets it go first: a moment, and never for long."""
+        for attempt in range(_LONGEST_HOLD_ROUNDS + 1):
+            async with self._database.tenant(tenant_id) as uow:
+                placement = await placement_repository.share(uow)
+                if placement is None:
+                    raise not_set()
+                if not placement.is_held or attempt == _LONGEST_HOLD_ROUNDS:
+                    return await self._publish(uow, principal, request, session, written, placement)
+            await asyncio.sleep(_HOLD_ROUND_SECONDS)
+        raise AssertionError("unreachable")
+
+    async def _publish(
+        self,
+        uow: UnitOfWork,
+        principal: Principal,
+        request: UploadRequest,
+        session: _Session,
+        written: Written,
+        placement: PlacementRow,
+    ) -> UploadResult:
+        """Blob, live replica, version, debts of copies, audit; all or none of it."""
+        blob_id = await self._blobs.record_blob(uow, written)
+        document_id, number = await _add_version(uow, principal, request, blob_id)
+        if not await repository.complete_upload(
+            uow, session.id, session.fence, document_id=document_id, version=number
+        ):
+            raise errors.upload_under_way()
+        wanted = missing_stores(placement.policy, [written.ticket.store_id])
+        if wanted:
+            migration_id = await migrations_repository.find_active_id(uow)
+            await self._transfers.owe_copies(uow, blob_id, wanted, migration_id=migration_id)
+        await record(
+            uow,
+            principal,
+            "document.uploaded",
+            target_type="document",
+            target_id=str(document_id),
+            tenant_id=uow.tenant_id,
+            details={"version": number, "size_bytes": written.size_bytes},
+        )
+        document = await repository.find(uow, document_id)
+        version = await repository.find_version(uow, document_id, number)
+        await fp("upload.in_final_txn")
         assert document is not None
         assert version is not None
         return UploadResult(document, version, replayed=False)
-
-    async def _wait_for_cut_over(self, tenant_id: UUID) -> None:
-        """Let a cut-over that is about to happen go first: a moment, and never for long."""
-        for _ in range(_LONGEST_HOLD_ROUNDS):
-            async with self._database.tenant(tenant_id) as uow:
-                placement = await placement_repository.find(uow)
-            if placement is None or not placement.is_held:
-                return
-            await asyncio.sleep(_HOLD_ROUND_SECONDS)
 
     async def _give_up(self, tenant_id: UUID, session: _Session) -> None:
         async with self._database.tenant(tenant_id) as uow:
