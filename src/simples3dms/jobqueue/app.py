@@ -42,7 +42,6 @@ class JobQueue:
         *,
         once: str | None = None,
         delay_seconds: int = 0,
-        priority: int = 0,
         **ids: UUID | int | str,
     ) -> None:
         """Queue `task` (`noun.verb`) with these ids when, and only when, the unit of work commits.
@@ -58,7 +57,6 @@ class JobQueue:
                 queue="simples3dms",
                 queueing_lock=once,
                 schedule_in=schedule,
-                priority=priority,
                 connection=connection,
             )
             if once is None:

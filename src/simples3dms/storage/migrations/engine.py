@@ -30,11 +30,12 @@ log = structlog.get_logger(__name__)
 _PROOF_PAGE = 5000
 _CHUNKS_AHEAD = 64
 _BATCH_BLOBS = 64
-_BATCH_BYTES = 64 * 1024 * 1024
+#: Large blobs go several to a batch, or a batch would copy them one after the other.
+_BATCH_BYTES = 1024 * 1024 * 1024
+#: Small enough that several workers find something to do, and that a lost claim is soon made up for.
+_CHUNK_BYTES = 512 * 1024 * 1024
 #: Attempts at a chunk, in a row, that a store's fault may spoil before the migration waits for a person.
 _CHUNK_ATTEMPTS = 8
-#: Bulk work gives way to single copies of new documents, and those to nothing.
-_CHUNK_PRIORITY = -10
 #: Unproven blobs that one pass of the proof collects before it has their chunks run again.
 _UNPROVEN_LIMIT = 1000
 
@@ -161,7 +162,9 @@ class MigrationEngine:
             pending = await repository.count_pending_chunks(uow, row.id, phase, limit=_CHUNKS_AHEAD)
             after = row.planned_seq
             while pending < _CHUNKS_AHEAD:
-                stretch = await repository.next_range(uow, after_seq=after, upto_seq=upto_seq, limit=self._chunk_blobs)
+                stretch = await repository.next_range(
+                    uow, after_seq=after, upto_seq=upto_seq, limit=self._chunk_blobs, limit_bytes=_CHUNK_BYTES
+                )
                 if stretch.high_seq is None or not await repository.insert_chunk(
                     uow, row, phase, after_seq=after, stretch=stretch
                 ):
@@ -184,7 +187,6 @@ class MigrationEngine:
             migration_id=migration_id,
             phase=phase,
             low_seq=low_seq,
-            priority=_CHUNK_PRIORITY,
             delay_seconds=int(delay_seconds + 0.999),
         )
 

@@ -157,13 +157,16 @@ async def last_seq(uow: UnitOfWork) -> int:
     return int(await uow.scalar("SELECT max(seq) FROM blobs WHERE tenant_id = %s", [uow.tenant_id]) or 0)
 
 
-async def next_range(uow: UnitOfWork, *, after_seq: int, upto_seq: int, limit: int) -> Range:
+async def next_range(uow: UnitOfWork, *, after_seq: int, upto_seq: int, limit: int, limit_bytes: int) -> Range:
+    """The next stretch of the catalogue: bounded by count and, but for its first blob, by size."""
     found = await uow.find(
         Range,
         """SELECT max(seq) AS high_seq, count(*) AS blob_count, coalesce(sum(size_bytes), 0)::bigint AS size_bytes
-           FROM (SELECT seq, size_bytes FROM blobs WHERE tenant_id = %s AND seq > %s AND seq <= %s
-                 ORDER BY seq LIMIT %s) page""",
-        [uow.tenant_id, after_seq, upto_seq, limit],
+           FROM (SELECT seq, size_bytes, sum(size_bytes) OVER (ORDER BY seq) - size_bytes AS before_bytes
+                 FROM (SELECT seq, size_bytes FROM blobs WHERE tenant_id = %s AND seq > %s AND seq <= %s
+                       ORDER BY seq LIMIT %s) page) running
+           WHERE before_bytes < %s""",
+        [uow.tenant_id, after_seq, upto_seq, limit, limit_bytes],
     )
     assert found is not None
     return found

@@ -102,7 +102,9 @@ class Migrations:
         count = size = after = 0
         while True:
             async with self._database.tenant(tenant_id) as uow:
-                page = await repository.next_range(uow, after_seq=after, upto_seq=2**62, limit=_PLAN_PAGE)
+                page = await repository.next_range(
+                    uow, after_seq=after, upto_seq=2**62, limit=_PLAN_PAGE, limit_bytes=2**62
+                )
             count += page.blob_count
             size += page.size_bytes
             if page.high_seq is None or page.blob_count < _PLAN_PAGE:

@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 #: Bodies up to this size go through memory whole, so that one request each way is enough and may be retried.
 WHOLE_BYTES = 4 * 1024 * 1024
 #: Copies of larger bodies that run at a time in one job: each holds a few parts in memory.
-_LARGE_PARALLEL = 2
+_LARGE_PARALLEL = 4
 #: Errors that say something about the store and nothing about this object.
 STORE_FAULTS = (
     AccessDenied,
