@@ -7,11 +7,7 @@ from pathlib import PurePosixPath
 
 #: Written so that this file does not match itself.
 _TIES = re.compile(
-    r"pypi[.]org|python"
-    r"hosted[.]org|registry[.]npm"
-    r"js|deb[.]debian[.]org|--(extra-)?index"
-    r"-url|--find-"
-    r"links"
+    r"pypi[.]org|pythonhosted[.]org|registry[.]npmjs|deb[.]debian[.]org|--(?:extra-)?index-url|--find[-]links"
     r"|(?<![\w.])/(?:work|root|home/[a-z]+|Users/[A-Za-z]+)/"
 )
 _FRAGMENT = re.compile(r"(\d+|\+[a-z0-9-]+)\.(?P<type>[a-z]+)(\.\d+)?\.md")
