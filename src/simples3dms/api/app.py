@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
@@ -12,18 +13,24 @@ from simples3dms.api.v1 import content, documents, health, identity, migrations,
 from simples3dms.bootstrap import Services
 from simples3dms.schemas.base import Problem
 
-_PROBLEMS = {
-    "default": {
-        "model": Problem,
-        "description": "Any failure: a problem (RFC 9457) with a stable code",
-        "content": {problems.PROBLEM_TYPE: {}},
-    }
-}
+_PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a problem (RFC 9457) with a stable code"}}
+
+
+class _App(FastAPI):
+    """FastAPI, but problems are documented under their own media type."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            for methods in super().openapi()["paths"].values():
+                for operation in methods.values():
+                    content = operation["responses"]["default"]["content"]
+                    content[problems.PROBLEM_TYPE] = content.pop("application/json")
+        return super().openapi()
 
 
 def create_app(services: Services | None) -> FastAPI:
     """The application over these services (None is enough for its OpenAPI document)."""
-    app = FastAPI(
+    app = _App(
         title="SimpleS3DMS",
         version=version("simples3dms"),
         description="Documents of many tenants, in the object storage that each of them chooses.",

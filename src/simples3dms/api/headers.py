@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from simples3dms.errors import Invalid
 
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.IGNORECASE)
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):\s*(?:,|$)", re.IGNORECASE)
 #: Types that browsers show without running anything in them; all else is served as plain bytes.
 _SAFE_TYPES = frozenset(
@@ -59,6 +59,14 @@ def parse_range(value: str | None, size_bytes: int) -> tuple[int, int] | None:
     if length <= 0 or start >= size_bytes:
         raise Invalid("The range lies outside the document.", code="range_not_satisfiable", size_bytes=size_bytes)
     return start, length
+
+
+def is_held(if_none_match: str | None, etag: str) -> bool:
+    """Whether the caller has these very bytes: the weak comparison of RFC 9110, section 13.1.2."""
+    if if_none_match is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return etag in tags or tags == ["*"]
 
 
 def attachment(filename: str) -> str:

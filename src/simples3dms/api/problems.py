@@ -32,6 +32,8 @@ STATUSES: Mapping[type[errors.Failure], tuple[int, str]] = {
 }
 #: Codes that have a status of their own in HTTP.
 _STATUS_OF_CODE = {"store_full": 507, "range_not_satisfiable": 416, "digest_malformed": 400, "body_incomplete": 400}
+#: Codes of what the framework refuses by itself: no such path, no such method, a body that is no JSON at all.
+_CODE_OF_STATUS = {400: "body_malformed", 404: "not_found", 405: "method_not_allowed"}
 _RETRY_SECONDS = 2.0
 
 
@@ -51,6 +53,7 @@ def problem_response(
     extra: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", None)
     body = {
         **(extra or {}),
         "type": f"urn:simples3dms:problem:{code}",
@@ -58,7 +61,8 @@ def problem_response(
         "status": status,
         "detail": detail,
         "code": code,
-        "request_id": getattr(request.state, "request_id", None),
+        "instance": f"urn:simples3dms:request:{request_id}",
+        "request_id": request_id,
     }
     return JSONResponse(jsonable_encoder(body), status, dict(headers or {}), media_type=PROBLEM_TYPE)
 
@@ -93,7 +97,7 @@ def _name(location: Sequence[Any]) -> str:
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
+    code = _CODE_OF_STATUS.get(error.status_code, "http_error")
     return problem_response(
         request, error.status_code, code, "Request refused", str(error.detail), headers=error.headers
     )
@@ -112,8 +116,7 @@ async def on_unforeseen(request: Request, error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of the app answered as a problem."""
+    """Have every error of the app answered as a problem; `DoorMiddleware` sees to the unforeseen ones."""
     app.add_exception_handler(errors.Failure, on_failure)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_unforeseen)

@@ -46,6 +46,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    instance: str | None = None
     request_id: str | None = None
     fields: list[FieldProblem] | None = None
     retry_after_seconds: float | None = None

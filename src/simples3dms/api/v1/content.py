@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from simples3dms.api.deps import Seat, SeatDep, ServicesDep, as_id
-from simples3dms.api.headers import attachment, parse_range, safe_type
+from simples3dms.api.headers import attachment, is_held, parse_range, safe_type
 from simples3dms.bootstrap import Services
 from simples3dms.documents.errors import in_trash, not_found
 from simples3dms.documents.values import Document, Version
+from simples3dms.errors import Failure
 
+log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/tenants/{tenant}/documents/{document}", tags=["documents"])
 
 RangeHeader = Annotated[str | None, Header(alias="Range", description="A single range of bytes.")]
@@ -22,12 +26,19 @@ IfNoneMatch = Annotated[str | None, Header()]
 IfRange = Annotated[str | None, Header()]
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}},
-    206: {"description": "The range"},
+    206: {"description": "The range", "content": {"application/octet-stream": {}}},
+    304: {"description": "The caller has these bytes already"},
 }
 
 
 @router.head("/content", operation_id="head_content", include_in_schema=False)
-@router.get("/content", operation_id="get_content", summary="Download the newest version", responses=_CONTENT)
+@router.get(
+    "/content",
+    operation_id="get_content",
+    summary="Download the newest version",
+    response_class=Response,
+    responses=_CONTENT,
+)
 async def get_content(
     document: str,
     request: Request,
@@ -42,7 +53,11 @@ async def get_content(
 
 @router.head("/versions/{number}/content", operation_id="head_version_content", include_in_schema=False)
 @router.get(
-    "/versions/{number}/content", operation_id="get_version_content", summary="Download a version", responses=_CONTENT
+    "/versions/{number}/content",
+    operation_id="get_version_content",
+    summary="Download a version",
+    response_class=Response,
+    responses=_CONTENT,
 )
 async def get_version_content(
     document: str,
@@ -72,9 +87,11 @@ async def _answer(
     if found.deleted_at is not None:
         raise in_trash()
     headers = _headers(found, version)
-    if if_none_match is not None and headers["ETag"] in [tag.strip() for tag in if_none_match.split(",")]:
-        return Response(status_code=304, headers={"ETag": headers["ETag"]})
-    part = parse_range(range_header, version.size_bytes) if if_range in (None, headers["ETag"]) else None
+    if is_held(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers={name: headers[name] for name in ("ETag", "Cache-Control")})
+    # A range is of what GET would send now: not of a HEAD, nor of bytes other than those the caller began with.
+    is_ranged = request.method == "GET" and if_range in (None, headers["ETag"])
+    part = parse_range(range_header, version.size_bytes) if is_ranged else None
     start, length = part or (0, version.size_bytes)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{version.size_bytes}"
@@ -93,14 +110,26 @@ async def _answer(
             length=None if part is None else length,
         )
     )
-    return StreamingResponse(_chunks(stack, download.chunks), status_code=status, headers=headers)
+    return _Stream(download.chunks, stack, status, headers)
 
 
-async def _chunks(stack: AsyncExitStack, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The bytes; an error among them breaks the connection off, so that nobody takes half a body for the whole."""
-    async with stack:
-        async for chunk in chunks:
-            yield chunk
+class _Stream(StreamingResponse):
+    """The bytes. An error among them breaks the connection off, so that nobody takes a part of them for the whole."""
+
+    def __init__(
+        self, chunks: AsyncIterator[bytes], stack: AsyncExitStack, status: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(chunks, status_code=status, headers=headers)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Closed by the task that opened it, and also when the caller has gone before the first byte.
+        async with self._stack:
+            try:
+                await super().__call__(scope, receive, send)
+            except Failure as failure:
+                log.warning("download.broken_off", code=failure.problem_code, request_id=scope["state"]["request_id"])
+                raise
 
 
 def _headers(document: Document, version: Version) -> dict[str, str]:

@@ -14,7 +14,7 @@ from simples3dms.api.headers import parse_content_digest
 from simples3dms.api.pages import as_page
 from simples3dms.bootstrap import Services
 from simples3dms.documents.errors import not_found
-from simples3dms.documents.values import UploadRequest
+from simples3dms.documents.values import UploadRequest, UploadResult
 from simples3dms.errors import Invalid
 from simples3dms.schemas import documents as schemas
 from simples3dms.schemas.base import Page
@@ -80,7 +80,7 @@ def _announced(
         name=name,
         content_type=request.headers.get("content-type", "application/octet-stream"),
         document_id=document_id,
-        size_bytes=int(length) if length is not None and length.isdigit() else None,
+        size_bytes=int(length) if length is not None and length.isdecimal() else None,
         sha256=parse_content_digest(digest),
         idempotency_key=idempotency_key,
     )
@@ -93,7 +93,23 @@ async def _upload(
     response.headers["Location"] = f"/api/v1/tenants/{seat.tenant.slug}/documents/{result.document.id}"
     if result.replayed:
         response.headers["Idempotent-Replay"] = "true"
-    return schemas.Document.model_validate(result.document)
+    return _as_it_was(result)
+
+
+def _as_it_was(result: UploadResult) -> schemas.Document:
+    """The document at the version that the upload made: a replay answers what the first request was answered."""
+    made = result.version
+    return schemas.Document(
+        id=result.document.id,
+        name=result.document.name,
+        content_type=made.content_type,
+        size_bytes=made.size_bytes,
+        sha256=made.sha256,
+        version=made.number,
+        created_at=result.document.created_at,
+        updated_at=made.created_at,
+        deleted_at=None,
+    )
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
