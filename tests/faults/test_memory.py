@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from tests.faults.installation import Installation
 
 _MIB = 1024 * 1024
