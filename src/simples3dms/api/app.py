@@ -37,6 +37,7 @@ def create_app(services: Services | None) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=_PROBLEMS,  # type: ignore[arg-type]  # FastAPI takes "default" as a key, its annotation does not
     )
     app.state.services = services

@@ -13,7 +13,7 @@ from simples3dms.api.problems import on_unforeseen, problem_response
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _LARGEST_JSON_BYTES = 1024 * 1024
-_UPLOAD = re.compile(r"/api/v1/tenants/[^/]+/documents(/[^/]+/versions)?/?")
+_UPLOAD = re.compile(r"/api/v1/tenants/[^/]+/documents(/[^/]+/versions)?")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

@@ -72,6 +72,8 @@ async def on_failure(request: Request, failure: Exception) -> JSONResponse:
     status, title = status_of(failure)
     headers: dict[str, str] = {}
     extra = dict(failure.extra)
+    if status == 500:
+        log.error("request.failed", code=failure.problem_code, detail=failure.message)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status == 503:
