@@ -82,7 +82,6 @@ def test_two_gibibytes_leave_the_server_flat(installation: Installation) -> None
         move(installation, "large")
         moved = peak.rss_mib
         assert client.download_document("large", document.id, back) == digest
-    print(
-        f"before {before:.0f} MiB; up +{up - before:.0f}, moved +{moved - before:.0f}, down +{peak.rss_mib - before:.0f}"
-    )
+    grown = [f"{name} +{rss - before:.0f} MiB" for name, rss in (("up", up), ("moved", moved), ("down", peak.rss_mib))]
+    print(f"{before:.0f} MiB before; {', '.join(grown)}")
     assert peak.rss_mib - before < _GROWTH_MIB

@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
+from simples3dms.client.transport import at
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import documents, identity, migrations, stores, tenants
 from simples3dms.schemas.base import Page
@@ -53,7 +54,7 @@ class Client(ContentMixin):
 
     def log_in(self, email: str, password: Secret, *, token_name: str = "client") -> identity.NewToken:  # noqa: S107
         body = {"email": email, "password": password.reveal(), "token_name": token_name}
-        return identity.NewToken.model_validate_json(self._post_secret("/api/v1/login", body))
+        return self.parse(identity.NewToken, self._post_secret(at("login"), body))
 
     def _post_secret(self, path: str, body: Mapping[str, object]) -> bytes:
         """A body with a secret in it, which a model's own JSON would show as stars."""
@@ -61,44 +62,44 @@ class Client(ContentMixin):
 
     def create_token(self, name: str, *, expires_in_days: float | None = None) -> identity.NewToken:
         body = identity.CreateToken(name=name, expires_in_days=expires_in_days)
-        return self.send("POST", identity.NewToken, "/api/v1/tokens", body)
+        return self.send("POST", identity.NewToken, at("tokens"), body)
 
     def list_tokens(self) -> list[identity.Token]:
-        return self.list_all(identity.Token, "/api/v1/tokens")
+        return self.list_all(identity.Token, at("tokens"))
 
     def revoke_token(self, token_id: UUID) -> None:
-        self.call("DELETE", f"/api/v1/tokens/{token_id}")
+        self.call("DELETE", at("tokens", token_id))
 
     def create_user(self, email: str, password: Secret | None = None) -> identity.NewUser:
         body = {"email": email, "password": password.reveal() if password else None}
-        return identity.NewUser.model_validate_json(self._post_secret("/api/v1/users", body))
+        return self.parse(identity.NewUser, self._post_secret(at("users"), body))
 
     def iter_users(self) -> Iterator[identity.User]:
-        return _iter_pages(lambda after: self.get(Page[identity.User], "/api/v1/users", after=after, limit=_PAGE))
+        return _iter_pages(lambda after: self.get(Page[identity.User], at("users"), after=after, limit=_PAGE))
 
     def set_member(self, tenant: str, email: str, role: str) -> identity.Member:
         body = identity.SetMember.model_validate({"role": role})
-        return self.send("PUT", identity.Member, f"/api/v1/tenants/{tenant}/members/{email}", body)
+        return self.send("PUT", identity.Member, at("tenants", tenant, "members", email), body)
 
     def list_members(self, tenant: str) -> list[identity.Member]:
-        return self.list_all(identity.Member, f"/api/v1/tenants/{tenant}/members")
+        return self.list_all(identity.Member, at("tenants", tenant, "members"))
 
     def remove_member(self, tenant: str, email: str) -> None:
-        self.call("DELETE", f"/api/v1/tenants/{tenant}/members/{email}")
+        self.call("DELETE", at("tenants", tenant, "members", email))
 
     # tenants
 
     def create_tenant(self, slug: str, name: str) -> tenants.Tenant:
-        return self.send("POST", tenants.Tenant, "/api/v1/tenants", tenants.CreateTenant(slug=slug, name=name))
+        return self.send("POST", tenants.Tenant, at("tenants"), tenants.CreateTenant(slug=slug, name=name))
 
     def get_tenant(self, tenant: str) -> tenants.Tenant:
-        return self.get(tenants.Tenant, f"/api/v1/tenants/{tenant}")
+        return self.get(tenants.Tenant, at("tenants", tenant))
 
     def iter_tenants(self) -> Iterator[tenants.Tenant]:
-        return _iter_pages(lambda after: self.get(Page[tenants.Tenant], "/api/v1/tenants", after=after, limit=_PAGE))
+        return _iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))
 
     def iter_audit_events(self, tenant: str) -> Iterator[tenants.AuditEvent]:
-        path = f"/api/v1/tenants/{tenant}/audit"
+        path = at("tenants", tenant, "audit")
         return _iter_pages(lambda after: self.get(Page[tenants.AuditEvent], path, after=after, limit=_PAGE))
 
     # stores and placement
@@ -108,30 +109,30 @@ class Client(ContentMixin):
     ) -> stores.Store:
         secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
         body = {"name": name, "kind": kind, "settings": dict(settings), "credential": secrets}
-        return stores.Store.model_validate_json(self._post_secret("/api/v1/stores", body))
+        return self.parse(stores.Store, self._post_secret(at("stores"), body))
 
     def set_credential(self, store: str, credential: Mapping[str, Secret | str]) -> stores.Store:
         secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
         answer = self.call(
-            "PUT", f"/api/v1/stores/{store}/credential", content=json.dumps({"credential": secrets}).encode()
+            "PUT", at("stores", store, "credential"), content=json.dumps({"credential": secrets}).encode()
         )
-        return stores.Store.model_validate_json(answer)
+        return self.parse(stores.Store, answer)
 
     def list_stores(self) -> list[stores.Store]:
-        return self.list_all(stores.Store, "/api/v1/stores")
+        return self.list_all(stores.Store, at("stores"))
 
     def check_store(self, store: str) -> stores.StoreCheck:
-        return self.send("POST", stores.StoreCheck, f"/api/v1/stores/{store}/check")
+        return self.send("POST", stores.StoreCheck, at("stores", store, "check"))
 
     def grant_store(self, tenant: str, store: str, *, prefix: str | None = None) -> stores.GrantedStore:
         body = stores.GrantStore(tenant=tenant, prefix=prefix)
-        return self.send("POST", stores.GrantedStore, f"/api/v1/stores/{store}/grants", body)
+        return self.send("POST", stores.GrantedStore, at("stores", store, "grants"), body)
 
     def list_granted_stores(self, tenant: str) -> list[stores.GrantedStore]:
-        return self.list_all(stores.GrantedStore, f"/api/v1/tenants/{tenant}/stores")
+        return self.list_all(stores.GrantedStore, at("tenants", tenant, "stores"))
 
     def get_placement(self, tenant: str) -> stores.Placement:
-        return self.get(stores.Placement, f"/api/v1/tenants/{tenant}/placement")
+        return self.get(stores.Placement, at("tenants", tenant, "placement"))
 
     def set_placement(
         self,
@@ -144,33 +145,33 @@ class Client(ContentMixin):
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
         body = stores.SetPlacement(write=write, copies=list(copies), read=list(read), expected_version=expected_version)
-        return self.send("PUT", stores.Placement, f"/api/v1/tenants/{tenant}/placement", body)
+        return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)
 
     # documents (bytes: see ContentMixin)
 
     def iter_documents(self, tenant: str, *, trash: bool = False) -> Iterator[documents.Document]:
-        path = f"/api/v1/tenants/{tenant}/documents"
+        path = at("tenants", tenant, "documents")
         return _iter_pages(
             lambda after: self.get(Page[documents.Document], path, after=after, limit=_PAGE, trash=trash)
         )
 
     def get_document(self, tenant: str, document_id: UUID) -> documents.Document:
-        return self.get(documents.Document, f"/api/v1/tenants/{tenant}/documents/{document_id}")
+        return self.get(documents.Document, at("tenants", tenant, "documents", document_id))
 
     def list_versions(self, tenant: str, document_id: UUID) -> list[documents.Version]:
-        return self.list_all(documents.Version, f"/api/v1/tenants/{tenant}/documents/{document_id}/versions")
+        return self.list_all(documents.Version, at("tenants", tenant, "documents", document_id, "versions"))
 
     def list_replicas(self, tenant: str, document_id: UUID) -> list[documents.Replica]:
-        return self.list_all(documents.Replica, f"/api/v1/tenants/{tenant}/documents/{document_id}/replicas")
+        return self.list_all(documents.Replica, at("tenants", tenant, "documents", document_id, "replicas"))
 
     def delete_document(self, tenant: str, document_id: UUID) -> documents.Document:
-        return self.send("DELETE", documents.Document, f"/api/v1/tenants/{tenant}/documents/{document_id}")
+        return self.send("DELETE", documents.Document, at("tenants", tenant, "documents", document_id))
 
     def restore_document(self, tenant: str, document_id: UUID) -> documents.Document:
-        return self.send("POST", documents.Document, f"/api/v1/tenants/{tenant}/documents/{document_id}/restore")
+        return self.send("POST", documents.Document, at("tenants", tenant, "documents", document_id, "restore"))
 
     def purge_document(self, tenant: str, document_id: UUID) -> None:
-        self.call("POST", f"/api/v1/tenants/{tenant}/documents/{document_id}/purge")
+        self.call("POST", at("tenants", tenant, "documents", document_id, "purge"))
 
     # migrations
 
@@ -178,17 +179,17 @@ class Client(ContentMixin):
         self, tenant: str, *, target: str, source: str | None = None, automatic_cutover: bool = False
     ) -> migrations.Migration:
         body = migrations.PlanMigration(target=target, source=source, automatic_cutover=automatic_cutover)
-        return self.send("POST", migrations.Migration, f"/api/v1/tenants/{tenant}/migrations", body)
+        return self.send("POST", migrations.Migration, at("tenants", tenant, "migrations"), body)
 
     def iter_migrations(self, tenant: str) -> Iterator[migrations.Migration]:
-        path = f"/api/v1/tenants/{tenant}/migrations"
+        path = at("tenants", tenant, "migrations")
         return _iter_pages(lambda after: self.get(Page[migrations.Migration], path, after=after, limit=_PAGE))
 
     def get_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
-        return self.get(migrations.Migration, f"/api/v1/tenants/{tenant}/migrations/{migration_id}")
+        return self.get(migrations.Migration, at("tenants", tenant, "migrations", migration_id))
 
     def _step(self, tenant: str, migration_id: UUID, step: str) -> migrations.Migration:
-        path = f"/api/v1/tenants/{tenant}/migrations/{migration_id}/{step}"
+        path = at("tenants", tenant, "migrations", migration_id, step)
         return self.send("POST", migrations.Migration, path)
 
     def start_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
@@ -213,10 +214,10 @@ class Client(ContentMixin):
         return self._step(tenant, migration_id, "cancel")
 
     def iter_failures(self, tenant: str, migration_id: UUID) -> Iterator[migrations.TransferFailure]:
-        path = f"/api/v1/tenants/{tenant}/migrations/{migration_id}/failures"
+        path = at("tenants", tenant, "migrations", migration_id, "failures")
         return _iter_pages(lambda after: self.get(Page[migrations.TransferFailure], path, after=after, limit=_PAGE))
 
     def retry_failures(self, tenant: str, migration_id: UUID, failure_ids: Sequence[UUID] | None = None) -> int:
         body = migrations.RetryFailures(failure_ids=list(failure_ids) if failure_ids is not None else None)
-        path = f"/api/v1/tenants/{tenant}/migrations/{migration_id}/failures/retry"
+        path = at("tenants", tenant, "migrations", migration_id, "failures", "retry")
         return self.send("POST", migrations.Retried, path, body).count

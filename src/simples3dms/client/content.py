@@ -5,21 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import mimetypes
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 import httpx
 
-from simples3dms.client.errors import ServerUnreachable, to_problem
-from simples3dms.client.transport import Transport
+from simples3dms.client.errors import ApiProblem, ServerUnreachable, to_problem
+from simples3dms.client.transport import Transport, at, is_passing
 from simples3dms.schemas.documents import Document
 
 Progress = Callable[[int], None]
 _BLOCK = 256 * 1024
-_REPEATED = frozenset({502, 503, 504})
 
 
 def _ignore(_count: int) -> None:
@@ -32,7 +33,7 @@ class ContentMixin(Transport):
     def upload_document(
         self,
         tenant: str,
-        path: Path,
+        source: Path | BinaryIO,
         *,
         name: str | None = None,
         document_id: UUID | None = None,
@@ -45,40 +46,39 @@ class ContentMixin(Transport):
 
         Sent again after a broken connection or a passing failure, under the same idempotency key, so that it takes
         effect once. With `with_digest` the file is read twice, and the server refuses bytes that were hurt on the way.
+        An open file must be seekable and is read from where it stands; with no name of its own it needs `name`.
         `progress` is called with the bytes sent since its last call.
         """
-        size = path.stat().st_size
-        headers = {
-            "Content-Type": content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream",
-            "Content-Length": str(size),
-            "Idempotency-Key": idempotency_key or secrets.token_hex(16),
-        }
-        if with_digest:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-            headers["Content-Digest"] = f"sha-256=:{base64.b64encode(digest).decode()}:"
-        url = f"/api/v1/tenants/{tenant}/documents"
-        params = {"name": name or path.name} if document_id is None else {}
-        if document_id is not None:
-            url += f"/{document_id}/versions"
+        chosen = name or Path(source if isinstance(source, Path) else source.name).name
+        with _opened(source) as file:
+            body = _Body(file, progress)
+            headers = {
+                "Content-Type": content_type or mimetypes.guess_type(chosen)[0] or "application/octet-stream",
+                "Content-Length": str(body.size_bytes),
+                "Idempotency-Key": idempotency_key or secrets.token_hex(16),
+            }
+            if with_digest:
+                headers["Content-Digest"] = f"sha-256=:{base64.b64encode(body.digest()).decode()}:"
+            if document_id is None:
+                request = self.http.build_request("POST", at("tenants", tenant, "documents"), params={"name": chosen})
+            else:
+                request = self.http.build_request("POST", at("tenants", tenant, "documents", document_id, "versions"))
+            return self._send_body(request.url, headers, body)
+
+    def _send_body(self, url: httpx.URL, headers: dict[str, str], body: _Body) -> Document:
         for attempt in range(1, self.tries + 1):
-            sent = _Sent(path, progress)
             try:
-                response = self.http.post(url, params=params, content=iter(sent), headers=headers)
+                response = self.http.post(url, content=body.blocks(), headers=headers)
             except httpx.TransportError as error:
-                sent.take_back()
                 if attempt == self.tries:
                     raise self.unreachable(error) from error
-                self.pause(attempt)
-                continue
-            passing = response.status_code in _REPEATED or _code(response) in ("upload_in_progress", "body_incomplete")
-            if passing and attempt < self.tries:
-                sent.take_back()
-                self.pause(attempt, response)
-                continue
-            if response.is_error:
+                response = None
+            if response is not None and response.is_success:
+                return self.parse(Document, response.content)
+            if response is not None and (attempt == self.tries or not _may_be_sent_again(response)):
                 raise to_problem(response)
-            return Document.model_validate_json(response.content)
+            body.take_back()
+            self.pause(attempt, response)
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -86,17 +86,18 @@ class ContentMixin(Transport):
         self, tenant: str, document_id: UUID, *, version: int | None = None, start: int = 0
     ) -> Iterator[Iterator[bytes]]:
         """The bytes of a version (the newest by default) from `start`, as chunks. A cut raises ServerUnreachable."""
-        with self._stream(tenant, document_id, version, start) as response:
+        with self._stream(_place(tenant, document_id, version), start, None) as response:
             yield self._chunks(response)
 
     @contextmanager
-    def _stream(self, tenant: str, document_id: UUID, version: int | None, start: int) -> Iterator[httpx.Response]:
-        place = f"/api/v1/tenants/{tenant}/documents/{document_id}"
-        url = f"{place}/content" if version is None else f"{place}/versions/{version}/content"
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    def _stream(self, url: str, start: int, etag: str | None) -> Iterator[httpx.Response]:
+        """An open answer from `start` on; the whole if the bytes are no longer those of `etag`."""
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers |= {"Range": f"bytes={start}-"} | ({"If-Range": etag} if etag else {})
         try:
             with self.http.stream("GET", url, headers=headers) as response:
-                if response.is_error:
+                if not response.is_success:
                     response.read()
                     raise to_problem(response)
                 yield response
@@ -118,55 +119,120 @@ class ContentMixin(Transport):
         version: int | None = None,
         progress: Progress = _ignore,
     ) -> str:
-        """Download a version to a file; its SHA-256. Goes on after a cut; the file appears only once it is right."""
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        digest = hashlib.sha256()
-        etag: str | None = None
+        """Download a version to a file; its SHA-256. Goes on after a cut; the file appears only once it is right.
+
+        Tries are counted from the last one that brought something. `progress` is called with the bytes that have come
+        since its last call, or a negative number for those that had to be dropped.
+        """
+        draft = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             with draft.open("xb") as file:
-                for attempt in range(1, self.tries + 1):
-                    try:
-                        with self._stream(tenant, document_id, version, file.tell()) as response:
-                            if etag not in (None, response.headers["ETag"]):
-                                raise ServerUnreachable("The document changed while it was downloaded; start again.")
-                            etag = response.headers["ETag"]
-                            for chunk in self._chunks(response):
-                                file.write(chunk)
-                                digest.update(chunk)
-                                progress(len(chunk))
-                        break
-                    except ServerUnreachable:
-                        if attempt == self.tries:
-                            raise
-                        self.pause(attempt)
-            if f'"{digest.hexdigest()}"' != etag:
+                received = _Received(file, progress)
+                self._receive(_place(tenant, document_id, version), received)
+            if f'"{received.hexdigest}"' != received.etag:
                 raise ServerUnreachable("What arrived differs from what the server holds; download it again.")
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
-        return digest.hexdigest()
+        return received.hexdigest
+
+    def _receive(self, url: str, received: _Received) -> None:
+        attempt = 0
+        while True:
+            attempt, count = attempt + 1, received.count
+            try:
+                with self._stream(url, received.count, received.etag) as response:
+                    received.begin(response)
+                    for chunk in self._chunks(response):
+                        received.add(chunk)
+                return
+            except ServerUnreachable:
+                attempt = 1 if received.count > count else attempt
+                if attempt >= self.tries:
+                    raise
+            except ApiProblem as problem:
+                if attempt >= self.tries or problem.status not in (503, 504):
+                    raise
+            self.pause(attempt)
 
 
-class _Sent:
-    """A file on its way out, block by block."""
+def _place(tenant: str, document_id: UUID, version: int | None) -> str:
+    if version is None:
+        return at("tenants", tenant, "documents", document_id, "content")
+    return at("tenants", tenant, "documents", document_id, "versions", version, "content")
 
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path = path
+
+def _may_be_sent_again(response: httpx.Response) -> bool:
+    """A moment later, or once the earlier try under the same key, which the server still sees running, has ended."""
+    return is_passing(response) or to_problem(response).code in ("upload_in_progress", "body_incomplete")
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """Ours to close, or the caller's to keep."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+    else:
+        yield source
+
+
+class _Body:
+    """A file on its way out, from where it stands to its end, any number of times."""
+
+    def __init__(self, file: BinaryIO, progress: Progress) -> None:
+        self._file = file
         self._progress = progress
-        self._count = 0
+        self._begin = file.tell()
+        self._sent = 0
+        self.size_bytes = file.seek(0, os.SEEK_END) - self._begin
 
-    def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                yield block
-                self._count += len(block)
-                self._progress(len(block))
+    def digest(self) -> bytes:
+        self._file.seek(self._begin)
+        digest = hashlib.sha256()
+        while block := self._file.read(_BLOCK):
+            digest.update(block)
+        return digest.digest()
+
+    def blocks(self) -> Iterator[bytes]:
+        self._file.seek(self._begin)
+        while block := self._file.read(_BLOCK):
+            yield block
+            self._sent += len(block)
+            self._progress(len(block))
 
     def take_back(self) -> None:
         """What was sent in vain does not count as progress."""
-        self._progress(-self._count)
-        self._count = 0
+        self._progress(-self._sent)
+        self._sent = 0
 
 
-def _code(response: httpx.Response) -> str | None:
-    return to_problem(response).code if response.is_error else None
+class _Received:
+    """A file on its way in, hashed as it comes."""
+
+    def __init__(self, file: BinaryIO, progress: Progress) -> None:
+        self._file = file
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self.count = 0
+        self.etag: str | None = None
+
+    def begin(self, response: httpx.Response) -> None:
+        """Go on where the last answer ended, or anew if this one is the whole."""
+        if response.status_code != 206 and self.count:
+            self._progress(-self.count)
+            self._file.seek(0)
+            self._file.truncate()
+            self._digest = hashlib.sha256()
+            self.count = 0
+        self.etag = response.headers.get("ETag")
+
+    def add(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+        self._digest.update(chunk)
+        self.count += len(chunk)
+        self._progress(len(chunk))
+
+    @property
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()

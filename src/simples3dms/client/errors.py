@@ -33,6 +33,8 @@ def to_problem(response: httpx.Response) -> ApiProblem:
         return ApiProblem(Problem.model_validate_json(response.content))
     except ValueError:
         detail = f"The server answered {response.status_code} without saying why."
+        if response.has_redirect_location:
+            detail = f"The server is somewhere else: {response.headers['Location']}"
         return ApiProblem(
             Problem(type="about:blank", title="Error", status=response.status_code, detail=detail, code="http_error")
         )

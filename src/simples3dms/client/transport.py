@@ -6,9 +6,10 @@ import random
 import time
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from simples3dms.client.errors import ServerUnreachable, to_problem
 from simples3dms.kit.secret import Secret
@@ -16,8 +17,19 @@ from simples3dms.kit.secret import Secret
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 _TRIES = 5
-_REPEATED_STATUSES = frozenset({502, 503, 504})
 _SAFE_METHODS = frozenset({"GET", "PUT", "DELETE"})
+
+
+def at(*parts: object) -> str:
+    """The path of an operation. A name is somebody else's text, and names one place whatever is in it."""
+    return "/api/v1/" + "/".join(quote(str(part), safe="") for part in parts)
+
+
+def is_passing(response: httpx.Response) -> bool:
+    """Whether the same request may well succeed in a moment. A 502 of the server's own says that a store refused."""
+    if response.status_code == 502:
+        return response.headers.get("Content-Type") != "application/problem+json"
+    return response.status_code in (503, 504)
 
 
 class Transport:
@@ -70,27 +82,36 @@ class Transport:
                     raise self.unreachable(error) from error
                 self.pause(attempt)
                 continue
-            if response.status_code in _REPEATED_STATUSES and attempt < tries:
+            if is_passing(response) and attempt < tries:
                 self.pause(attempt, response)
                 continue
-            if response.is_error:
+            if not response.is_success:
                 raise to_problem(response)
             return response.content
         raise AssertionError("unreachable")
 
+    def parse(self, kind: type[T], content: bytes) -> T:
+        """The answer as a model. Raises ServerUnreachable where somebody else has answered."""
+        try:
+            return TypeAdapter(kind).validate_json(content)
+        except ValidationError:
+            raise ServerUnreachable(
+                f"What answers at {self.base_url} is no SimpleS3DMS: is the address right?"
+            ) from None
+
     def get(self, model: type[M], path: str, **params: Any) -> M:
-        return model.model_validate_json(self.call("GET", path, params=params))
+        return self.parse(model, self.call("GET", path, params=params))
 
     def list_all(self, model: type[M], path: str) -> list[M]:
-        return TypeAdapter(list[model]).validate_json(self.call("GET", path))  # type: ignore[valid-type]
+        return self.parse(list[model], self.call("GET", path))  # type: ignore[valid-type]
 
     def send(self, method: str, model: type[M], path: str, body: BaseModel | None = None) -> M:
-        return model.model_validate_json(self.call(method, path, body=body))
+        return self.parse(model, self.call(method, path, body=body))
 
     def pause(self, attempt: int, response: httpx.Response | None = None) -> None:
         """As long as the server asked for, else a random part of a growing pause."""
         asked = response.headers.get("Retry-After", "") if response is not None else ""
-        if asked.isdigit():
+        if asked.isdecimal():
             time.sleep(min(float(asked), 30.0))
             return
         time.sleep(random.uniform(0.05, min(5.0, 0.2 * 2**attempt)))  # noqa: S311 jitter, not a secret
