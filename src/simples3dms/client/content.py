@@ -50,6 +50,11 @@ class ContentMixin(Transport):
         `progress` is called with the bytes sent since its last call.
         """
         chosen = name or Path(source if isinstance(source, Path) else source.name).name
+        # A file's name may be bytes that are no text.
+        chosen = chosen.encode(errors="replace").decode()
+        url = httpx.URL(at("tenants", tenant, "documents"), params={"name": chosen})
+        if document_id is not None:
+            url = httpx.URL(at("tenants", tenant, "documents", document_id, "versions"))
         with _opened(source) as file:
             body = _Body(file, progress)
             headers = {
@@ -59,11 +64,7 @@ class ContentMixin(Transport):
             }
             if with_digest:
                 headers["Content-Digest"] = f"sha-256=:{base64.b64encode(body.digest()).decode()}:"
-            if document_id is None:
-                request = self.http.build_request("POST", at("tenants", tenant, "documents"), params={"name": chosen})
-            else:
-                request = self.http.build_request("POST", at("tenants", tenant, "documents", document_id, "versions"))
-            return self._send_body(request.url, headers, body)
+            return self._send_body(url, headers, body)
 
     def _send_body(self, url: httpx.URL, headers: dict[str, str], body: _Body) -> Document:
         for attempt in range(1, self.tries + 1):

@@ -28,7 +28,7 @@ def at(*parts: object) -> str:
 def is_passing(response: httpx.Response) -> bool:
     """Whether the same request may well succeed in a moment. A 502 of the server's own says that a store refused."""
     if response.status_code == 502:
-        return response.headers.get("Content-Type") != "application/problem+json"
+        return bool(response.headers.get("Content-Type") != "application/problem+json")
     return response.status_code in (503, 504)
 
 
