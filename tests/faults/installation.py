@@ -147,13 +147,13 @@ class Installation:
                 client.grant_store(slug, store)
             client.set_placement(slug, write="b2-main")
 
-    def fill(self, tenant: str, count: int = 14, size: int = 3000) -> dict[UUID, bytes]:
-        """Upload small files, and one over the part size."""
+    def fill(self, tenant: str, count: int = 8, *, with_large: bool = False) -> dict[UUID, bytes]:
+        """Upload small files, and if asked one over the part size."""
         bodies: dict[UUID, bytes] = {}
         path = self.directory / "body.bin"
         with self.connect() as client:
             for number in range(count):
-                body = os.urandom(9_000_000 if number == 0 else size + number)
+                body = os.urandom(9_000_000 if with_large and number == 0 else 3000 + number)
                 path.write_bytes(body)
                 bodies[client.upload_document(tenant, path).id] = body
         return bodies

@@ -61,7 +61,7 @@ def test_the_api_is_killed_during_an_upload(installation: Installation, point: s
 def test_the_worker_is_killed_during_a_migration(installation: Installation, point: str) -> None:
     tenant = slug(point)
     installation.add_tenant(tenant)
-    bodies = installation.fill(tenant)
+    bodies = installation.fill(tenant, with_large=point.startswith("copy."))
     victim = installation.start("worker", failpoints=f"{point}=kill")
     with installation.connect() as client:
         planned = client.plan_migration(tenant, target="s3-eu", automatic_cutover=True)
