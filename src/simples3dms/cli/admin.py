@@ -1,17 +1,16 @@
-"""login, tenant, user, member, token, store, placement, audit."""
+"""login, logout, tenant, user, member, token, audit."""
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import islice
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from simples3dms.cli.output import console, say, show_json, show_one, show_rows
+from simples3dms.cli import stores
+from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.session import (
     DEFAULT_URL,
     JsonFlag,
@@ -23,16 +22,12 @@ from simples3dms.cli.session import (
     save_session,
 )
 from simples3dms.client import Client
-from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
 
-_SECRET_WORDS = ("secret", "key", "token", "password")
 tenant_app = typer.Typer(help="Tenants.", no_args_is_help=True)
 user_app = typer.Typer(help="Users (operators).", no_args_is_help=True)
 member_app = typer.Typer(help="Who belongs to a tenant.", no_args_is_help=True)
 token_app = typer.Typer(help="API tokens of your own.", no_args_is_help=True)
-store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
-placement_app = typer.Typer(help="Where a tenant's documents go.", no_args_is_help=True)
 audit_app = typer.Typer(help="Who did what.", no_args_is_help=True)
 
 
@@ -44,8 +39,8 @@ def install(app: typer.Typer) -> None:
         ("user", user_app),
         ("member", member_app),
         ("token", token_app),
-        ("store", store_app),
-        ("placement", placement_app),
+        ("store", stores.store_app),
+        ("placement", stores.placement_app),
         ("audit", audit_app),
     ):
         app.add_typer(group, name=name)
@@ -61,19 +56,21 @@ def _read_password(prompt: str = "Password") -> Secret:
 def login(
     url: Annotated[str, typer.Argument(help="The server's address.")] = DEFAULT_URL,
     email: Annotated[str, typer.Option(help="Your e-mail address.")] = "admin@localhost",
+    as_json: JsonFlag = False,
 ) -> None:
     """Sign in; the token is kept in a file that only you can read."""
     password = _read_password()
     with Client(url, tries=1) as client:
         made = client.log_in(email, password, token_name="command line")  # noqa: S106 a label
     save_session(Session(url, Secret(made.token)))
-    say(f"Signed in to {url} as {email}.")
+    expires = made.expires_at.isoformat() if made.expires_at else None
+    done(f"Signed in to {url} as {email}.", as_json=as_json, url=url, email=email, expires_at=expires)
 
 
-def logout() -> None:
-    """Forget the token on this machine."""
+def logout(as_json: JsonFlag = False) -> None:
+    """Forget the token on this machine. `token revoke` makes one useless everywhere."""
     forget_session()
-    say("Signed out.")
+    done("Signed out.", as_json=as_json, signed_out=True)
 
 
 @tenant_app.command("create")
@@ -115,9 +112,9 @@ def create_user(
     if as_json:
         show_json(made)
     else:
-        console.print(f"{made.user.email} ({made.user.id})")
+        console.print(f"{made.user.email} ({made.user.id})", markup=False)
         if made.password:
-            console.print(f"Password, shown this once: {made.password}", soft_wrap=True)
+            console.print(f"Password, shown this once: {made.password}", soft_wrap=True, markup=False)
 
 
 @user_app.command("list")
@@ -145,11 +142,11 @@ def list_members(tenant: TenantOption = None, as_json: JsonFlag = False) -> None
 
 
 @member_app.command("remove")
-def remove_member(email: str, tenant: TenantOption = None) -> None:
+def remove_member(email: str, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     """Take a user out of the tenant."""
     with connect() as client:
         client.remove_member(require_tenant(tenant), email)
-    say(f"{email} is no member any more.")
+    done(f"{email} is no member any more.", as_json=as_json, email=email, removed=True)
 
 
 @token_app.command("create")
@@ -165,7 +162,7 @@ def create_token(
         show_json(made)
     else:
         say("The token is shown this once:")
-        console.print(made.token, soft_wrap=True)
+        console.print(made.token, soft_wrap=True, markup=False)
 
 
 @token_app.command("list")
@@ -177,128 +174,11 @@ def list_tokens(as_json: JsonFlag = False) -> None:
 
 
 @token_app.command("revoke")
-def revoke_token(token_id: UUID) -> None:
+def revoke_token(token_id: UUID, as_json: JsonFlag = False) -> None:
     """Make a token useless at once."""
     with connect() as client:
         client.revoke_token(token_id)
-    say("Revoked.")
-
-
-def _settings(pairs: list[str]) -> dict[str, object]:
-    settings: dict[str, object] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise Invalid(f"--set takes NAME=VALUE, not {pair!r}.", code="setting_malformed")
-        if any(word in name for word in _SECRET_WORDS):
-            raise Invalid(
-                f"{name} is secret: give it with --credential-file (or `-` for standard input), not here.",
-                code="secret_on_command_line",
-            )
-        settings[name] = value
-    return settings
-
-
-def _credential(kind: str, file: str | None) -> dict[str, Secret | str]:
-    """From a JSON file, standard input, or asked for; never from the command line, where others can read it."""
-    fields = {"s3": ("access_key_id", "secret_access_key"), "b2": ("application_key_id", "application_key")}
-    if file is not None:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-        try:
-            given = json.loads(text)
-        except ValueError:
-            given = None
-        if not isinstance(given, dict):
-            raise Invalid('The credential must be a JSON object, such as {"access_key_id": ...}.')
-        return {str(name): Secret(str(value)) for name, value in given.items()}
-    return {name: Secret(typer.prompt(name, hide_input=True, err=True)) for name in fields.get(kind, ())}
-
-
-CredentialFile = Annotated[
-    str | None, typer.Option(help="JSON file with the credential, or - for standard input. Asked for if not given.")
-]
-
-
-@store_app.command("add")
-def add_store(
-    name: str,
-    kind: Annotated[str, typer.Option(help="s3, b2 or local.")],
-    settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE; may be repeated.")] = None,
-    credential_file: CredentialFile = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Add a store, once it has been seen to work."""
-    chosen = _settings(settings or [])
-    credential = _credential(kind, credential_file)
-    with connect() as client:
-        show_one(client.add_store(name, kind=kind, settings=chosen, credential=credential), as_json=as_json)
-
-
-@store_app.command("list")
-def list_stores(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
-    """All stores, or with --tenant those that a tenant may use."""
-    empty = "No stores yet: add one with `simples3dms store add NAME --kind s3 --set bucket=...`."
-    with connect() as client:
-        if tenant:
-            rows = client.list_granted_stores(tenant)
-            show_rows(rows, ["name", "kind", "prefix"], as_json=as_json, empty="No stores are granted to it yet.")
-        else:
-            show_rows(client.list_stores(), ["name", "kind", "settings", "created_at"], as_json=as_json, empty=empty)
-
-
-@store_app.command("test")
-def check_store(name: str, as_json: JsonFlag = False) -> None:
-    """See whether a store works now; exit code 1 if not."""
-    with connect() as client:
-        check = client.check_store(name)
-    if as_json:
-        show_json(check)
-    else:
-        console.print("It works." if check.ok else f"{check.message} ({check.code})", soft_wrap=True)
-    if not check.ok:
-        raise typer.Exit(1)
-
-
-@store_app.command("grant")
-def grant_store(
-    name: str,
-    tenant: TenantOption = None,
-    prefix: Annotated[str | None, typer.Option(help="The tenant's place in it; its own by default.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Let a tenant use a store."""
-    with connect() as client:
-        show_one(client.grant_store(require_tenant(tenant), name, prefix=prefix), as_json=as_json)
-
-
-@store_app.command("credential")
-def set_credential(name: str, credential_file: CredentialFile = None) -> None:
-    """Replace a store's credential, once the new one has been seen to work."""
-    with connect() as client:
-        kind = next((store.kind for store in client.list_stores() if store.name == name), "")
-        client.set_credential(name, _credential(kind, credential_file))
-    say("Replaced.")
-
-
-@placement_app.command("show")
-def show_placement(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
-    """Where new documents go, and what is read first."""
-    with connect() as client:
-        show_one(client.get_placement(require_tenant(tenant)), as_json=as_json)
-
-
-@placement_app.command("set")
-def set_placement(
-    write: Annotated[str, typer.Option(help="The store that new documents are written to.")],
-    copy: Annotated[list[str] | None, typer.Option(help="A store that holds a copy; may be repeated.")] = None,
-    read: Annotated[list[str] | None, typer.Option(help="Read order; may be repeated.")] = None,
-    tenant: TenantOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Set it for what is written from now on. Existing documents are moved by `simples3dms migration`."""
-    with connect() as client:
-        placement = client.set_placement(require_tenant(tenant), write=write, copies=copy or [], read=read or [])
-        show_one(placement, as_json=as_json)
+    done("Revoked.", as_json=as_json, id=str(token_id), revoked=True)
 
 
 @audit_app.command("list")

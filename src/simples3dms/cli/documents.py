@@ -8,35 +8,15 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from simples3dms.cli.output import messages, say, show_json, show_one, show_rows
+from simples3dms.cli.output import done, plain, say, show_json, show_one, show_rows, transfer_progress
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
+from simples3dms.client import ApiProblem, ServerUnreachable
 from simples3dms.errors import Invalid
 from simples3dms.schemas.documents import Document
 
 app = typer.Typer(help="Documents.", no_args_is_help=True)
 _COLUMNS = ["id", "name", "size_bytes", "version", "updated_at"]
-
-
-def _progress() -> Progress:
-    """A bar with rate and time left, on standard error."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=messages,
-        transient=True,
-    )
 
 
 @app.command("upload")
@@ -49,22 +29,26 @@ def upload(
 ) -> None:
     """Upload files."""
     if len(files) > 1 and (document or name):
-        raise Invalid("--document and --name go with a single file.", code="usage")
-    done: list[Document] = []
-    with connect() as client, _progress() as progress:
-        task = progress.add_task("Uploading", total=sum(path.stat().st_size for path in files))
-        for path in files:
-            progress.update(task, description=path.name[:40])
-            done.append(
-                client.upload_document(
-                    require_tenant(tenant),
-                    path,
-                    name=name,
-                    document_id=document,
-                    progress=lambda count: progress.advance(task, count),
-                )
-            )
-    show_rows(done, _COLUMNS, as_json=as_json, empty="")
+        raise typer.BadParameter("--document and --name go with a single file.")
+    uploaded: list[Document] = []
+    chosen = require_tenant(tenant)
+    try:
+        with connect() as client, transfer_progress() as progress:
+            task = progress.add_task("Uploading", total=sum(path.stat().st_size for path in files))
+
+            def advance(count: int) -> None:
+                progress.advance(task, count)
+
+            for path in files:
+                progress.update(task, description=plain(path.name[:40]))
+                uploaded.append(client.upload_document(chosen, path, name=name, document_id=document, progress=advance))
+    except (ApiProblem, ServerUnreachable):
+        say(f"{len(uploaded)} of {len(files)} files were uploaded; {files[len(uploaded)]} was not:")
+        raise
+    finally:
+        # Also of a run that failed half-way: those that are there are there.
+        if uploaded or as_json:
+            show_rows(uploaded, _COLUMNS, as_json=as_json, empty="")
 
 
 @app.command("list")
@@ -100,9 +84,10 @@ def download(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; the document's name here.")] = None,
     version: Annotated[int | None, typer.Option(min=1, help="Which version; the newest by default.")] = None,
     tenant: TenantOption = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Download a document; the file appears once all of it has come and is right."""
-    with connect() as client, _progress() as progress:
+    with connect() as client, transfer_progress() as progress:
         found = client.get_document(require_tenant(tenant), document)
         # A name is somebody else's text: only its last part may choose a file, and only here.
         path = output or Path(Path(found.name.replace("\\", "/")).name or str(document))
@@ -110,15 +95,17 @@ def download(
             path = path / (Path(found.name).name or str(document))
         if path.exists():
             raise Invalid(f"{path} exists; choose another with --output.", code="file_exists")
-        task = progress.add_task(path.name[:40], total=found.size_bytes if version in (None, found.version) else None)
-        client.download_document(
+        task = progress.add_task(
+            plain(path.name[:40]), total=found.size_bytes if version in (None, found.version) else None
+        )
+        digest = client.download_document(
             require_tenant(tenant),
             document,
             path,
             version=version,
             progress=lambda count: progress.advance(task, count),
         )
-    say(f"{path}")
+    done(str(path), as_json=as_json, path=str(path), sha256=digest)
 
 
 @app.command("delete")
@@ -136,11 +123,11 @@ def restore_document(document: UUID, tenant: TenantOption = None, as_json: JsonF
 
 
 @app.command("purge")
-def purge_document(document: UUID, tenant: TenantOption = None) -> None:
+def purge_document(document: UUID, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     """Remove a document in the trash for good, from every store."""
     with connect() as client:
         client.purge_document(require_tenant(tenant), document)
-    say("Gone for good; its bytes are being removed.")
+    done("Gone for good; its bytes are being removed.", as_json=as_json, id=str(document), purged=True)
 
 
 @app.command("where")

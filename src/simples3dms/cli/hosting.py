@@ -8,17 +8,20 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import psycopg
 import uvicorn
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import ValidationError
 
 from simples3dms.api.app import create_app
 from simples3dms.bootstrap import Services, build_services
 from simples3dms.cli.output import console, say, show_json
-from simples3dms.errors import Invalid, Unavailable
+from simples3dms.crypto.keyring import load_or_create_keyring
+from simples3dms.errors import Invalid, NotFound, Unavailable
 from simples3dms.identity.values import NewPassword
 from simples3dms.jobs.worker import run_worker
 from simples3dms.revisions.schema import ensure_schema
@@ -26,9 +29,19 @@ from simples3dms.revisions.upgrade import upgrade
 from simples3dms.settings import Settings
 from simples3dms.telemetry.logging import configure_logging
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-def _settings() -> Settings:
-    settings = Settings()
+
+def read_settings() -> Settings:
+    """The settings, and logging as they say. Raises Invalid (`settings_invalid`) with each variable that is wrong."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = [
+            f"SIMPLES3DMS_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise Invalid("\n".join(wrong), code="settings_invalid") from None
     configure_logging(settings.log_level, settings.log_format)
     return settings
 
@@ -38,6 +51,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     """The services, with the database up and its schema there; all let go at the end."""
     services = await asyncio.to_thread(build_services, settings)
     try:
+        await asyncio.to_thread(_reach, services.urls.app_url, "SIMPLES3DMS_DATABASE_URL")
         await asyncio.to_thread(ensure_schema, services)
         unknown = await _open(services)
         if unknown:
@@ -51,6 +65,18 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         await services.close()
 
 
+def _reach(url: str, variable: str) -> None:
+    """Tell a database that is not there, or not like this, from all that may go wrong later. Blocks."""
+    try:
+        psycopg.connect(url, connect_timeout=10).close()
+    except psycopg.Error as error:
+        reason = str(error).partition("\n")[0]
+        raise Unavailable(
+            f"The database can't be reached: {reason}. Does it run, and is {variable} right?",
+            code="database_unavailable",
+        ) from error
+
+
 async def _open(services: Services) -> list[str]:
     await services.open()
     return await services.credentials.list_unknown_keys()
@@ -58,7 +84,9 @@ async def _open(services: Services) -> list[str]:
 
 def serve(host: str, port: int, *, with_worker: bool, password_file: Path | None) -> None:
     """Serve until a signal says to stop."""
-    settings = _settings()
+    settings = read_settings()
+    if password_file is not None and password_file.exists():
+        raise Invalid(f"{password_file} exists; remove it, or choose another file.", code="file_exists")
     listener = _listen(host, port)
     asyncio.run(_serve(settings, listener, with_worker=with_worker, password_file=password_file))
 
@@ -79,7 +107,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up."""
+    """Says when it is up, and ends without taking the process with it."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
         super().__init__(config)
@@ -88,6 +116,18 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but the signal is not raised again at the end: worker and database are let go first."""
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in _STOP_SIGNALS:
+                loop.remove_signal_handler(number)
 
 
 async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bool, password_file: Path | None) -> None:
@@ -107,6 +147,9 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
         server = _Server(config, lambda: _welcome(url, made, password_file))
         stop = asyncio.Event()
         worker = asyncio.create_task(run_worker(services, stop=stop, name="serve")) if with_worker else None
+        if worker is not None:
+            # A worker that dies takes the server with it, and what it died of is told: nothing goes on by half.
+            worker.add_done_callback(lambda _task: setattr(server, "should_exit", True))
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -116,7 +159,9 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
 
 
 def _welcome(url: str, made: NewPassword | None, password_file: Path | None) -> None:
-    console.print(f"SimpleS3DMS is ready at {url}  (health: {url}/readyz, API: {url}/api/v1/openapi.json)")
+    console.print(
+        f"SimpleS3DMS is ready at {url}  (health: {url}/readyz, API: {url}/api/v1/openapi.json)", soft_wrap=True
+    )
     if made is None:
         console.print(f"Sign in with: simples3dms login {url}")
     elif password_file is not None:
@@ -126,19 +171,19 @@ def _welcome(url: str, made: NewPassword | None, password_file: Path | None) -> 
     else:
         console.print("The first administrator was made. The password is shown this once:", style="bold")
         console.print(f"  e-mail:   {made.email}\n  password: {made.password.reveal()}", soft_wrap=True)
-        console.print(f"Sign in with: simples3dms login {url} --email {made.email}")
+        console.print(f"Sign in with: simples3dms login {url} --email {made.email}", soft_wrap=True)
     sys.stdout.flush()
 
 
 def work(name: str) -> None:
     """Run a worker until a signal says to stop."""
-    asyncio.run(_work(_settings(), name))
+    asyncio.run(_work(read_settings(), name))
 
 
 async def _work(settings: Settings, name: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as services:
         say(f"Worker {name} is ready.")
@@ -147,13 +192,14 @@ async def _work(settings: Settings, name: str) -> None:
 
 def upgrade_database() -> None:
     """Bring the schema of the operator's own PostgreSQL up to date, as its owner."""
-    settings = _settings()
+    settings = read_settings()
     if settings.database_url is None or settings.database_owner_url is None:
         raise Invalid(
             "Set SIMPLES3DMS_DATABASE_URL (the application's login) and SIMPLES3DMS_DATABASE_OWNER_URL (the owner); "
             "the embedded server needs no upgrade by hand.",
             code="database_url_missing",
         )
+    _reach(settings.database_owner_url.get_secret_value(), "SIMPLES3DMS_DATABASE_OWNER_URL")
     revision = upgrade(
         settings.database_owner_url.get_secret_value(),
         login_role=_user_of(settings.database_url.get_secret_value()),
@@ -170,7 +216,7 @@ def _user_of(url: str) -> str:
 
 def fsck(*, read_data: bool, as_json: bool) -> bool:
     """Check everything, print what was found; whether all is well."""
-    settings = _settings()
+    settings = read_settings()
 
     async def check() -> bool:
         async with running(settings) as services:
@@ -183,9 +229,27 @@ def fsck(*, read_data: bool, as_json: bool) -> bool:
             show_json({"clean": report.clean, "findings": findings, "counts": dict(report.counts)})
         else:
             for finding in findings:
-                console.print(f"{finding['kind']}: {finding['target']} ({finding['message']})", soft_wrap=True)
+                line = f"{finding['kind']}: {finding['target']} ({finding['message']})"
+                console.print(line, soft_wrap=True, markup=False)
             counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(report.counts.items()))
             say(f"{'Clean' if report.clean else 'Not clean'}: {counts}.")
         return report.clean
 
     return asyncio.run(check())
+
+
+def list_keys(*, as_json: bool) -> None:
+    """Print the ids of the key ring's keys, never the keys."""
+    settings = read_settings()
+    if not settings.keyring_path.exists():
+        raise NotFound(
+            f"There is no key ring at {settings.keyring_path} yet: `simples3dms serve` makes one.",
+            code="keyring_not_found",
+        )
+    ring = load_or_create_keyring(settings.keyring_path)
+    keys = [{"id": key_id, "is_primary": key_id == ring.primary_id} for key_id in ring.ids]
+    if as_json:
+        show_json({"file": str(settings.keyring_path), "keys": keys})
+        return
+    for key in keys:
+        console.print(f"{key['id']}{'  (seals what is new)' if key['is_primary'] else ''}", markup=False)

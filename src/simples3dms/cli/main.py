@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
+import structlog
 import typer
 from pydantic import ValidationError
 
 from simples3dms.cli import admin, documents, host, migrations
-from simples3dms.cli.output import messages
+from simples3dms.cli.output import messages, plain
+from simples3dms.cli.session import TenantOption
 from simples3dms.client import ApiProblem, ServerUnreachable
 from simples3dms.errors import Failure
 
 app = typer.Typer(
     name="simples3dms",
-    help="Documents of many tenants, in the object storage that each of them chooses.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def root(tenant: TenantOption = None) -> None:
+    """Documents of many tenants, in the object storage that each of them chooses."""
+    if tenant:
+        # Where each command's own --tenant looks next.
+        os.environ["SIMPLES3DMS_TENANT"] = tenant
+
+
 app.command()(host.serve)
 app.command()(host.worker)
 app.command()(host.fsck)
 app.add_typer(host.db_app, name="db")
+app.add_typer(host.keys_app, name="keys")
 admin.install(app)
 app.add_typer(documents.app, name="doc")
 app.add_typer(migrations.app, name="migration")
@@ -46,24 +59,39 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Whatever goes wrong is said in a line; 1 for what failed, 2 for what was asked wrongly."""
     try:
         app()
     except (Failure, ApiProblem, ServerUnreachable) as error:
         _tell(error)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, Failure) and error.problem_code == "settings_invalid" else 1)
     except ValidationError as error:
         for item in error.errors(include_input=False, include_url=False):
-            name = "SIMPLES3DMS_" + "_".join(str(part) for part in item["loc"]).upper()
-            messages.print(f"{name}: {item['msg']}")
+            _say_wrong(f"{'.'.join(map(str, item['loc']))}: {item['msg']}")
         sys.exit(2)
+    except OSError as error:
+        _say_wrong(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if structlog.is_configured():
+            # A host command: its log is where an operator looks.
+            structlog.get_logger(__name__).error("command.crashed", exc_info=error)
+        elif os.environ.get("SIMPLES3DMS_LOG_LEVEL") == "debug":
+            raise
+        first = str(error).partition("\n")[0]
+        _say_wrong(f"Unexpected {type(error).__name__}: {first} (SIMPLES3DMS_LOG_LEVEL=debug shows where)")
+        sys.exit(1)
 
 
 def _tell(error: Failure | ApiProblem | ServerUnreachable) -> None:
-    text = error.message if isinstance(error, Failure) else str(error)
-    messages.print(text, style="red", soft_wrap=True, markup=False)
+    _say_wrong(error.message if isinstance(error, Failure) else str(error))
     if isinstance(error, ApiProblem):
         for field in error.problem.fields or []:
-            messages.print(f"  {field.field}: {field.message}", soft_wrap=True, markup=False)
+            messages.print(f"  {plain(field.field)}: {plain(field.message)}", soft_wrap=True, markup=False)
+
+
+def _say_wrong(text: str) -> None:
+    lines = "\n".join(plain(line) for line in text.splitlines())
+    messages.print(lines, style="red", soft_wrap=True, markup=False)

@@ -8,16 +8,8 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from simples3dms.cli.output import console, messages, say, show_json, show_rows, size
+from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
@@ -25,8 +17,10 @@ from simples3dms.schemas.migrations import Migration
 
 app = typer.Typer(help="Move a tenant to another store, live, with a way back.", no_args_is_help=True)
 
-MigrationId = Annotated[UUID | None, typer.Argument(help="Its id; the tenant's latest by default.")]
+MigrationId = Annotated[UUID | None, typer.Argument(help="Its id; the tenant's active one, or its latest.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is through.")]
+_ACTIVE = frozenset({"copying", "ready", "soaking", "finalizing", "paused", "failed", "rolling_back"})
+_PLANNED = frozenset({"planned"})
 _AT_REST = frozenset({"planned", "ready", "soaking", "done", "paused", "failed", "rolled_back", "cancelled"})
 _NEXT = {
     "planned": "start it with `migration start`",
@@ -38,20 +32,25 @@ _NEXT = {
 }
 
 
-def _which(client: Client, tenant: str, migration_id: UUID | None) -> UUID:
+def _which(client: Client, tenant: str, migration_id: UUID | None, among: frozenset[str] = _ACTIVE) -> UUID:
+    """The one that was named; else the tenant's newest in one of these states; else its newest."""
     if migration_id is not None:
         return migration_id
-    latest = next(client.iter_migrations(tenant), None)
-    if latest is None:
+    newest: UUID | None = None
+    for migration in client.iter_migrations(tenant):
+        if migration.state in among:
+            return migration.id
+        newest = newest or migration.id
+    if newest is None:
         raise NotFound("This tenant has no migration yet: plan one with `simples3dms migration plan --to STORE`.")
-    return latest.id
+    return newest
 
 
 def _show(migration: Migration, *, as_json: bool) -> None:
     if as_json:
         show_json(migration)
         return
-    console.print(f"[bold]{migration.source} -> {migration.target}[/]: {migration.state.replace('_', ' ')}")
+    console.print(f"{migration.source} -> {migration.target}: {migration.state.replace('_', ' ')}", style="bold")
     console.print(f"  id       {migration.id}")
     plan = migration.plan
     console.print(f"  plan     {plan.blob_count} blobs, {size(plan.size_bytes)}")
@@ -60,9 +59,10 @@ def _show(migration: Migration, *, as_json: bool) -> None:
     if migration.pending_count or migration.failed_count:
         console.print(f"  waiting  {migration.pending_count}, failed {migration.failed_count}")
     for blocker in plan.blockers:
-        console.print(f"  [red]blocked[/]  {blocker}", soft_wrap=True)
+        console.print(f"  blocked  {plain(blocker)}", style="red", soft_wrap=True, markup=False)
     if migration.error_message:
-        console.print(f"  [red]error[/]    {migration.error_message} ({migration.error_code})", soft_wrap=True)
+        told = f"  error    {plain(migration.error_message)} ({migration.error_code})"
+        console.print(told, style="red", soft_wrap=True, markup=False)
     if migration.failed_count:
         console.print("  next     see `migration failures`; `migration retry` once mended")
     elif migration.state in _NEXT:
@@ -107,14 +107,20 @@ def _step(
     *,
     as_json: bool,
     wait: bool = False,
+    among: frozenset[str] = _ACTIVE,
 ) -> None:
     with connect() as client:
         name = require_tenant(tenant)
-        moved = step(client)(name, _which(client, name, migration))
+        moved = step(client)(name, _which(client, name, migration, among))
         if wait:
             moved = _follow(client, name, moved.id)
     _show(moved, as_json=as_json)
-    if moved.state == "failed":
+    _end(moved if wait else None)
+
+
+def _end(followed: Migration | None) -> None:
+    """Exit code 1 where what was waited for did not come."""
+    if followed is not None and (followed.state == "failed" or followed.failed_count):
         raise typer.Exit(1)
 
 
@@ -123,7 +129,7 @@ def start(
     migration: MigrationId = None, wait: Wait = False, tenant: TenantOption = None, as_json: JsonFlag = False
 ) -> None:
     """Begin copying. People go on working; new documents gain a copy at the target."""
-    _step(lambda client: client.start_migration, migration, tenant, as_json=as_json, wait=wait)
+    _step(lambda client: client.start_migration, migration, tenant, as_json=as_json, wait=wait, among=_PLANNED)
 
 
 @app.command("pause")
@@ -141,9 +147,11 @@ def resume(
 
 
 @app.command("cutover")
-def cutover(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+def cutover(
+    migration: MigrationId = None, wait: Wait = False, tenant: TenantOption = None, as_json: JsonFlag = False
+) -> None:
     """Turn reads and writes to the target, if the records prove that everything is there."""
-    _step(lambda client: client.cut_over_migration, migration, tenant, as_json=as_json)
+    _step(lambda client: client.cut_over_migration, migration, tenant, as_json=as_json, wait=wait)
 
 
 @app.command("rollback")
@@ -165,7 +173,7 @@ def finalize(
 @app.command("cancel")
 def cancel(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     """Drop a migration that was never started."""
-    _step(lambda client: client.cancel_migration, migration, tenant, as_json=as_json)
+    _step(lambda client: client.cancel_migration, migration, tenant, as_json=as_json, among=_PLANNED)
 
 
 @app.command("watch")
@@ -175,21 +183,11 @@ def watch(migration: MigrationId = None, tenant: TenantOption = None, as_json: J
         name = require_tenant(tenant)
         ended = _follow(client, name, _which(client, name, migration))
     _show(ended, as_json=as_json)
-    if ended.state == "failed" or ended.failed_count:
-        raise typer.Exit(1)
+    _end(ended)
 
 
 def _follow(client: Client, tenant: str, migration_id: UUID) -> Migration:
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=messages,
-        transient=True,
-    )
-    with progress:
+    with transfer_progress() as progress:
         by_size = progress.add_task("starting", total=None)
         while True:
             migration = client.get_migration(tenant, migration_id)
@@ -217,9 +215,10 @@ def retry(
     migration: MigrationId = None,
     item: Annotated[list[UUID] | None, typer.Option(help="An item of `migration failures`; all by default.")] = None,
     tenant: TenantOption = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Try given-up items again."""
     with connect() as client:
         name = require_tenant(tenant)
         count = client.retry_failures(name, _which(client, name, migration), item)
-    say(f"{count} items will be tried again.")
+    done(f"{count} items will be tried again.", as_json=as_json, count=count)

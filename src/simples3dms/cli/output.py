@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False)
 messages = Console(stderr=True, highlight=False)
@@ -27,7 +30,12 @@ def size(count: int | float) -> str:
     raise AssertionError("unreachable")
 
 
-def _cell(value: Any) -> str:
+def plain(text: str) -> str:
+    """Somebody else's text as it is, without what would steer a terminal or turn the direction of reading."""
+    return "".join("\ufffd" if unicodedata.category(character)[0] == "C" else character for character in text)
+
+
+def _words(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -36,14 +44,21 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={inner}" for name, inner in value.items() if inner not in ("", None))
     return str(value)
 
 
-def show_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
+def _cell(name: str, value: Any) -> Text:
+    """A field for a table. Text and not markup: a name may hold brackets."""
+    return Text(size(value) if name.endswith("_bytes") and value is not None else plain(_words(value)))
+
+
+def show_json(value: BaseModel | Sequence[BaseModel] | Mapping[str, Any]) -> None:
     """Pure JSON on standard output."""
     if isinstance(value, BaseModel):
         document: Any = value.model_dump(mode="json")
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         document = value
     else:
         document = [item.model_dump(mode="json") for item in value]
@@ -56,7 +71,7 @@ def show_one(item: BaseModel, *, as_json: bool) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in item.model_dump().items():
-        table.add_row(name.replace("_", " "), size(value) if name.endswith("_bytes") else _cell(value))
+        table.add_row(name.replace("_", " "), _cell(name, value))
     console.print(table)
 
 
@@ -71,13 +86,35 @@ def show_rows(items: Iterable[BaseModel], columns: Sequence[str], *, as_json: bo
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name.removesuffix("_bytes").removesuffix("_at").replace("_", " "), overflow="fold")
+        title = name.removesuffix("_bytes").removesuffix("_at").replace("_", " ")
+        # An id is there to be copied: never broken over lines.
+        table.add_column(title, overflow="fold", no_wrap=name == "id" or name.endswith("_id"))
     for row in rows:
-        values = [(name, getattr(row, name)) for name in columns]
-        table.add_row(*(size(v) if n.endswith("_bytes") and v is not None else _cell(v) for n, v in values))
+        table.add_row(*(_cell(name, getattr(row, name)) for name in columns))
     console.print(table)
 
 
 def say(text: str) -> None:
     """A line for the person at the terminal."""
-    messages.print(text)
+    messages.print(plain(text), soft_wrap=True, markup=False)
+
+
+def done(text: str, *, as_json: bool, **facts: Any) -> None:
+    """That something was done which has no answer of its own: a line for people, the facts for scripts."""
+    if as_json:
+        show_json(facts)
+    else:
+        say(text)
+
+
+def transfer_progress() -> Progress:
+    """A bar by bytes with rate and time left, on standard error."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=messages,
+        transient=True,
+    )

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from simples3dms.client import Client
-from simples3dms.errors import Invalid, Unauthenticated
+from simples3dms.errors import Unauthenticated
 from simples3dms.kit.secret import Secret
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -53,7 +53,12 @@ def load_session() -> Session:
     url, token = os.environ.get("SIMPLES3DMS_URL"), os.environ.get("SIMPLES3DMS_TOKEN")
     saved: dict[str, str] = {}
     if session_file().exists():
-        saved = json.loads(session_file().read_text())
+        try:
+            saved = json.loads(session_file().read_text())
+        except ValueError:
+            raise Unauthenticated(
+                f"{session_file()} is damaged: run `simples3dms login` again.", code="not_signed_in"
+            ) from None
     # A saved token is sent to the server that it came from, and to no other.
     if token is None and saved and url in (None, saved.get("url")):
         token, url = saved.get("token"), saved.get("url")
@@ -69,5 +74,5 @@ def connect() -> Client:
 
 def require_tenant(tenant: str | None) -> str:
     if not tenant:
-        raise Invalid("Which tenant? Give --tenant NAME, or set SIMPLES3DMS_TENANT.", code="tenant_missing")
+        raise typer.BadParameter("Which tenant? Give --tenant NAME, or set SIMPLES3DMS_TENANT.")
     return tenant

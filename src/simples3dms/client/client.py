@@ -121,6 +121,9 @@ class Client(ContentMixin):
     def list_stores(self) -> list[stores.Store]:
         return self.list_all(stores.Store, at("stores"))
 
+    def get_store(self, store: str) -> stores.Store:
+        return self.get(stores.Store, at("stores", store))
+
     def check_store(self, store: str) -> stores.StoreCheck:
         return self.send("POST", stores.StoreCheck, at("stores", store, "check"))
 
