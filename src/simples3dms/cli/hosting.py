@@ -85,8 +85,6 @@ async def _open(services: Services) -> list[str]:
 def serve(host: str, port: int, *, with_worker: bool, password_file: Path | None) -> None:
     """Serve until a signal says to stop."""
     settings = read_settings()
-    if password_file is not None and password_file.exists():
-        raise Invalid(f"{password_file} exists; remove it, or choose another file.", code="file_exists")
     listener = _listen(host, port)
     asyncio.run(_serve(settings, listener, with_worker=with_worker, password_file=password_file))
 
