@@ -190,5 +190,5 @@ def list_audit(
     """Who did what in a tenant, newest first."""
     with connect() as client:
         rows = islice(client.iter_audit_events(require_tenant(tenant)), limit)
-        columns = ["at", "principal_name", "action", "target_type", "target_id", "outcome"]
+        columns = ["at", "principal_name", "action", "target_id", "outcome"]
         show_rows(rows, columns, as_json=as_json, empty="Nothing yet.")

@@ -87,7 +87,7 @@ def plan(
 def list_migrations(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     """The tenant's migrations, newest first."""
     with connect() as client:
-        columns = ["id", "source", "target", "state", "copied_count", "copied_bytes", "created_at"]
+        columns = ["id", "source", "target", "state", "copied_bytes", "created_at"]
         empty = "No migrations yet: plan one with `simples3dms migration plan --to STORE`."
         show_rows(client.iter_migrations(require_tenant(tenant)), columns, as_json=as_json, empty=empty)
 

@@ -15,8 +15,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False)
+#: As wide as it needs to be where no terminal bounds it: what another program reads is not broken over lines.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
 messages = Console(stderr=True, highlight=False)
+_UNBROKEN = frozenset({"id", "at", "action", "state"})
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -39,7 +41,7 @@ def _words(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return value.astimezone().strftime("%Y-%m-%d %H:%M")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
@@ -87,8 +89,9 @@ def show_rows(items: Iterable[BaseModel], columns: Sequence[str], *, as_json: bo
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         title = name.removesuffix("_bytes").removesuffix("_at").replace("_", " ")
-        # An id is there to be copied: never broken over lines.
-        table.add_column(title, overflow="fold", no_wrap=name == "id" or name.endswith("_id"))
+        # An id is there to be copied: names give way to it where the terminal is narrow.
+        unbroken = name in _UNBROKEN or name.endswith(("_id", "_at", "_bytes"))
+        table.add_column(title, overflow="fold", no_wrap=unbroken)
     for row in rows:
         table.add_row(*(_cell(name, getattr(row, name)) for name in columns))
     console.print(table)
