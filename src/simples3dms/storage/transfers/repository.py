@@ -75,8 +75,10 @@ async def record_failures(
              now() + make_interval(secs => %(delay)s::float8)
            FROM unnest(%(ids)s::uuid[], %(blobs)s::uuid[], %(kinds)s::text[], %(messages)s::text[],
              %(finals)s::boolean[]) AS i (id, blob_id, kind, message, final)
-           ON CONFLICT (tenant_id, blob_id, target_store_id) DO UPDATE SET migration_id = EXCLUDED.migration_id,
-             state = CASE WHEN transfers.state = 'failed' THEN 'failed' ELSE EXCLUDED.state END, error_kind = EXCLUDED.error_kind, error_message = EXCLUDED.error_message,
+           ON CONFLICT (tenant_id, blob_id, target_store_id) DO UPDATE SET
+             migration_id = EXCLUDED.migration_id,
+             state = CASE WHEN transfers.state = 'failed' THEN 'failed' ELSE EXCLUDED.state END,
+             error_kind = EXCLUDED.error_kind, error_message = EXCLUDED.error_message,
              attempt = transfers.attempt + 1, due_at = EXCLUDED.due_at
              WHERE transfers.lease_until IS NULL OR transfers.lease_until < now()""",
         {
