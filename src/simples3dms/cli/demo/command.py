@@ -222,7 +222,7 @@ class _Demo:
         }
 
     def _stay(self, stage: Stage) -> None:
-        self._say(f"\nStill up for a look around: [bold]{stage.url}/api/v1/docs[/]")
+        self._say(f"\nStill up for a look around: [bold]{stage.url}/api/v1/openapi.json[/]")
         self._say(f"  simples3dms login {stage.url} --email {stage.email}   (password: {stage.password.reveal()})")
         self._say("Ctrl-C ends it and removes everything.")
         try:
