@@ -61,7 +61,7 @@ check: $(VENV)/.dev-ready ## Lint, format, types, import contracts, generated pa
 	@$(BIN)/ruff check --quiet $(CHECKED)
 	@$(BIN)/ruff format --quiet --check $(CHECKED)
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/mypy --no-error-summary scripts
+	@$(BIN)/mypy --no-error-summary scripts bench
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/generate_reference.py --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,7 @@ from simples3dms.context import HOST
 from simples3dms.documents.values import UploadRequest
 from simples3dms.kit.secret import Secret
 from simples3dms.revisions.schema import ensure_schema
+from simples3dms.sandbox.processes import ServerProcess
 from simples3dms.sandbox.seaweedfs import SeaweedServer
 from simples3dms.settings import Settings
 
@@ -70,8 +72,7 @@ async def _run(rounds: int) -> dict[str, Any]:
         directory.chmod(0o755)
         source = stack.enter_context(SeaweedServer(directory / "source"))
         target = stack.enter_context(SeaweedServer(directory / "target", buckets=("docs", "rclone")))
-        environment = {"SIMPLES3DMS_DATA_DIR": str(directory / "var"), "SIMPLES3DMS_LOG_LEVEL": "warning"}
-        os.environ.update(environment)
+        os.environ.update({"SIMPLES3DMS_DATA_DIR": str(directory / "var"), "SIMPLES3DMS_LOG_LEVEL": "warning"})
         services = await asyncio.to_thread(build_services, Settings())
         await asyncio.to_thread(ensure_schema, services)
         await services.open()
@@ -88,14 +89,14 @@ async def _run(rounds: int) -> dict[str, Any]:
                 "small": await _seed(services, "small", *SMALL),
                 "large": await _seed(services, "large", *LARGE),
             }
-            workers = [stack.enter_context(_worker({**os.environ, **environment})) for _ in range(WORKERS)]
+            workers = [stack.enter_context(_worker(directory / f"worker-{n}.log")) for n in range(WORKERS)]
             results = {(who, size): Measured() for who in ("ours", "rclone") for size in ("small", "large")}
             for number in range(rounds):
                 for size, tenant_id in tenants.items():
                     _say(f"round {number + 1}: {size}")
-                    contenders: list[tuple[str, Callable[[], Any]]] = [
-                        ("rclone", lambda t=tenant_id: asyncio.to_thread(_rclone, directory, source, target, t)),
-                        ("ours", lambda t=tenant_id: _ours(services, workers, t)),
+                    contenders: list[tuple[str, Callable[[], Awaitable[tuple[float, float]]]]] = [
+                        ("rclone", partial(asyncio.to_thread, _rclone, directory, source, target, tenant_id)),
+                        ("ours", partial(_ours, services, workers, tenant_id)),
                     ]
                     # The one that goes first changes from round to round.
                     for who, contend in contenders[:: 1 if number % 2 == 0 else -1]:
@@ -148,24 +149,21 @@ async def _seed(services: Services, slug: str, count: int, size: int) -> UUID:
     return tenant.id
 
 
-class _worker:
-    """One `simples3dms worker` process."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._environment = environment
-
-    def __enter__(self) -> psutil.Process:
-        command = [sys.executable, "-m", "simples3dms", "worker"]
-        self._process = subprocess.Popen(command, env=self._environment, stdout=subprocess.DEVNULL)
-        return psutil.Process(self._process.pid)
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.terminate()
-        self._process.wait(30)
+@contextmanager
+def _worker(log: Path) -> Iterator[psutil.Process]:
+    """One `simples3dms worker` process, which ends with this one whatever this one ends of."""
+    started = ServerProcess([sys.executable, "-m", "simples3dms", "worker"], log)
+    process = psutil.Process(started.pid)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        started.wait_until(lambda: False, seconds=30)
+        started.kill()
 
 
 def _cpu(processes: list[psutil.Process]) -> float:
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+    return sum((times.user + times.system for times in (process.cpu_times() for process in processes)), 0.0)
 
 
 async def _ours(services: Services, workers: list[psutil.Process], tenant_id: UUID) -> tuple[float, float]:

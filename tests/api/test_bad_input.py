@@ -144,6 +144,8 @@ def test_stores_that_do_not_work_are_not_saved(door: Door, tmp_path: Path) -> No
             return lambda: client.add_store("bad", kind=kind, settings=settings, credential=credential)
 
         refused("store_unreachable", 503, add("s3", place, good))
+        # A server that is there and speaks something else: our own.
+        refused("store_endpoint_wrong", 422, add("s3", {**place, "endpoint": door.url}, good))
         blank = refused("credential_invalid", 422, add("s3", place, {**good, "secret_access_key": "  "}))
         assert [field.field for field in blank.problem.fields or []] == ["secret_access_key"]
         refused("credential_invalid", 422, add("s3", place, {}))

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from simples3dms.db.session import Database, UnitOfWork
-from simples3dms.errors import StorageFailed
+from simples3dms.errors import Unavailable
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
@@ -92,7 +92,7 @@ class Blobs:
             async with self._database.tenant(tenant_id) as uow:
                 kept = await repository.extend_leases(uow, replica_ids, lease_seconds=self.lease_seconds)
             if not kept:
-                raise StorageFailed("The write was taken for dead and given up.", code="lease_lost")
+                raise Unavailable("The write was taken for dead and given up; send it again.", code="lease_lost")
 
         async with heartbeat(beat, every_seconds=self.lease_seconds / 3):
             yield
@@ -102,7 +102,7 @@ class Blobs:
         blob_id = new_id()
         await repository.insert_blob(uow, blob_id, digest=written.digest, size_bytes=written.size_bytes)
         if not await repository.make_live(uow, written, blob_id):
-            raise StorageFailed("The upload took too long and was given up; send it again.", code="lease_lost")
+            raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
         return blob_id
 
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:

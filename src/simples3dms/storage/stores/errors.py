@@ -52,6 +52,10 @@ def explain(error: ProviderError, *, typed_in: bool = False) -> Failure:
         extra["vendor_code"] = error.vendor_code
     if error.retry_after:
         extra["retry_after_seconds"] = error.retry_after
+    if typed_in and error.kind == "object_not_found":
+        # No object was asked for: whoever answers does not speak this kind's language.
+        code, sentence = "store_endpoint_wrong", "The endpoint answers, but not as this kind of store: check it."
+        failure = Invalid
     if typed_in and error.kind in _MISTYPED:
         failure = Invalid
     return failure(sentence, code=code, **extra)

@@ -28,8 +28,8 @@ from simples3dms.providers.errors import ObjectNotFound, ProviderError
 from simples3dms.providers.kinds.b2.session import Account, upload_part, upload_small
 from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, ProviderKind, SecretField
 
-#: Above the service's least part size (5 MB); a body up to this goes in one request.
-_PART_BYTES: Final = 8 * 1024 * 1024
+#: Just above the service's least part size (5 MB); a body up to this goes in one request.
+_PART_BYTES: Final = 5 * 1024 * 1024
 _MOST_PARTS: Final = 9000
 _PARALLEL_PARTS: Final = 3
 _CHUNK_BYTES: Final = 1 << 20
@@ -287,15 +287,24 @@ class _Reader:
 
 
 async def _parts(body: AsyncIterable[bytes], size: int) -> AsyncIterator[bytes]:
-    """The body cut into parts of one size; the last may be shorter."""
-    held = bytearray()
+    """The body cut into parts of one size; the last may be shorter. One part's bytes are held, and joined once."""
+    held: list[memoryview] = []
+    held_bytes = 0
     async for chunk in body:
-        held += chunk
-        while len(held) > size:
-            yield bytes(held[:size])
-            del held[:size]
+        rest = memoryview(chunk)
+        # A part goes out only when a byte beyond it has come, so that the last one is never empty.
+        while held_bytes + len(rest) > size:
+            head, rest = rest[: size - held_bytes], rest[size - held_bytes :]
+            part = b"".join((*held, head))
+            held.clear()
+            held_bytes = 0
+            yield part
+            del part
+        if rest:
+            held.append(rest)
+            held_bytes += len(rest)
     if held:
-        yield bytes(held)
+        yield b"".join(held)
 
 
 async def _chained(first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
