@@ -99,9 +99,9 @@ def settings(urls: Provisioned, tmp_path: Path) -> Settings:
         watchdog_seconds=0.5,
         retry_base_seconds=0.2,
         chunk_blobs=20,
-        retry_attempts=2,
-        connect_timeout_seconds=3,
-        read_timeout_seconds=10,
+        storage_retry_attempts=2,
+        storage_connect_timeout_seconds=3,
+        storage_read_timeout_seconds=10,
     )
 
 

@@ -85,6 +85,7 @@ class Services:
     worker_concurrency: int
     watchdog_seconds: float
     trash_days: float
+    probe_hours: float
     _opened: bool = field(default=False, repr=False)
 
     async def open(self) -> None:
@@ -146,19 +147,27 @@ def build_services(settings: Settings) -> Services:
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
         documents=Documents(database, blobs),
-        uploads=Uploads(database, blobs, transfers),
+        uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
         upkeep=Upkeep(database, stores),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,
+        probe_hours=settings.probe_hours,
     )
 
 
 def _stack_settings(settings: Settings) -> StackSettings:
     return StackSettings(
-        connect_timeout_seconds=settings.connect_timeout_seconds,
-        read_timeout_seconds=settings.read_timeout_seconds,
-        retry_attempts=settings.retry_attempts,
+        connect_timeout_seconds=settings.storage_connect_timeout_seconds,
+        read_timeout_seconds=settings.storage_read_timeout_seconds,
+        retry_attempts=settings.storage_retry_attempts,
+        retry_base_seconds=settings.storage_retry_base_seconds,
+        retry_longest_seconds=settings.storage_retry_longest_seconds,
+        breaker_failures=settings.storage_breaker_failures,
+        breaker_cool_seconds=settings.storage_breaker_cool_seconds,
+        most_concurrent=settings.storage_most_concurrent,
+        requests_per_second=settings.storage_requests_per_second,
+        bytes_per_second=settings.storage_bytes_per_second,
     )
 
 

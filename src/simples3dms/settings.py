@@ -61,10 +61,43 @@ class Settings(BaseSettings):
         default=30, ge=0, le=36_500, description="Days after which deleted documents are removed for good."
     )
     chunk_blobs: int = Field(default=500, ge=1, le=10_000, description="Blobs in one chunk of a migration.")
-    connect_timeout_seconds: Seconds = Field(default=10, description="Longest wait for a store's connection.")
-    read_timeout_seconds: Seconds = Field(default=60, description="Longest wait for further bytes of a store.")
-    retry_attempts: int = Field(
+    largest_upload_bytes: int = Field(
+        default=100 * 2**30,
+        ge=1,
+        le=5 * 10**13,
+        description="Largest document. Parts of very large ones are held in memory: size / 10,000, up to four each.",
+    )
+    probe_hours: float = Field(
+        default=24, gt=0, le=8760, description="Hours after which a store in use is probed again."
+    )
+
+    storage_connect_timeout_seconds: Seconds = Field(default=10, description="Longest wait for a store's connection.")
+    storage_read_timeout_seconds: Seconds = Field(
+        default=60, description="Longest wait for a store's answer, and for further bytes of a body."
+    )
+    storage_retry_attempts: int = Field(
         default=4, ge=1, le=20, description="Attempts at one request to a store before the error is passed on."
+    )
+    storage_retry_base_seconds: float = Field(
+        default=0.2, ge=0.001, le=60, description="First pause between such attempts; doubles, with jitter."
+    )
+    storage_retry_longest_seconds: float = Field(
+        default=20, ge=0.001, le=3600, description="Longest such pause; a store that asks for more is not asked again."
+    )
+    storage_breaker_failures: int = Field(
+        default=10, ge=1, le=1000, description="Faults in a row after which a store is left alone for a while."
+    )
+    storage_breaker_cool_seconds: float = Field(
+        default=2, ge=0.05, le=600, description="For how long the first time; doubles up to a minute."
+    )
+    storage_most_concurrent: int = Field(
+        default=128, ge=1, le=1024, description="Calls of one process that wait for one store at a time, at most."
+    )
+    storage_requests_per_second: float | None = Field(
+        default=None, ge=0.1, le=1_000_000, description="Requests of one process to one store. Empty: no limit."
+    )
+    storage_bytes_per_second: float | None = Field(
+        default=None, ge=1024, le=1e12, description="Bytes of one process to and from one store. Empty: no limit."
     )
 
     @property

@@ -16,12 +16,13 @@ from tests.api.test_bad_input import refused
 from simples3dms.client import Client
 from simples3dms.schemas.migrations import Migration
 
-_DISK_BYTES = 2_000_000
+#: Enough for the probe, which writes a few megabytes.
+_DISK_BYTES = 4_000_000
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of about two megabytes, which only root can mount."""
+    """A file system of about four megabytes, which only root can mount."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root (try `unshare --user --map-root-user --mount make test`)")
     disk = tmp_path / "disk"
@@ -61,7 +62,7 @@ def test_a_migration_to_a_full_disk_stops_with_its_cause_and_goes_on(
         documents = [client.upload_document("acme", file) for _ in range(3)]
         client.add_store("small-disk", kind="local", settings={"path": str(small_disk), "prefix": "s"}, credential={})
         client.grant_store("acme", "small-disk")
-        ballast.write_bytes(bytes(1_200_000))
+        ballast.write_bytes(bytes(3_200_000))
         planned = client.plan_migration("acme", target="small-disk")
         client.start_migration("acme", planned.id)
         stopped = reach(client, planned.id, "failed")

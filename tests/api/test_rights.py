@@ -53,8 +53,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_user": {"email": "x@example.org"},
     "grant_store": {"tenant": "acme"},
     "plan_migration": {"target": "disk-b"},
+    "probe_config": {"kind": "local"},
     "retry_failures": {},
     "set_credential": {"credential": {}},
+    "set_tuning": {"tuning": {}},
     "set_member": {"role": "member"},
     "set_placement": {"write": "disk-b"},
 }

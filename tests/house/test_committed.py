@@ -36,6 +36,7 @@ NOT_IMPORTED = {
     "pre-commit": "a tool for committing",
     "towncrier": "a tool for releases",
     "pytest-timeout": "a plug-in of pytest",
+    "types-psutil": "stubs for mypy",
 }
 
 

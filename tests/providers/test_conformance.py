@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from simples3dms.providers.base import StorageProvider
-from simples3dms.providers.conformance import CHECKS, Check, run_check
+from simples3dms.providers.conformance import BEHAVIOURS, Behaviour, run_behaviour
 from simples3dms.providers.errors import AccessDenied, BadCredential, BucketMissing, ProviderError, StoreUnavailable
 from simples3dms.providers.layers.base import Layer
+from simples3dms.providers.layers.breaker import BreakerLayer
+from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.integrity import IntegrityLayer
+from simples3dms.providers.layers.meter import MeterLayer
 from simples3dms.providers.layers.observe import ObserveLayer
 from simples3dms.providers.layers.retry import RetryLayer
 from simples3dms.providers.layers.timeout import TimeoutLayer
@@ -75,10 +78,10 @@ async def provider(config: Config) -> AsyncIterator[StorageProvider]:
     await provider.close()
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_the_kind_does_as_it_must(provider: StorageProvider, check: Check) -> None:
-    result = await run_check(provider, check)
-    assert result.error is None
+@pytest.mark.parametrize("one", BEHAVIOURS, ids=lambda one: one.name)
+async def test_the_kind_does_as_it_must(provider: StorageProvider, one: Behaviour) -> None:
+    outcome = await run_behaviour(provider, one)
+    assert outcome.verdict in ("ok", "declared"), outcome.detail
     assert [info async for info in provider.list("conformance/")] == []
 
 
@@ -114,6 +117,6 @@ async def test_the_layers_are_nested_in_order_and_forward_in_writing(tmp_path: P
     while isinstance(stack, Layer):
         found.append(type(stack))
         stack = stack.inner
-    assert found == [IntegrityLayer, RetryLayer, ObserveLayer, TimeoutLayer]
+    assert found == [IntegrityLayer, MeterLayer, RetryLayer, ObserveLayer, BreakerLayer, ConcurrencyLayer, TimeoutLayer]
     members = {name for name in vars(StorageProvider) if not name.startswith("_")}
     assert members <= set(vars(Layer))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from simples3dms.cli.output import console, say, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
+from simples3dms.schemas.stores import Probe
 
 _SECRET_WORDS = ("secret", "key", "token", "password")
 store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
@@ -25,7 +30,7 @@ def _settings(pairs: list[str]) -> dict[str, object]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"--set takes NAME=VALUE, not {pair!r}.")
-        if any(word in name for word in _SECRET_WORDS):
+        if any(word in name for word in _SECRET_WORDS) and not name.endswith("_id"):
             raise typer.BadParameter(
                 f"{name} is secret: give it with --credential-file (or `-` for standard input), not here."
             )
@@ -46,6 +51,27 @@ def _credential(kind: str, file: str | None) -> dict[str, Secret | str]:
             raise Invalid('The credential must be a JSON object, such as {"access_key_id": ...}.')
         return {str(name): Secret(str(value)) for name, value in given.items()}
     return {name: Secret(typer.prompt(name, hide_input=True, err=True)) for name in fields.get(kind, ())}
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """A store in a file: the same TOML as the conformance suite takes."""
+
+    kind: str
+    settings: dict[str, object]
+    credential: dict[str, Secret | str]
+
+
+def read_store_config(path: Path) -> StoreConfig:
+    """Raises Invalid for what is no such file."""
+    try:
+        given = tomllib.loads(path.read_text())
+        kind, settings, credential = str(given["kind"]), dict(given.get("settings", {})), given.get("credential", {})
+        return StoreConfig(kind, settings, {str(key): Secret(str(value)) for key, value in credential.items()})
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is no text'}.") from error
+    except (tomllib.TOMLDecodeError, KeyError, ValueError, AttributeError) as error:
+        raise Invalid(f'{path} must be TOML with kind = "...", [settings] and [credential].') from error
 
 
 CredentialFile = Annotated[
@@ -77,7 +103,12 @@ def list_stores(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
             rows = client.list_granted_stores(tenant)
             show_rows(rows, ["name", "kind", "prefix"], as_json=as_json, empty="No stores are granted to it yet.")
         else:
-            show_rows(client.list_stores(), ["name", "kind", "settings", "created_at"], as_json=as_json, empty=empty)
+            show_rows(
+                client.list_stores(),
+                ["name", "kind", "settings", "probe_verdict", "created_at"],
+                as_json=as_json,
+                empty=empty,
+            )
 
 
 @store_app.command("test")
@@ -91,6 +122,70 @@ def check_store(name: str, as_json: JsonFlag = False) -> None:
         console.print("It works." if check.ok else f"{check.message} ({check.code})", soft_wrap=True, markup=False)
     if not check.ok:
         raise typer.Exit(1)
+
+
+@store_app.command("probe")
+def probe_store(
+    name: Annotated[str | None, typer.Argument(help="A store that is saved.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file instead: kind, [settings], [credential]; nothing is saved.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """See what a store does where others have lost data; exit code 1 if anything is red."""
+    if (name is None) == (config is None):
+        raise Invalid("Give the NAME of a store, or --config FILE.")
+    with connect() as client:
+        if config is not None:
+            given = read_store_config(config)
+            probe = client.probe_config(kind=given.kind, settings=given.settings, credential=given.credential)
+        else:
+            assert name is not None
+            probe = client.probe_store(name)
+    if as_json:
+        show_json(probe)
+    else:
+        _show_probe(probe)
+    if probe.verdict in ("red", "unreachable"):
+        raise typer.Exit(1)
+
+
+def _show_probe(probe: Probe) -> None:
+    marks = {"green": "[green]green[/green]", "amber": "[yellow]amber[/yellow]", "red": "[red]red[/red]"}
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "meaning", "found"):
+        table.add_column(heading, overflow="fold")
+    for finding in probe.findings:
+        table.add_row(marks[finding.verdict], *map(escape, (finding.name, finding.meaning, finding.detail)))
+    console.print(table)
+    amber = sum(finding.verdict == "amber" for finding in probe.findings)
+    red = sum(finding.verdict == "red" for finding in probe.findings)
+    said = "Fit for use" if not red else "Not fit for use"
+    console.print(f"{said}: {len(probe.findings) - amber - red} green, {amber} amber, {red} red.")
+
+
+@store_app.command("tune")
+def tune_store(
+    name: str,
+    values: Annotated[list[str] | None, typer.Option("--set", help="NAME=NUMBER; all others go back.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a store timeouts, retries and limits of its own; without --set, the installation's hold again."""
+    tuning: dict[str, object] = {}
+    for pair in values or []:
+        key, equals, value = pair.partition("=")
+        try:
+            tuning[key] = {"true": True, "false": False}[value] if value in ("true", "false") else _number(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise typer.BadParameter(f"--set takes NAME=NUMBER, not {pair!r}.")
+    with connect() as client:
+        show_one(client.set_tuning(name, tuning), as_json=as_json)
+
+
+def _number(text: str) -> float | int:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 @store_app.command("grant")

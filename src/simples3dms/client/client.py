@@ -20,6 +20,16 @@ M = TypeVar("M", bound=BaseModel)
 _PAGE = 200
 
 
+def _store_body(
+    kind: str,
+    settings: Mapping[str, object],
+    credential: Mapping[str, Secret | str],
+    tuning: Mapping[str, object] | None,
+) -> dict[str, object]:
+    secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
+    return {"kind": kind, "settings": dict(settings), "credential": secrets, "tuning": dict(tuning or {})}
+
+
 def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
     return {
         name: SecretStr(value.reveal() if isinstance(value, Secret) else value) for name, value in credential.items()
@@ -105,11 +115,39 @@ class Client(ContentMixin):
     # stores and placement
 
     def add_store(
-        self, name: str, *, kind: str, settings: Mapping[str, object], credential: Mapping[str, Secret | str]
+        self,
+        name: str,
+        *,
+        kind: str,
+        settings: Mapping[str, object],
+        credential: Mapping[str, Secret | str],
+        tuning: Mapping[str, object] | None = None,
     ) -> stores.Store:
-        secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
-        body = {"name": name, "kind": kind, "settings": dict(settings), "credential": secrets}
+        body = {"name": name, **_store_body(kind, settings, credential, tuning)}
         return self.parse(stores.Store, self._post_secret(at("stores"), body))
+
+    def probe_config(
+        self,
+        *,
+        kind: str,
+        settings: Mapping[str, object],
+        credential: Mapping[str, Secret | str],
+        tuning: Mapping[str, object] | None = None,
+    ) -> stores.Probe:
+        """Probe a store before it is saved. Takes seconds."""
+        body = _store_body(kind, settings, credential, tuning)
+        return self.parse(stores.Probe, self._post_secret(at("store-probes"), body))
+
+    def probe_store(self, store: str) -> stores.Probe:
+        """Probe a store that is in use, and keep what was found. Takes seconds."""
+        return self.send("POST", stores.Probe, at("stores", store, "probe"))
+
+    def get_probe(self, store: str) -> stores.Probe:
+        return self.get(stores.Probe, at("stores", store, "probe"))
+
+    def set_tuning(self, store: str, tuning: Mapping[str, object]) -> stores.Store:
+        body = stores.SetTuning(tuning=dict(tuning))
+        return self.send("PUT", stores.Store, at("stores", store, "tuning"), body)
 
     def set_credential(self, store: str, credential: Mapping[str, Secret | str]) -> stores.Store:
         secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}

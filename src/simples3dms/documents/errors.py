@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simples3dms.errors import Conflict, Invalid, NotFound
+from simples3dms.errors import Conflict, Invalid, NotFound, TooLarge
 
 
 def not_found() -> NotFound:
@@ -27,6 +27,14 @@ def size_mismatch(announced: int, received: int) -> Invalid:
         code="size_mismatch",
         announced_bytes=announced,
         received_bytes=received,
+    )
+
+
+def too_large(largest_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"The document is larger than the {largest_bytes} bytes that this installation takes; nothing was stored.",
+        code="document_too_large",
+        largest_bytes=largest_bytes,
     )
 
 

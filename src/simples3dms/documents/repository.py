@@ -104,6 +104,16 @@ async def lock(uow: UnitOfWork, document_id: UUID) -> DocumentState | None:
     )
 
 
+async def is_due(uow: UnitOfWork, document_id: UUID, *, trash_days: float) -> bool:
+    """Whether the document has been in the trash that long."""
+    found = await uow.scalar(
+        """SELECT 1 FROM documents WHERE tenant_id = %s AND id = %s
+             AND deleted_at < now() - make_interval(secs => %s::float8)""",
+        [uow.tenant_id, document_id, trash_days * 86_400],
+    )
+    return found is not None
+
+
 async def insert(uow: UnitOfWork, document_id: UUID, name: str) -> None:
     await uow.execute(
         "INSERT INTO documents (tenant_id, id, name, version_number) VALUES (%s, %s, %s, 1)",

@@ -108,10 +108,13 @@ class Documents:
                 await _audit(uow, principal, action, document_id)
             return await _get(uow, document_id)
 
-    async def purge_document(self, principal: Principal, tenant_id: UUID, document_id: UUID) -> None:
+    async def purge_document(
+        self, principal: Principal, tenant_id: UUID, document_id: UUID, *, trashed_days: float | None = None
+    ) -> None:
         """Remove a document in the trash for good: rows first, and then, by a worker, its bytes at every store.
 
-        Only a tombstone is left, so that neither a retry nor an old replica can bring it back.
+        Only a tombstone is left, so that neither a retry nor an old replica can bring it back. With `trashed_days`,
+        only if it has been in the trash that long: it may have been restored and deleted anew since it was due.
         """
         async with self._database.tenant(tenant_id) as uow:
             state = await repository.lock(uow, document_id)
@@ -119,6 +122,8 @@ class Documents:
                 raise errors.not_found()
             if not state.is_deleted:
                 raise errors.not_in_trash()
+            if trashed_days is not None and not await repository.is_due(uow, document_id, trash_days=trashed_days):
+                return
             blob_ids = await repository.purge(uow, document_id)
             await blobs_repository.bury(uow, blob_ids)
             await _audit(uow, principal, "document.purged", document_id)

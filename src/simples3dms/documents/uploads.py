@@ -44,10 +44,11 @@ class _Session:
 class Uploads:
     """The uploads of all tenants."""
 
-    def __init__(self, database: Database, blobs: Blobs, transfers: Transfers) -> None:
+    def __init__(self, database: Database, blobs: Blobs, transfers: Transfers, *, largest_bytes: int) -> None:
         self._database = database
         self._blobs = blobs
         self._transfers = transfers
+        self._largest_bytes = largest_bytes
 
     async def upload(
         self, principal: Principal, tenant_id: UUID, request: UploadRequest, body: AsyncIterable[bytes]
@@ -58,11 +59,13 @@ class Uploads:
         idempotency key, a repeated request answers what the first one did, and the body is not read again.
         """
         _check(request)
+        if request.size_bytes is not None and request.size_bytes > self._largest_bytes:
+            raise errors.too_large(self._largest_bytes)
         begun = await self._begin(principal, tenant_id, request)
         if isinstance(begun, UploadResult):
             return begun
         await fp("upload.reserved")
-        counted = _Counted(body, request)
+        counted = _Counted(body, request, self._largest_bytes)
         try:
             written = await self._write(tenant_id, begun, request, counted)
             await fp("upload.after_put")
@@ -121,11 +124,12 @@ class Uploads:
     async def _write(
         self, tenant_id: UUID, session: _Session, request: UploadRequest, body: AsyncIterable[bytes]
     ) -> Written:
-        async def beat() -> None:
+        async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
                 await repository.extend_upload(uow, session.id, session.fence, lease_seconds=self._blobs.lease_seconds)
+            return True
 
-        async with heartbeat(beat, every_seconds=self._blobs.lease_seconds / 3):
+        async with heartbeat(beat, lease_seconds=self._blobs.lease_seconds):
             return await self._blobs.write(
                 tenant_id,
                 session.ticket,
@@ -199,8 +203,9 @@ class Uploads:
 class _Counted:
     """The body on its way: counted, hashed where a digest was announced, so that the client can be told its fault."""
 
-    def __init__(self, body: AsyncIterable[bytes], request: UploadRequest) -> None:
+    def __init__(self, body: AsyncIterable[bytes], request: UploadRequest, largest_bytes: int) -> None:
         self._body = body
+        self._largest_bytes = largest_bytes
         self._request = request
         self._received = 0
         self._ended = False
@@ -211,6 +216,8 @@ class _Counted:
         first = True
         async for chunk in self._body:
             self._received += len(chunk)
+            if self._received > self._largest_bytes:
+                raise errors.too_large(self._largest_bytes)
             if announced is not None and self._received > announced:
                 raise errors.size_mismatch(announced, self._received)
             if self._digest is not None:

@@ -43,6 +43,9 @@ def register(app: procrastinate.App, services: Services) -> None:
             UUID(tenant_id), UUID(migration_id), "copy" if phase == "copy" else "evacuate", int(low_seq)
         )
 
+    async def probe_store(store_id: str) -> None:
+        await services.stores.probe_due(UUID(store_id), hours=services.probe_hours)
+
     # No retries by the queue: our own rows (due_at, lease_until) decide, and the watchdog queues again.
     for name, work in (
         ("transfer.run", run_transfer),
@@ -50,6 +53,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("replica.sweep", sweep_replicas),
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
+        ("store.probe", probe_store),
     ):
         app.task(name=name, queue=_QUEUE)(_quietly(work))
 

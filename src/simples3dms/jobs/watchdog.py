@@ -10,6 +10,7 @@ from simples3dms.documents import repository as documents_repository
 from simples3dms.errors import Failure
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.migrations import repository as migrations_repository
+from simples3dms.storage.stores import repository as stores_repository
 from simples3dms.storage.transfers import repository as transfers_repository
 
 log = structlog.get_logger(__name__)
@@ -24,10 +25,19 @@ async def tick(services: Services) -> None:
         to_clean = await blobs_repository.list_tenants_to_clean(uow, limit=_LIMIT)
         transfers = await transfers_repository.list_due(uow, limit=_LIMIT)
         migrations = await migrations_repository.list_working(uow, limit=_LIMIT)
+        doubtful = await blobs_repository.list_doubtful(uow, limit=_LIMIT)
+        to_probe = await stores_repository.list_due_probes(uow, hours=services.probe_hours, limit=_LIMIT)
         to_purge = await documents_repository.list_to_purge(uow, trash_days=services.trash_days, limit=_LIMIT)
     for tenant_id in to_clean:
         async with services.database.tenant(tenant_id) as tenant:
             await services.blobs.defer_sweep(tenant)
+    for replica in doubtful:
+        async with services.database.tenant(replica.tenant_id) as tenant:
+            await services.blobs.defer_repair(tenant, replica.blob_id, replica.store_id)
+    if to_probe:
+        async with services.database.platform() as platform:
+            for store_id in to_probe:
+                await services.queue.defer(platform, "store.probe", once=f"probe:{store_id}", store_id=store_id)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:
             await services.transfers.defer_run(tenant, transfer.id, once=True)
@@ -36,6 +46,8 @@ async def tick(services: Services) -> None:
             await services.migration_engine.defer_advance(tenant, migration.id)
     for document in to_purge:
         try:
-            await services.documents.purge_document(WORKER, document.tenant_id, document.id)
+            await services.documents.purge_document(
+                WORKER, document.tenant_id, document.id, trashed_days=services.trash_days
+            )
         except Failure as failure:
             log.info("purge.skipped", document=str(document.id), code=failure.problem_code)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+
+
+class LeaseLost(Exception):
+    """Another has taken the work over: what was done of it must not count."""
 
 
 async def single(body: bytes) -> AsyncIterator[bytes]:
@@ -26,21 +31,34 @@ async def gather_small(chunks: AsyncIterable[bytes], limit_bytes: int) -> bytes:
 
 
 @asynccontextmanager
-async def heartbeat(beat: Callable[[], Awaitable[None]], *, every_seconds: float) -> AsyncIterator[None]:
-    """Call `beat` now and then while the block runs. If it raises, the block is cancelled and the error comes out."""
+async def heartbeat(beat: Callable[[], Awaitable[bool]], *, lease_seconds: float) -> AsyncIterator[None]:
+    """Call `beat` three times a lease while the block runs.
+
+    False means that the lease is lost: the block is cancelled, and LeaseLost comes out. A beat that raises (the
+    database is restarting, say) is tried again soon, and only counts as lost when the lease itself must be over.
+    """
     owner = asyncio.current_task()
     assert owner is not None
     failure: list[BaseException] = []
+    every_seconds = lease_seconds / 3
 
     async def run() -> None:
+        good_at, pause = time.monotonic(), every_seconds
         while True:
-            await asyncio.sleep(every_seconds)
+            await asyncio.sleep(pause)
+            problem: BaseException = LeaseLost()
             try:
-                await beat()
-            except Exception as error:  # noqa: BLE001 handed to the block's owner below
-                failure.append(error)
-                owner.cancel()
-                return
+                if await beat():
+                    good_at, pause = time.monotonic(), every_seconds
+                    continue
+            except Exception as error:  # noqa: BLE001 handed to the block's owner below, if it lasts
+                if time.monotonic() - good_at < lease_seconds - every_seconds / 2:
+                    pause = min(1.0, every_seconds / 4)
+                    continue
+                problem = error
+            failure.append(problem)
+            owner.cancel()
+            return
 
     task = asyncio.create_task(run())
     try:

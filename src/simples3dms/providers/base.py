@@ -3,6 +3,9 @@
 A provider talks to one store: a bucket (or directory) and a prefix inside it. Keys given to a provider are
 relative to that prefix, are made by us (never from a user's text), and are written once: no key is ever reused.
 Providers hold no state that a crash could lose. All methods are safe to call from many tasks of one event loop.
+
+A kind of storage derives from `plain.ProviderBase`, which answers what it leaves out with `Unsupported`; what it can do
+stands in its `capabilities`, so that nobody has to try.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
+from simples3dms.kit.secret import Secret
 from simples3dms.providers.errors import Unsupported
 
 #: The longest key that every service takes, prefix included (S3 and B2: 1,024 bytes of UTF-8).
@@ -43,13 +47,17 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store says of an object: a claim, not proof. `etag` is an opaque token."""
+    """What a store says of an object: a claim, not proof. `etag` is an opaque token.
+
+    `sha1` is hexadecimal, and only there when the store vouches for it (B2: not `none`, not `unverified:`).
+    """
 
     key: str
     size_bytes: int
     version_id: str | None = None
     etag: str | None = None
     modified_at: datetime | None = None
+    sha1: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,8 @@ class PutResult:
     version_id: str | None = None
     etag: str | None = None
     sha256: bytes | None = None
+    repeated: bool = False
+    """The request was sent more than once inside the kind: an earlier one may have made a version as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +82,95 @@ class DeleteOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ListPage:
+    """Some objects in the store's order, and where to go on (None: that was the end)."""
+
+    items: Sequence[ObjectInfo]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartsUpload:
+    """An upload in parts that is under way: small enough to be kept in a record and taken up again after a crash."""
+
+    key: str
+    upload_id: str
+    part_size_bytes: int
+    """Every part has this size but the last, which may be shorter (some services demand it: R2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that the store has. Numbers begin at 1. `etag` is what `finish_parts` needs (B2: the SHA-1)."""
+
+    number: int
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a store is, as far as copying inside the service goes: nothing of it is secret."""
+
+    account: str
+    """Two stores whose accounts are equal can copy from one another inside the service."""
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopySource:
+    """An object of a store that the copying one may read inside the service."""
+
+    location: Location
+    key: str
+    size_bytes: int
+    version_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """A request that whoever holds it may make until it expires: treat the URL as a credential."""
+
+    method: str
+    url: Secret
+    headers: dict[str, str]
+    """To be sent exactly as given: they are signed."""
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row of a probe. Green: as it should be; amber: it works, and this is what it costs; red: do not use it."""
+
+    name: str
+    verdict: Literal["green", "amber", "red"]
+    meaning: str
+    """What was looked at, for a person."""
+    detail: str = ""
+    """What was found, where that is more than "it works", and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a store can do, as data. Code asks, the UI shows, tests select by it."""
 
     versions: bool = False
     """Each write makes a version with an id, and deleting needs that id (B2; S3 buckets with versioning)."""
-    conditional_put: bool = False
     server_side_copy: bool = False
-    presign: bool = False
+    sign_download: bool = False
+    sign_upload: bool = False
     multipart: bool = False
-    part_size_bytes: int = 0
-    """The part size that we use: constant per object, as some services demand (R2)."""
+    """`begin_parts` and its kin work; streams longer than one part are then sent in parts."""
+    part_size_bytes: int = 8 * 2**20
+    """The least part that we use: constant within an object, larger only for objects that need it."""
+    largest_part_bytes: int = 5 * 10**9
+    most_parts: int = 10_000
     largest_object_bytes: int = 5 * 2**40
+    longest_signed_seconds: int = 0
     durable: bool = True
     """False for stores whose bytes do not survive the process (memory)."""
+    experimental: bool = False
     notes: tuple[str, ...] = field(default=())
 
 
@@ -112,6 +197,11 @@ class StorageProvider(Protocol):
         """What this store can do. No I/O."""
         ...
 
+    @property
+    def location(self) -> Location:
+        """Where this store is. No I/O."""
+        ...
+
     async def put(
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
     ) -> PutResult:
@@ -120,7 +210,7 @@ class StorageProvider(Protocol):
         All or nothing: until it returns no complete object is visible at the key, and after an error there is none
         or an unfinished one that `discard` removes. Not idempotent on stores that keep versions (a repeat makes a
         second version). May be retried from outside only with a bytes body; parts of a stream are retried inside.
-        Raises IntegrityError if the bytes sent do not match `expected`; nothing is left then.
+        Raises IntegrityError if the bytes sent do not match `expected`; nothing is left then. Raises ObjectTooLarge.
         """
         ...
 
@@ -137,7 +227,8 @@ class StorageProvider(Protocol):
 
         Raises ObjectNotFound on entering. A body that ends early raises while iterating: never a clean, short end.
         With `start == 0`, `length is None` and a digest expected, a wrong body raises IntegrityError instead of
-        ending; by then its chunks have been handed out, so callers must not commit before the end.
+        ending; by then its chunks have been handed out, so callers must not commit before the end. A range that
+        lies past the end reads as nothing. The retry layer goes on where a body was cut.
         """
         ...
 
@@ -156,20 +247,96 @@ class StorageProvider(Protocol):
     async def discard(self, key: str) -> None:
         """Remove whatever a failed or doubtful write may have left at the key. Idempotent.
 
-        That is: all versions of it, hidden ones too, and unfinished multipart uploads. Nothing there is success.
+        That is: all versions of it, hidden ones and delete markers too, and unfinished uploads in parts. Nothing
+        there is success.
+        """
+        ...
+
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        cursor: str | None = None,
+        unfinished: bool = False,
+    ) -> ListPage:
+        """One page of the objects whose key starts with `prefix`; every version where versions are kept. Idempotent.
+
+        Keys come relative to the store's prefix. The order is the store's (not always byte order). `start_after`
+        leaves out keys up to and including it; `cursor` is the one of the page before and makes `start_after` moot.
+        `unfinished` lists uploads in parts instead: `version_id` holds the upload's id, the size is 0. A page may be
+        empty and not the last.
         """
         ...
 
     def list(self, prefix: str = "", *, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
-        """All objects whose key starts with `prefix`, streamed page by page; every version where versions are kept.
-
-        Keys come relative to the store's prefix. The order is the store's (not always byte order). `start_after`
-        leaves out keys up to and including it. Unfinished uploads are not objects; see `list_unfinished`.
-        """
+        """All pages of objects, streamed. Raises ProviderError if the store gives the same page again and again."""
         ...
 
     def list_unfinished(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        """Unfinished multipart uploads under the prefix (`version_id` holds the upload's id, size is 0)."""
+        """All pages of unfinished uploads, streamed."""
+        ...
+
+    async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
+        """Copy inside the service: within the store, or from another store of the same account. No bytes pass here.
+
+        All or nothing like `put`; the result proves nothing about the bytes. May be retried (a repeat makes a second
+        version where versions are kept). Raises ObjectNotFound for a missing source; Unsupported where
+        `capabilities.server_side_copy` is false or the accounts differ.
+        """
+        ...
+
+    async def begin_parts(
+        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+    ) -> PartsUpload:
+        """Begin an upload in parts. Nothing is visible at the key before `finish_parts`; `discard` removes it.
+
+        A repeat begins a second upload, so retry only where `discard` will clean. Raises ObjectTooLarge, Unsupported.
+        """
+        ...
+
+    async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
+        """Send one part; the same number again replaces it, so this may be retried. Any order, many at a time."""
+        ...
+
+    async def list_parts(self, upload: PartsUpload) -> Sequence[Part]:
+        """The parts that the store has, by number: what need not be sent again after a crash. Idempotent.
+
+        Raises ObjectNotFound if the upload is not there (finished, aborted, or removed by the service).
+        """
+        ...
+
+    async def finish_parts(self, upload: PartsUpload, parts: Sequence[Part]) -> PutResult:
+        """Make the object of these parts visible. May be retried: finished already counts as success."""
+        ...
+
+    async def abort_parts(self, upload: PartsUpload) -> None:
+        """Give an upload up and free its parts. Idempotent: not there is success."""
+        ...
+
+    async def sign_download(
+        self, ref: ObjectRef, *, expires_seconds: int, filename: str, content_type: str
+    ) -> SignedRequest:
+        """A GET for whoever holds it, answered with this content type and as an attachment of this name. No I/O on S3.
+
+        Raises Unsupported where `capabilities.sign_download` is false.
+        """
+        ...
+
+    async def sign_upload(self, key: str, *, size_bytes: int, content_type: str, expires_seconds: int) -> SignedRequest:
+        """A PUT of exactly this many bytes of this type to this key. What was sent still has to be proven."""
+        ...
+
+    async def sign_part(
+        self, upload: PartsUpload, number: int, *, size_bytes: int, expires_seconds: int
+    ) -> SignedRequest:
+        """A PUT of one part of exactly this many bytes."""
+        ...
+
+    async def inspect(self, scratch: str) -> Sequence[Finding]:
+        """What only this kind can find out about its store, for the probe. Works below the scratch prefix, which the
+        probe cleans. Slow, and never part of daily work. Raises only what `check` raises.
+        """
         ...
 
     async def check(self) -> None:

@@ -7,6 +7,7 @@ ProviderError
 ├── BucketMissing           the bucket itself is not there: says nothing about its objects
 ├── Throttled               slow down (429, 503 SlowDown); honour `retry_after`
 ├── StoreUnavailable        refused, reset, 5xx: the store, not the object
+│   └── StoreResting        our circuit breaker keeps calls from it for a while; nothing was sent
 ├── StoreTimedOut           no answer, or no further bytes, in time
 ├── IntegrityError          the bytes are not the bytes: length or digest differ
 ├── PreconditionFailed      a conditional request found another state
@@ -67,6 +68,12 @@ class StoreUnavailable(ProviderError):
     retryable = True
 
 
+class StoreResting(StoreUnavailable):
+    """Nothing was sent. Later it may be: `retry_after` says when; the retry layer does not wait for it."""
+
+    kind = "store_resting"
+
+
 class StoreTimedOut(ProviderError):
     kind = "store_timed_out"
     retryable = True
@@ -94,3 +101,7 @@ class ObjectTooLarge(ProviderError):
 
 class Unsupported(ProviderError):
     kind = "unsupported"
+
+
+#: Errors that say something about the store as a whole and nothing about one object.
+STORE_FAULTS = (StoreUnavailable, StoreTimedOut, Throttled, BadCredential, BucketMissing, CapExceeded, StoreFull)

@@ -83,9 +83,12 @@ class NoCredential(FormModel):
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What the process, not the store's owner, decides: `proxy_url` is the egress guard that all traffic takes."""
+    """What the process, not the store's owner, decides. Times in seconds."""
 
     proxy_url: str | None = None
+    """The egress guard that all traffic takes; it may hold a password. None: straight out."""
+    connect_seconds: float = 10
+    read_seconds: float = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,35 @@ class AddStore(Request):
     kind: str = Field(examples=["s3", "b2", "local"])
     settings: dict[str, Any] = Field(default_factory=dict, description="Endpoint, bucket and the like: nothing secret.")
     credential: dict[str, SecretStr] = Field(default_factory=dict, description="Write-only; never returned.")
+    tuning: dict[str, Any] = Field(default_factory=dict, description="The store's own timeouts, retries and limits.")
+
+
+class ProbeConfig(Request):
+    """A store that is not saved: the same as for adding one, without a name."""
+
+    kind: str = Field(examples=["s3", "b2", "local"])
+    settings: dict[str, Any] = Field(default_factory=dict)
+    credential: dict[str, SecretStr] = Field(default_factory=dict, description="Write-only; never kept.")
+    tuning: dict[str, Any] = Field(default_factory=dict)
+
+
+class SetTuning(Request):
+    tuning: dict[str, Any] = Field(description="All of the store's own; the installation's hold for the rest.")
+
+
+class ProbeFinding(Response):
+    name: str
+    verdict: str = Field(description="green, amber or red.")
+    meaning: str
+    detail: str
+
+
+class Probe(Response):
+    """What a probe found. Red: do not use the store. Amber: it works, with a cost that is named."""
+
+    verdict: str = Field(description="green, amber, red, or unreachable.")
+    findings: list[ProbeFinding]
+    probed_at: datetime | None
 
 
 class SetCredential(Request):
@@ -27,6 +56,9 @@ class Store(Response):
     name: str
     kind: str
     settings: dict[str, Any]
+    tuning: dict[str, Any]
+    probe_verdict: str | None
+    probed_at: datetime | None
     created_at: datetime
     disabled_at: datetime | None
 

@@ -18,8 +18,10 @@ def _secrets(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
 
 @router.post("/stores", operation_id="add_store", tags=["stores"], status_code=201, summary="Add a store (operators)")
 async def add_store(body: schemas.AddStore, services: ServicesDep, principal: OperatorDep) -> schemas.Store:
-    """The store is tried with the credential first; nothing is saved if that fails."""
-    store = await services.stores.add_store(principal, body.name, body.kind, body.settings, _secrets(body.credential))
+    """The store is probed with the credential first; nothing is saved if that fails or finds something red."""
+    store = await services.stores.add_store(
+        principal, body.name, body.kind, body.settings, _secrets(body.credential), body.tuning
+    )
     return schemas.Store.model_validate(store)
 
 
@@ -36,6 +38,32 @@ async def get_store(store: str, services: ServicesDep, _operator: OperatorDep) -
 @router.post("/stores/{store}/check", operation_id="check_store", tags=["stores"], summary="Does it work now?")
 async def check_store(store: str, services: ServicesDep, _operator: OperatorDep) -> schemas.StoreCheck:
     return schemas.StoreCheck.model_validate(await services.stores.check_store(store))
+
+
+@router.post("/stores/{store}/probe", operation_id="probe_store", tags=["stores"], summary="Probe it now")
+async def probe_store(store: str, services: ServicesDep, principal: OperatorDep) -> schemas.Probe:
+    """Writes, reads and deletes below a scratch prefix of the store; takes seconds. What is found is kept."""
+    return schemas.Probe.model_validate(await services.stores.probe_store(principal, store))
+
+
+@router.get("/stores/{store}/probe", operation_id="get_probe", tags=["stores"], summary="What the last probe found")
+async def get_probe(store: str, services: ServicesDep, _operator: OperatorDep) -> schemas.Probe:
+    return schemas.Probe.model_validate(await services.stores.get_probe(store))
+
+
+@router.post("/store-probes", operation_id="probe_config", tags=["stores"], summary="Probe a store before it is saved")
+async def probe_config(body: schemas.ProbeConfig, services: ServicesDep, principal: OperatorDep) -> schemas.Probe:
+    result = await services.stores.probe_config(
+        principal, body.kind, body.settings, _secrets(body.credential), body.tuning
+    )
+    return schemas.Probe.model_validate(result)
+
+
+@router.put("/stores/{store}/tuning", operation_id="set_tuning", tags=["stores"], summary="Its own timeouts and limits")
+async def set_tuning(
+    store: str, body: schemas.SetTuning, services: ServicesDep, principal: OperatorDep
+) -> schemas.Store:
+    return schemas.Store.model_validate(await services.stores.set_tuning(principal, store, body.tuning))
 
 
 @router.put(

@@ -9,25 +9,34 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
     Body,
     Capabilities,
+    CopySource,
     DeleteOutcome,
     Expected,
+    ListPage,
+    Location,
     ObjectInfo,
     ObjectReader,
     ObjectRef,
+    Part,
+    PartsUpload,
     PutResult,
     check_key,
 )
-from simples3dms.providers.errors import ObjectNotFound
+from simples3dms.providers.errors import IntegrityError, ObjectNotFound, Unsupported
+from simples3dms.providers.parts import part_size, put_in_parts
+from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions, FormModel, NoCredential, NotBlank, Prefix, ProviderKind
 
 _CHUNK_BYTES = 1 << 20
+_PART_BYTES = 5 << 20
+_PAGE = 100
 
 
 class MemorySettings(FormModel):
@@ -36,6 +45,7 @@ class MemorySettings(FormModel):
     name: NotBlank
     prefix: Prefix = ""
     versions: bool = False
+    parts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +55,17 @@ class _Stored:
 
 
 @dataclass(slots=True)
+class _Upload:
+    path: str
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Shelf:
     """The bytes of one name: every key with its versions, the newest last."""
 
     objects: dict[str, list[_Stored]] = field(default_factory=dict)
+    uploads: dict[str, _Upload] = field(default_factory=dict)
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -60,7 +77,7 @@ def forget(name: str) -> None:
     _shelves.pop(name, None)
 
 
-class MemoryProvider:
+class MemoryProvider(ProviderBase):
     """Keeps objects in a dictionary. With `versions`, every write makes a version with an id."""
 
     kind = "memory"
@@ -68,13 +85,25 @@ class MemoryProvider:
     def __init__(self, settings: MemorySettings) -> None:
         self._prefix = settings.prefix
         self._shelf = _shelves.setdefault(settings.name, _Shelf())
-        self.capabilities = Capabilities(versions=settings.versions, durable=False)
+        self.capabilities = Capabilities(
+            versions=settings.versions,
+            durable=False,
+            multipart=settings.parts,
+            server_side_copy=True,
+            part_size_bytes=_PART_BYTES,
+        )
+        self.location = Location("memory", settings.name, settings.prefix)
 
     async def put(
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
     ) -> PutResult:
-        path = self._path(key)
+        if not isinstance(body, bytes) and self.capabilities.multipart:
+            return await put_in_parts(self, key, body, expected, content_type)
         data = body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
+        return self._store(key, data)
+
+    def _store(self, key: str, data: bytes) -> PutResult:
+        path = self._path(key)
         version = f"v{next(self._shelf.ids):08d}" if self.capabilities.versions else None
         etag = hashlib.sha256(data).hexdigest()[:32]
         stored = _Stored(data, ObjectInfo(key, len(data), version, etag, datetime.now(UTC)))
@@ -116,26 +145,79 @@ class MemoryProvider:
         return [DeleteOutcome(ref) for ref in refs]
 
     async def discard(self, key: str) -> None:
-        self._shelf.objects.pop(self._path(key), None)
+        path = self._path(key)
+        self._shelf.objects.pop(path, None)
+        for upload_id in [name for name, upload in self._shelf.uploads.items() if upload.path == path]:
+            del self._shelf.uploads[upload_id]
 
-    async def list(self, prefix: str = "", *, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
-        wanted = self._prefix + prefix
-        after = None if start_after is None else self._prefix + start_after
-        for path in sorted(self._shelf.objects):
-            if path.startswith(wanted) and (after is None or path > after):
-                for stored in list(self._shelf.objects.get(path, [])):
-                    yield stored.info
-                await asyncio.sleep(0)
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        cursor: str | None = None,
+        unfinished: bool = False,
+    ) -> ListPage:
+        await asyncio.sleep(0)
+        wanted, own = self._prefix + prefix, len(self._prefix)
+        if unfinished:
+            found = [(name, upload) for name, upload in self._shelf.uploads.items() if upload.path.startswith(wanted)]
+            return ListPage([ObjectInfo(upload.path[own:], 0, name) for name, upload in found])
+        after = cursor if cursor is not None else None if start_after is None else self._prefix + start_after
+        paths = sorted(path for path in self._shelf.objects if path.startswith(wanted) and path > (after or ""))
+        page = paths[:_PAGE]
+        items = [replace(stored.info, key=path[own:]) for path in page for stored in self._shelf.objects[path]]
+        return ListPage(items, page[-1] if len(paths) > _PAGE else None)
 
-    async def list_unfinished(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        nothing: tuple[ObjectInfo, ...] = ()
-        for info in nothing:
-            yield info
+    async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
+        if source.location.account != self.location.account:
+            raise Unsupported("this store can't copy from there by itself", key=key)
+        shelf = _shelves.get(source.location.bucket, _Shelf())
+        versions = shelf.objects.get(source.location.prefix + source.key, [])
+        for stored in reversed(versions):
+            if source.version_id in (None, stored.info.version_id):
+                return self._store(key, stored.data)
+        raise ObjectNotFound("no such object", key=source.key)
+
+    async def begin_parts(
+        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+    ) -> PartsUpload:
+        if not self.capabilities.multipart:
+            raise Unsupported("this store takes no parts", key=key)
+        upload_id = f"u{next(self._shelf.ids):08d}"
+        self._shelf.uploads[upload_id] = _Upload(self._path(key))
+        return PartsUpload(key, upload_id, part_size(self.capabilities, size_bytes, key))
+
+    async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
+        self._upload(upload).parts[number] = body
+        return Part(number, len(body), hashlib.sha256(body).hexdigest())
+
+    async def list_parts(self, upload: PartsUpload) -> list[Part]:
+        parts = self._upload(upload).parts
+        return [Part(number, len(parts[number]), hashlib.sha256(parts[number]).hexdigest()) for number in sorted(parts)]
+
+    async def finish_parts(self, upload: PartsUpload, parts: Sequence[Part]) -> PutResult:
+        if upload.upload_id not in self._shelf.uploads:
+            info = self._find(upload.key, None).info
+            return PutResult(upload.key, info.size_bytes, info.version_id, info.etag)
+        sent = self._upload(upload).parts
+        for part in parts:
+            if hashlib.sha256(sent.get(part.number, b"")).hexdigest() != part.etag:
+                raise IntegrityError("a part is not the one that was sent", key=upload.key)
+        data = b"".join(sent[part.number] for part in parts)
+        del self._shelf.uploads[upload.upload_id]
+        return self._store(upload.key, data)
+
+    async def abort_parts(self, upload: PartsUpload) -> None:
+        self._shelf.uploads.pop(upload.upload_id, None)
+
+    def _upload(self, upload: PartsUpload) -> _Upload:
+        found = self._shelf.uploads.get(upload.upload_id)
+        if found is None:
+            raise ObjectNotFound("no such upload", key=upload.key)
+        return found
 
     async def check(self) -> None:
-        return None
-
-    async def close(self) -> None:
         return None
 
     def _path(self, key: str) -> str:

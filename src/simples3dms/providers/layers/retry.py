@@ -9,58 +9,138 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TypeVar
 
+import structlog
+
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
     Body,
+    CopySource,
     DeleteOutcome,
     Expected,
+    ListPage,
     ObjectInfo,
     ObjectReader,
     ObjectRef,
+    Part,
+    PartsUpload,
     PutResult,
     StorageProvider,
 )
-from simples3dms.providers.errors import ProviderError
+from simples3dms.providers.errors import ProviderError, StoreResting
 from simples3dms.providers.layers.base import Layer
+from simples3dms.providers.parts import put_in_parts
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-class RetryLayer(Layer):
-    """Repeats calls that failed with a retryable error: `attempts` in all, pauses within `base` and `longest`."""
+class RetryBudget:
+    """Repeats are paid from a purse that successes fill: a store that fails for everybody is not asked many times over.
 
-    def __init__(self, inner: StorageProvider, *, attempts: int, base_seconds: float, longest_seconds: float) -> None:
+    Every success puts a tenth in, every repeat takes one out, and it holds `most`. Empty: errors are passed on at once.
+    """
+
+    def __init__(self, most: float = 20) -> None:
+        self._most = most
+        self._left = most
+
+    def succeed(self) -> None:
+        self._left = min(self._most, self._left + 0.1)
+
+    def take(self) -> bool:
+        """Whether one more repeat may be made."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class RetryLayer(Layer):
+    """Repeats calls that failed with a retryable error: `attempts` in all, pauses within `base` and `longest`.
+
+    Nothing further out repeats a request; whoever takes the work up later does so from records, minutes later. A
+    stream can be read once: stores that take parts get it in parts, and each part is repeated by itself.
+    """
+
+    def __init__(
+        self,
+        inner: StorageProvider,
+        *,
+        attempts: int,
+        base_seconds: float,
+        longest_seconds: float,
+        budget: RetryBudget | None = None,
+    ) -> None:
         super().__init__(inner)
         self._attempts = attempts
         self._base_seconds = base_seconds
         self._longest_seconds = longest_seconds
+        self.budget = budget or RetryBudget()
 
-    async def pause(self, attempt: int, error: ProviderError) -> None:
-        """Wait as long as the store asked for, or a random part of a growing pause (full jitter)."""
-        if error.retry_after is not None:
-            await asyncio.sleep(min(error.retry_after, self._longest_seconds))
-            return
-        ceiling = min(self._longest_seconds, self._base_seconds * 2**attempt)
-        await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 jitter, not a secret
+    async def may_repeat(self, failed: int, error: ProviderError) -> bool:
+        """Wait as long as it takes before call `failed + 1`, and say whether there may be one.
+
+        As long as the store asked for, never less (a longer time than ours to wait is not waited: the caller learns of
+        it), or else a random part of a growing pause (full jitter).
+        """
+        if not error.retryable or isinstance(error, StoreResting) or failed >= self._attempts:
+            return False
+        if error.retry_after is not None and error.retry_after > self._longest_seconds:
+            return False
+        if not self.budget.take():
+            return False
+        ceiling = min(self._longest_seconds, self._base_seconds * 2**failed)
+        jitter = random.uniform(0, ceiling)  # noqa: S311 jitter, not a secret
+        # Those who were told the same time do not all come back in the same instant.
+        await asyncio.sleep(jitter if error.retry_after is None else error.retry_after + min(jitter, 1.0))
+        return True
 
     async def _repeat(self, call: Callable[[], Awaitable[T]]) -> T:
-        attempt = 0
+        return (await self._counted(call))[0]
+
+    async def _counted(self, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+        """The result, and how many calls failed before."""
+        failed = 0
         while True:
             try:
-                return await call()
+                result = await call()
             except ProviderError as error:
-                attempt += 1
-                if not error.retryable or attempt >= self._attempts:
+                failed += 1
+                if not await self.may_repeat(failed, error):
                     raise
-                await self.pause(attempt, error)
+            else:
+                self.budget.succeed()
+                return result, failed
+
+    async def _remove_others(self, key: str, *, keep: str, unfinished: bool = False) -> None:
+        """After an answer that was lost: what that call made beside what a repeat of it made.
+
+        Quietly: what can't be removed now goes when the key is discarded.
+        """
+        try:
+            page = await self.inner.list_page(key, unfinished=unfinished)
+            others = [one for one in page.items if one.key == key and one.version_id not in (None, keep)]
+            if unfinished:
+                for one in others:
+                    await self.inner.abort_parts(PartsUpload(key, str(one.version_id), 0))
+            elif others:
+                await self.inner.delete([ObjectRef(key, one.version_id) for one in others])
+        except ProviderError as error:
+            log.info("store.left_over", kind=self.kind, error=error.kind)
 
     async def put(
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
     ) -> PutResult:
-        if not isinstance(body, bytes):
-            # A stream can be read once; the kinds repeat its parts by themselves.
-            return await self.inner.put(key, body, expected=expected, content_type=content_type)
-        return await self._repeat(lambda: self.inner.put(key, body, expected=expected, content_type=content_type))
+        if isinstance(body, bytes):
+            result, failed = await self._counted(
+                lambda: self.inner.put(key, body, expected=expected, content_type=content_type)
+            )
+            if (failed or result.repeated) and result.version_id is not None:
+                await self._remove_others(key, keep=result.version_id)
+            return result
+        if self.capabilities.multipart:
+            return await put_in_parts(self, key, body, expected, content_type)
+        return await self.inner.put(key, body, expected=expected, content_type=content_type)
 
     def open(
         self,
@@ -75,7 +155,7 @@ class RetryLayer(Layer):
             left = None if length is None else length - done
             return self.inner.open(key, version_id=version_id, start=start + done, length=left, expected=expected)
 
-        return _ResumingOpen(self, reopen, self._attempts)
+        return _ResumingOpen(self, reopen)
 
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         return await self._repeat(lambda: self.inner.head(key, version_id=version_id))
@@ -85,6 +165,43 @@ class RetryLayer(Layer):
 
     async def discard(self, key: str) -> None:
         await self._repeat(lambda: self.inner.discard(key))
+
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        cursor: str | None = None,
+        unfinished: bool = False,
+    ) -> ListPage:
+        return await self._repeat(
+            lambda: self.inner.list_page(prefix, start_after=start_after, cursor=cursor, unfinished=unfinished)
+        )
+
+    async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
+        return await self._repeat(lambda: self.inner.copy(source, key, content_type=content_type))
+
+    async def begin_parts(
+        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+    ) -> PartsUpload:
+        upload, failed = await self._counted(
+            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type)
+        )
+        if failed:
+            await self._remove_others(key, keep=upload.upload_id, unfinished=True)
+        return upload
+
+    async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
+        return await self._repeat(lambda: self.inner.put_part(upload, number, body))
+
+    async def list_parts(self, upload: PartsUpload) -> Sequence[Part]:
+        return await self._repeat(lambda: self.inner.list_parts(upload))
+
+    async def finish_parts(self, upload: PartsUpload, parts: Sequence[Part]) -> PutResult:
+        return await self._repeat(lambda: self.inner.finish_parts(upload, parts))
+
+    async def abort_parts(self, upload: PartsUpload) -> None:
+        await self._repeat(lambda: self.inner.abort_parts(upload))
 
     async def check(self) -> None:
         await self._repeat(self.inner.check)
@@ -97,11 +214,9 @@ class _ResumingOpen:
         self,
         layer: RetryLayer,
         reopen: Callable[[int], AbstractAsyncContextManager[ObjectReader]],
-        attempts: int,
     ) -> None:
         self._layer = layer
         self._reopen = reopen
-        self._attempts = attempts
         self._failed = 0
         self._current: AbstractAsyncContextManager[ObjectReader] | None = None
         self._reader: ObjectReader | None = None
@@ -139,9 +254,8 @@ class _ResumingOpen:
 
     async def _may_go_on(self, error: ProviderError) -> None:
         self._failed += 1
-        if not error.retryable or self._failed >= self._attempts:
+        if not await self._layer.may_repeat(self._failed, error):
             raise error
-        await self._layer.pause(self._failed, error)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         done = 0
@@ -150,7 +264,10 @@ class _ResumingOpen:
             try:
                 async for chunk in self._reader:
                     done += len(chunk)
+                    # A long body that is cut now and then goes on for as long as each stretch brings something.
+                    self._failed = 0
                     yield chunk
+                self._layer.budget.succeed()
                 return
             except ProviderError as error:
                 if self._current is not None:

@@ -11,11 +11,15 @@ from typing import TypeVar
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
     Body,
+    CopySource,
     DeleteOutcome,
     Expected,
+    ListPage,
     ObjectInfo,
     ObjectReader,
     ObjectRef,
+    Part,
+    PartsUpload,
     PutResult,
     StorageProvider,
 )
@@ -50,7 +54,7 @@ class TimeoutLayer(Layer):
     ) -> PutResult:
         size = len(body) if isinstance(body, bytes) else None
         # How long a stream takes is its source's affair; between its parts the kind's own limits hold.
-        limit = None if size is None else self._call_seconds + size / _SLOWEST_BYTES_PER_SECOND
+        limit = None if size is None else self._by_size(size)
         return await self._bounded(
             limit, lambda: self.inner.put(key, body, expected=expected, content_type=content_type)
         )
@@ -76,8 +80,53 @@ class TimeoutLayer(Layer):
     async def discard(self, key: str) -> None:
         await self._bounded(self._call_seconds, lambda: self.inner.discard(key))
 
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        cursor: str | None = None,
+        unfinished: bool = False,
+    ) -> ListPage:
+        return await self._bounded(
+            self._call_seconds,
+            lambda: self.inner.list_page(prefix, start_after=start_after, cursor=cursor, unfinished=unfinished),
+        )
+
+    async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
+        # The service moves the bytes, and some answer only when it is done.
+        return await self._bounded(
+            self._by_size(source.size_bytes), lambda: self.inner.copy(source, key, content_type=content_type)
+        )
+
+    async def begin_parts(
+        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+    ) -> PartsUpload:
+        return await self._bounded(
+            self._call_seconds,
+            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type),
+        )
+
+    async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
+        return await self._bounded(self._by_size(len(body)), lambda: self.inner.put_part(upload, number, body))
+
+    async def list_parts(self, upload: PartsUpload) -> Sequence[Part]:
+        return await self._bounded(self._call_seconds, lambda: self.inner.list_parts(upload))
+
+    async def finish_parts(self, upload: PartsUpload, parts: Sequence[Part]) -> PutResult:
+        # Services put the parts together now, and say so only afterwards.
+        return await self._bounded(
+            self._by_size(sum(part.size_bytes for part in parts)), lambda: self.inner.finish_parts(upload, parts)
+        )
+
+    async def abort_parts(self, upload: PartsUpload) -> None:
+        await self._bounded(self._call_seconds, lambda: self.inner.abort_parts(upload))
+
     async def check(self) -> None:
         await self._bounded(self._call_seconds, self.inner.check)
+
+    def _by_size(self, size_bytes: int) -> float:
+        return self._call_seconds + size_bytes / _SLOWEST_BYTES_PER_SECOND
 
 
 class _BoundedOpen:

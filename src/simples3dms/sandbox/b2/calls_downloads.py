@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from simples3dms.sandbox.b2.account import Account, check_rights
 from simples3dms.sandbox.b2.blobs import slice_segments
 from simples3dms.sandbox.b2.calls_files import parse_range
@@ -17,7 +19,10 @@ _SPECIAL = {
     "b2-expires": ("expires", "b2Expires"),
     "b2-cache-control": ("cache-control", "b2CacheControl"),
     "b2-content-encoding": ("content-encoding", "b2ContentEncoding"),
+    "b2-content-type": ("content-type", "b2ContentType"),
 }
+# What an authorisation can force: then a download with any other value is refused.
+_FORCEABLE = tuple(parameter for _, parameter in _SPECIAL.values())
 
 
 async def get_download_authorization(account: Account, request: Request) -> Answer:
@@ -26,7 +31,9 @@ async def get_download_authorization(account: Account, request: Request) -> Answ
     key = account.authorize(request, "shareFiles", bucket_id=bucket_id, name=prefix)
     account.get_bucket(bucket_id)
     seconds = request.number("validDurationInSeconds", default=0, most=_WEEK_SECONDS)
-    token = account.tokens.mint("download", key.id, seconds=seconds, scope=bucket_id, prefix=prefix)
+    forced = {name: str(request.params[name]) for name in _FORCEABLE if name in request.params}
+    bound = json.dumps(forced, sort_keys=True)
+    token = account.tokens.mint("download", key.id, seconds=seconds, scope=bucket_id, prefix=prefix, nonce=bound)
     return json_answer({"bucketId": bucket_id, "fileNamePrefix": prefix, "authorizationToken": token})
 
 
@@ -57,6 +64,10 @@ def _check_reader(account: Account, request: Request, bucket_id: str, name: str)
     check_rights(key, "readFiles", bucket_id=bucket_id, name=name)
     if claims.kind == "download" and (claims.scope != bucket_id or not name.startswith(claims.prefix)):
         raise unauthorized("the download authorization is for other files")
+    if claims.kind == "download":
+        asked = {name: request.query[name] for name in _FORCEABLE if name in request.query}
+        if asked != json.loads(claims.nonce or "{}"):
+            raise unauthorized("the download authorization is for other response headers")
 
 
 def _download(account: Account, request: Request, file: File) -> Answer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -30,6 +31,7 @@ class Surroundings:
 
     provider: Callable[[UUID], Awaitable[StorageProvider]]
     report_bad: Callable[[UUID, Replica, ProviderError], Awaitable[None]]
+    plan_again: Callable[[ReadPlan], Awaitable[list[Replica]]]
 
 
 class Reading:
@@ -40,14 +42,17 @@ class Reading:
         self._plan = plan
         self._start = start
         self._length = length
-        self._left = list(plan.replicas)
         self._whole = start == 0 and length == plan.blob.size_bytes
+        self._is_small = plan.blob.size_bytes <= SMALL_BYTES
+        self._left = self._usable(plan.replicas)
+        self._tried: set[UUID] = set()
+        self._planned_again = False
         self._stream: AsyncIterator[bytes] | None = None
         self._first: bytes | None = None
         self._last_error: ProviderError | None = None
 
     async def begin(self) -> None:
-        if self._plan.blob.size_bytes <= SMALL_BYTES:
+        if self._is_small:
             body = await self._read_small()
             self._first = body[self._start : self._start + self._length]
             return
@@ -66,12 +71,28 @@ class Reading:
             async for chunk in self._stream:
                 yield chunk
 
+    def _usable(self, replicas: list[Replica]) -> list[Replica]:
+        """A suspect replica serves only where all its bytes are compared: never for a range of a large blob."""
+        compares = self._whole or self._is_small
+        return [replica for replica in replicas if compares or replica.state != "suspect"]
+
+    async def _next(self) -> Replica | None:
+        """The next replica to try. When all have failed, the records are asked once more: some may be new."""
+        if not self._left and not self._planned_again:
+            self._planned_again = True
+            again = await self._around.plan_again(self._plan)
+            self._left = [replica for replica in self._usable(again) if replica.id not in self._tried]
+        if not self._left:
+            return None
+        replica = self._left.pop(0)
+        self._tried.add(replica.id)
+        return replica
+
     async def _read_small(self) -> bytes:
         """The whole blob, verified, from the first replica that has it right."""
         blob = self._plan.blob
         expected = Expected(blob.size_bytes, blob.digest)
-        while self._left:
-            replica = self._left.pop(0)
+        while (replica := await self._next()) is not None:
             try:
                 provider = await self._around.provider(replica.store_id)
                 async with provider.open(replica.key, version_id=replica.version_id, expected=expected) as reader:
@@ -88,32 +109,45 @@ class Reading:
         digest = hashlib.sha256() if self._whole else None
         used: list[Replica] = []
         while done < self._length:
-            if not self._left:
+            replica = await self._next()
+            if replica is None:
                 raise self._unreadable()
-            replica = self._left.pop(0)
-            used.append(replica)
             try:
-                provider = await self._around.provider(replica.store_id)
-                async with provider.open(
-                    replica.key,
-                    version_id=replica.version_id,
-                    start=self._start + done,
-                    length=self._length - done,
-                ) as reader:
-                    async for chunk in reader:
+                async with aclosing(self._from(replica, done)) as chunks:
+                    async for chunk in chunks:
+                        if replica not in used:
+                            used.append(replica)
                         done += len(chunk)
                         if digest is not None:
                             digest.update(chunk)
-                        if done > self._length or (digest and done == self._length and not self._matches(digest)):
-                            raise IntegrityError("the bytes differ from the record", key=replica.key)
+                        self._check(done, digest, replica)
                         yield chunk
                 if done < self._length:
                     raise IntegrityError("the object is shorter than recorded", key=replica.key)
             except ProviderError as error:
-                await self._note(replica, error)
-                if isinstance(error, IntegrityError) and done >= self._length:
-                    # The bytes are out already; the reader must see a failure, never a clean end.
-                    raise self._unreadable() from error
+                await self._fail(error, used if done >= self._length else [replica], is_out=done >= self._length)
+
+    def _check(self, done: int, digest: hashlib._Hash | None, replica: Replica) -> None:
+        if done > self._length or (digest is not None and done == self._length and not self._matches(digest)):
+            raise IntegrityError("the bytes differ from the record", key=replica.key)
+
+    async def _fail(self, error: ProviderError, blamed: list[Replica], *, is_out: bool) -> None:
+        """Note what failed. Where several gave a part, any may be the one that is wrong: all are to be copied anew.
+
+        `is_out`: the bytes have been handed out already; then the reader must see a failure, never a clean end.
+        """
+        for replica in blamed:
+            await self._note(replica, error)
+        if is_out and isinstance(error, IntegrityError):
+            raise self._unreadable() from error
+
+    async def _from(self, replica: Replica, done: int) -> AsyncGenerator[bytes, None]:
+        provider = await self._around.provider(replica.store_id)
+        async with provider.open(
+            replica.key, version_id=replica.version_id, start=self._start + done, length=self._length - done
+        ) as reader:
+            async for chunk in reader:
+                yield chunk
 
     def _matches(self, digest: hashlib._Hash) -> bool:
         return digest.digest() == self._plan.blob.digest

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -119,7 +120,7 @@ async def record_read_back(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None
 async def mark_lost(uow: UnitOfWork, replica_id: UUID, *, state: str, error: str) -> bool:
     """Take a live replica's word back (`suspect` or `missing`), and count it against proofs under way."""
     store_id = await uow.scalar(
-        """UPDATE replicas SET state = %s, last_error = %s, state_at = now()
+        """UPDATE replicas SET state = %s, last_error = %s, state_at = now(), evidence = 'doubted'
            WHERE tenant_id = %s AND id = %s AND state = 'live' RETURNING store_id""",
         [state, error, uow.tenant_id, replica_id],
     )
@@ -132,23 +133,70 @@ async def mark_lost(uow: UnitOfWork, replica_id: UUID, *, state: str, error: str
     return True
 
 
-async def abandon(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
-    """Give writes up: their keys are cleaned by the sweep."""
-    await uow.execute(
-        """UPDATE replicas SET state = 'retiring', fence = fence + 1, lease_until = NULL, state_at = now()
+async def abandon(uow: UnitOfWork, replica_ids: Sequence[UUID], *, grace_seconds: float) -> int:
+    """Give writes up: their keys are cleaned by the sweep, after a grace in which a request may still be landing.
+
+    How many were still to be given up; of the others nobody keeps a record any more.
+    """
+    return await uow.execute(
+        """UPDATE replicas SET state = 'retiring', fence = fence + 1, state_at = now(),
+             lease_until = now() + make_interval(secs => %s::float8)
            WHERE tenant_id = %s AND id = ANY(%s) AND state = 'writing'""",
-        [uow.tenant_id, list(replica_ids)],
+        [grace_seconds, uow.tenant_id, list(replica_ids)],
     )
 
 
-async def expire_writes(uow: UnitOfWork, *, limit: int) -> int:
-    """Give up the writes whose lease ran out: their writer is gone."""
+async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) -> int:
+    """Give up the writes whose lease ran out: their writer is gone, or so slow that its claim no longer counts."""
     return await uow.execute(
-        """UPDATE replicas SET state = 'retiring', fence = fence + 1, lease_until = NULL, state_at = now()
+        """UPDATE replicas SET state = 'retiring', fence = fence + 1, state_at = now(),
+             lease_until = now() + make_interval(secs => %(grace)s::float8)
            WHERE tenant_id = %(tenant)s AND id IN (
              SELECT id FROM replicas WHERE tenant_id = %(tenant)s AND state = 'writing' AND lease_until < now()
              LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
-        {"tenant": uow.tenant_id, "limit": limit},
+        {"tenant": uow.tenant_id, "limit": limit, "grace": grace_seconds},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """A replica that is suspect or missing and that nobody sees to yet."""
+
+    tenant_id: UUID
+    blob_id: UUID
+    store_id: UUID
+
+
+async def list_doubtful(uow: UnitOfWork, *, limit: int) -> list[Doubtful]:
+    """Replicas to be copied anew, of living blobs without a transfer under way or failed. For the platform."""
+    return await uow.rows(
+        Doubtful,
+        """SELECT r.tenant_id, r.blob_id, r.store_id FROM replicas r
+           JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL
+           WHERE r.state IN ('suspect', 'missing') AND NOT EXISTS (
+             SELECT 1 FROM transfers t WHERE t.tenant_id = r.tenant_id AND t.blob_id = r.blob_id)
+           LIMIT %s""",
+        [limit],
+    )
+
+
+async def has_doubtful(uow: UnitOfWork, blob_id: UUID) -> bool:
+    found = await uow.scalar(
+        "SELECT 1 FROM replicas WHERE tenant_id = %s AND blob_id = %s AND state IN ('suspect', 'missing') LIMIT 1",
+        [uow.tenant_id, blob_id],
+    )
+    return found is not None
+
+
+async def retire_doubtful(uow: UnitOfWork, blob_id: UUID, *, except_at: Collection[UUID]) -> int:
+    """Retire the blob's doubtful replicas where none is wanted, once another one is live and was read back."""
+    return await uow.execute(
+        """UPDATE replicas r SET state = 'retiring', state_at = now(), lease_until = NULL, attempt = 0
+           WHERE r.tenant_id = %(tenant)s AND r.blob_id = %(blob)s AND r.state IN ('suspect', 'missing')
+             AND NOT r.store_id = ANY(%(wanted)s) AND EXISTS (
+               SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
+                 AND o.state = 'live' AND o.evidence = 'read-back')""",
+        {"tenant": uow.tenant_id, "blob": blob_id, "wanted": list(except_at)},
     )
 
 
@@ -214,7 +262,7 @@ async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -
                  AND (lease_until IS NULL OR lease_until < now())
                ORDER BY lease_until NULLS FIRST LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
              RETURNING id, blob_id, store_id, key, version_id, evidence, fence, attempt)
-           SELECT c.*, (c.evidence IS NULL OR b.id IS NULL OR b.dead_at IS NOT NULL OR EXISTS (
+           SELECT c.*, b.size_bytes, (c.evidence IS NULL OR b.id IS NULL OR b.dead_at IS NOT NULL OR EXISTS (
                SELECT 1 FROM replicas o WHERE o.tenant_id = %(tenant)s AND o.blob_id = c.blob_id
                  AND o.id <> c.id AND o.state = 'live' AND o.evidence = 'read-back')) AS allowed
            FROM claimed c LEFT JOIN blobs b ON b.tenant_id = %(tenant)s AND b.id = c.blob_id""",
@@ -222,10 +270,36 @@ async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -
     )
 
 
+async def recheck(uow: UnitOfWork, doomed: Sequence[Doomed], *, lease_seconds: float) -> set[UUID]:
+    """Of these claims, those that still stand and that the records still permit; their leases are extended.
+
+    To be asked right before the store is: what justified a removal may have turned out bad since it was claimed.
+    """
+    return set(
+        await uow.scalars(
+            """UPDATE replicas r SET lease_until = now() + make_interval(secs => %(lease)s::float8)
+               FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+               WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'
+                 AND (r.evidence IS NULL OR NOT EXISTS (
+                     SELECT 1 FROM blobs b WHERE b.tenant_id = r.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL)
+                   OR EXISTS (SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
+                     AND o.id <> r.id AND o.state = 'live' AND o.evidence = 'read-back'))
+               RETURNING r.id""",
+            {
+                "tenant": uow.tenant_id,
+                "lease": lease_seconds,
+                "ids": [item.id for item in doomed],
+                "fences": [item.fence for item in doomed],
+            },
+        )
+    )
+
+
 async def reprieve(uow: UnitOfWork, doomed: Sequence[Doomed]) -> None:
-    """Take retirement back where the other copy that justified it is no longer good."""
+    """Take retirement back where the other copy that justified it is no longer good: to what each was before."""
     await uow.execute(
-        """UPDATE replicas r SET state = 'live', lease_until = NULL, state_at = now()
+        """UPDATE replicas r SET state = CASE WHEN r.evidence = 'doubted' THEN 'suspect' ELSE 'live' END,
+             lease_until = NULL, state_at = now()
            FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
            WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'
              AND NOT EXISTS (SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id

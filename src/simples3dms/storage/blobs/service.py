@@ -10,13 +10,13 @@ from uuid import UUID
 import structlog
 
 from simples3dms.db.session import Database, UnitOfWork
-from simples3dms.errors import Unavailable
+from simples3dms.errors import Failure, Unavailable
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
-from simples3dms.kit.streams import heartbeat
+from simples3dms.kit.streams import LeaseLost, heartbeat
 from simples3dms.providers.base import Body, Expected, ObjectRef, StorageProvider
-from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError
+from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError, StoreUnavailable
 from simples3dms.storage.blobs import repository
 from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
 from simples3dms.storage.blobs.values import Blob, Doomed, Replica, WriteTicket, Written
@@ -28,7 +28,8 @@ from simples3dms.storage.stores.service import Stores
 
 log = structlog.get_logger(__name__)
 
-_SWEEP_BATCH = 200
+#: Small, so that a claim is fresh when the store is asked.
+_SWEEP_BATCH = 100
 _SWEEP_PARALLEL = 16
 
 
@@ -73,7 +74,7 @@ class Blobs:
         owner would want it explained; whatever the body itself raises comes out as it was.
         """
         try:
-            provider = await self._stores.provider(ticket.store_id)
+            provider = await self.provider(ticket.store_id)
             async with self.keep_alive(tenant_id, [ticket.replica_id]):
                 result = await provider.put(
                     ticket.key, body, expected=Expected(size_bytes, sha256), content_type=content_type
@@ -88,14 +89,16 @@ class Blobs:
     async def keep_alive(self, tenant_id: UUID, replica_ids: Sequence[UUID]) -> AsyncIterator[None]:
         """Extend the writes' leases while the block runs; a block whose leases are all lost is cancelled."""
 
-        async def beat() -> None:
+        async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
-                kept = await repository.extend_leases(uow, replica_ids, lease_seconds=self.lease_seconds)
-            if not kept:
-                raise Unavailable("The write was taken for dead and given up; send it again.", code="lease_lost")
+                return await repository.extend_leases(uow, replica_ids, lease_seconds=self.lease_seconds) > 0
 
-        async with heartbeat(beat, every_seconds=self.lease_seconds / 3):
-            yield
+        try:
+            async with heartbeat(beat, lease_seconds=self.lease_seconds):
+                yield
+        except LeaseLost:
+            message = "The write was taken for dead and given up; send it again."
+            raise Unavailable(message, code="lease_lost") from None
 
     async def record_blob(self, uow: UnitOfWork, written: Written) -> UUID:
         """Make the written bytes a blob with one live replica. The caller shares the placement row."""
@@ -108,8 +111,18 @@ class Blobs:
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:
         """Give a write up, and have what it may have left at the store removed."""
         async with self._database.tenant(tenant_id) as uow:
-            await repository.abandon(uow, [ticket.replica_id])
+            recorded = await repository.abandon(uow, [ticket.replica_id], grace_seconds=self.lease_seconds)
             await self.defer_sweep(uow)
+        if not recorded:
+            await self.discard_quietly(ticket)
+
+    async def discard_quietly(self, ticket: WriteTicket) -> None:
+        """Remove what a write that does not count may have left: its row may be gone, and nobody else would look."""
+        try:
+            provider = await self.provider(ticket.store_id)
+            await provider.discard(ticket.key)
+        except ProviderError as error:
+            log.info("write.not_discarded", replica=str(ticket.replica_id), error=error.kind)
 
     async def defer_sweep(self, uow: UnitOfWork) -> None:
         """Have the tenant's retiring replicas removed soon after this unit of work commits."""
@@ -117,11 +130,18 @@ class Blobs:
         await self._queue.defer(uow, "replica.sweep", once=f"sweep:{uow.tenant_id}", tenant_id=uow.tenant_id)
 
     async def plan_read(self, uow: UnitOfWork, blob: Blob) -> ReadPlan:
-        """The live replicas of a blob in the order that the tenant's placement asks for."""
+        """The replicas of a blob in the order that the tenant's placement asks for.
+
+        Live ones; only where there is none, those that are suspect or missing: what a store said once may have been
+        wrong, and the bytes are compared like any others.
+        """
         assert uow.tenant_id is not None
         placement = await placement_repository.find(uow)
-        live = [r for r in await repository.list_replicas(uow, [blob.id]) if r.state == "live"]
-        return ReadPlan(uow.tenant_id, blob, order_for_reading(placement.policy if placement else None, live))
+        replicas = await repository.list_replicas(uow, [blob.id])
+        live = [r for r in replicas if r.state == "live"]
+        doubtful = [r for r in replicas if r.state in ("suspect", "missing")]
+        ordered = order_for_reading(placement.policy if placement else None, live)
+        return ReadPlan(uow.tenant_id, blob, ordered or doubtful)
 
     @asynccontextmanager
     async def open(self, plan: ReadPlan, *, start: int = 0, length: int | None = None) -> AsyncIterator[Reading]:
@@ -131,7 +151,7 @@ class Blobs:
         small blobs before their first byte is handed out, others at the end, where a mismatch raises.
         """
         reading = Reading(
-            Surroundings(self.provider, self.report_bad),
+            Surroundings(self.provider, self.report_bad, self._plan_again),
             plan,
             start,
             plan.blob.size_bytes - start if length is None else length,
@@ -142,8 +162,19 @@ class Blobs:
         finally:
             await reading.close()
 
+    async def _plan_again(self, plan: ReadPlan) -> list[Replica]:
+        """The replicas as the records have them now: a long read may outlive those that it began with."""
+        async with self._database.tenant(plan.tenant_id) as uow:
+            return (await self.plan_read(uow, plan.blob)).replicas
+
     async def provider(self, store_id: UUID) -> StorageProvider:
-        return await self._stores.provider(store_id)
+        """The store's provider. Raises ProviderError, also where this process can't open its credential."""
+        try:
+            return await self._stores.provider(store_id)
+        except Failure as failure:
+            raise StoreUnavailable(
+                "the store can't be used by this process", vendor_code=failure.problem_code
+            ) from failure
 
     async def report_bad(self, tenant_id: UUID, replica: Replica, error: ProviderError) -> None:
         """Take a replica's word back after a read that showed it wrong or gone, and have it copied anew."""
@@ -151,17 +182,27 @@ class Blobs:
         async with self._database.tenant(tenant_id) as uow:
             if not await repository.mark_lost(uow, replica.id, state=state, error=error.kind):
                 return
-            await self._queue.defer(
-                uow, "blob.repair", tenant_id=tenant_id, blob_id=replica.blob_id, store_id=replica.store_id
-            )
+            await self.defer_repair(uow, replica.blob_id, replica.store_id)
         log.warning("replica.lost", replica=str(replica.id), store=str(replica.store_id), state=state)
+
+    async def defer_repair(self, uow: UnitOfWork, blob_id: UUID, store_id: UUID) -> None:
+        """Have a doubtful replica seen to. The row itself is the record of it: the watchdog asks again until it is."""
+        assert uow.tenant_id is not None
+        await self._queue.defer(
+            uow,
+            "blob.repair",
+            once=f"repair:{blob_id}:{store_id}",
+            tenant_id=uow.tenant_id,
+            blob_id=blob_id,
+            store_id=store_id,
+        )
 
     async def sweep(self, tenant_id: UUID) -> int:
         """Remove what is retiring from the tenant's stores, and forget it. Returns how many replicas went."""
         removed = 0
         while True:
             async with self._database.tenant(tenant_id) as uow:
-                await repository.expire_writes(uow, limit=_SWEEP_BATCH)
+                await repository.expire_writes(uow, limit=_SWEEP_BATCH, grace_seconds=self.lease_seconds)
                 doomed = await repository.claim_retiring(uow, limit=_SWEEP_BATCH, lease_seconds=self.lease_seconds)
                 await repository.reprieve(uow, [item for item in doomed if not item.allowed])
             if not doomed:
@@ -170,53 +211,66 @@ class Blobs:
             removed += await self._remove(tenant_id, [item for item in doomed if item.allowed])
 
     async def _remove(self, tenant_id: UUID, doomed: list[Doomed]) -> int:
-        slots = asyncio.Semaphore(_SWEEP_PARALLEL)
         by_store: dict[UUID, list[Doomed]] = {}
         for item in doomed:
             by_store.setdefault(item.store_id, []).append(item)
-        gone: list[Doomed] = []
-        failed: list[tuple[Doomed, str]] = []
+        count = 0
         for store_id, items in by_store.items():
-            await self._remove_at(store_id, items, slots, gone, failed)
-        await fp("purge.after_delete")
-        async with self._database.tenant(tenant_id) as uow:
-            count = await repository.remove(uow, gone)
-            if failed:
-                await repository.keep_for_later(uow, failed, base_seconds=self._retry_base_seconds)
-            await fp("purge.in_confirm_txn")
-        await fp("purge.committed")
+            async with self._database.tenant(tenant_id) as uow:
+                permitted = await repository.recheck(uow, items, lease_seconds=self.lease_seconds)
+            gone: list[Doomed] = []
+            failed: list[tuple[Doomed, str]] = []
+            await self._remove_at(store_id, [item for item in items if item.id in permitted], gone, failed)
+            await fp("purge.after_delete")
+            async with self._database.tenant(tenant_id) as uow:
+                count += await repository.remove(uow, gone)
+                if failed:
+                    await repository.keep_for_later(uow, failed, base_seconds=self._retry_base_seconds)
+                await fp("purge.in_confirm_txn")
+            await fp("purge.committed")
         return count
 
     async def _remove_at(
-        self,
-        store_id: UUID,
-        items: list[Doomed],
-        slots: asyncio.Semaphore,
-        gone: list[Doomed],
-        failed: list[tuple[Doomed, str]],
+        self, store_id: UUID, items: list[Doomed], gone: list[Doomed], failed: list[tuple[Doomed, str]]
     ) -> None:
-        """Delete known objects in one call; look for whatever a doubtful write may have left, key by key."""
-        known = [item for item in items if item.evidence is not None]
-        doubtful = [item for item in items if item.evidence is None]
+        """Delete what is known to be one plain object in one call; look for whatever else may be there, key by key.
+
+        Else is: what a doubtful write left, and the second version, or the parts, that a repeat after a lost answer
+        left beside the one that the records know.
+        """
+        try:
+            provider = await self.provider(store_id)
+        except ProviderError as error:
+            failed.extend((item, error.kind) for item in items)
+            return
+        part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
+        plain = [item for item in items if _is_plain(item, part)]
+        others = [item for item in items if not _is_plain(item, part)]
+        slots = asyncio.Semaphore(_SWEEP_PARALLEL)
 
         async def discard(item: Doomed) -> None:
             async with slots:
                 try:
-                    provider = await self._stores.provider(store_id)
                     await provider.discard(item.key)
                     gone.append(item)
                 except ProviderError as error:
                     failed.append((item, error.kind))
 
         try:
-            if known:
-                provider = await self._stores.provider(store_id)
-                outcomes = await provider.delete([ObjectRef(item.key, item.version_id) for item in known])
-                for item, outcome in zip(known, outcomes, strict=True):
+            if plain:
+                outcomes = await provider.delete([ObjectRef(item.key) for item in plain])
+                for item, outcome in zip(plain, outcomes, strict=True):
                     if outcome.error is None:
                         gone.append(item)
                     else:
                         failed.append((item, getattr(outcome.error, "kind", "provider_error")))
         except ProviderError as error:
-            failed.extend((item, error.kind) for item in known)
-        await asyncio.gather(*(discard(item) for item in doubtful))
+            failed.extend((item, error.kind) for item in plain)
+        await asyncio.gather(*(discard(item) for item in others))
+
+
+def _is_plain(item: Doomed, part_bytes: int | None) -> bool:
+    """Whether the object was written whole, by a write that ended well, to a store that keeps no versions."""
+    if item.evidence is None or item.version_id is not None or item.size_bytes is None:
+        return False
+    return part_bytes is None or item.size_bytes <= part_bytes

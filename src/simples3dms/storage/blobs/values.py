@@ -22,7 +22,8 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One recorded copy. `evidence`: `written` (hashed on the way out) or `read-back` (read again and compared)."""
+    """One recorded copy. `evidence`: `written` (hashed on the way out), `read-back` (read again and compared), or
+    `doubted` (it was found wrong or gone since)."""
 
     id: UUID
     blob_id: UUID
@@ -67,4 +68,5 @@ class Doomed:
     evidence: str | None
     fence: int
     attempt: int
+    size_bytes: int | None
     allowed: bool

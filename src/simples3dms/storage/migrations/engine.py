@@ -79,12 +79,13 @@ class MigrationEngine:
         if row is None:
             return None
 
-        async def beat() -> None:
+        async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
                 await repository.extend(uow, row, lease_seconds=self._lease_seconds)
+            return True
 
         try:
-            async with heartbeat(beat, every_seconds=self._lease_seconds / 3):
+            async with heartbeat(beat, lease_seconds=self._lease_seconds):
                 if row.state == State.COPYING:
                     return await self._advance_copying(row)
                 return await self._advance_evacuating(row)
@@ -230,12 +231,13 @@ class MigrationEngine:
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
             blobs = await repository.list_blob_sizes(uow, chunk)
 
-        async def beat() -> None:
+        async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
                 await repository.extend_chunk(uow, migration_id, chunk, lease_seconds=self._lease_seconds)
+            return True
 
         try:
-            async with heartbeat(beat, every_seconds=self._lease_seconds / 3):
+            async with heartbeat(beat, lease_seconds=self._lease_seconds):
                 for batch in _batches(blobs):
                     if not await self._run_batch(row, chunk, grants, batch):
                         return

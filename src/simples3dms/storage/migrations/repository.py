@@ -14,7 +14,7 @@ from simples3dms.storage.migrations.values import Chunk, MigrationRow, PendingCh
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
-  copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence"""
+  copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,24 @@ async def begin_phase(uow: UnitOfWork, migration_id: UUID) -> None:
     await uow.execute(
         "UPDATE migrations SET planned_seq = 0, barrier_seq = %s WHERE tenant_id = %s AND id = %s",
         [await last_seq(uow), uow.tenant_id, migration_id],
+    )
+
+
+async def note_target(uow: UnitOfWork, row: MigrationRow, *, was_copy: bool) -> None:
+    """Keep whether the placement wanted copies at the target before the migration began."""
+    await uow.execute(
+        "UPDATE migrations SET target_was_copy = %s WHERE tenant_id = %s AND id = %s",
+        [was_copy, uow.tenant_id, row.id],
+    )
+
+
+async def refresh_chunks(uow: UnitOfWork, migration_id: UUID) -> None:
+    """Let the chunks that wait begin anew, at once: what they waited for has been mended."""
+    await uow.execute(
+        """UPDATE migration_chunks SET attempt = 0, due_at = now()
+           WHERE tenant_id = %s AND migration_id = %s AND state = 'pending'
+             AND (lease_until IS NULL OR lease_until < now())""",
+        [uow.tenant_id, migration_id],
     )
 
 

@@ -135,6 +135,8 @@ class Migrations:
                 raise errors.wrong_state("start", row.state)
             if placement.write_store_id != row.source_store_id:
                 raise Conflict("The placement has changed since this was planned; plan anew.", code="plan_outdated")
+            # Roll-back has to leave the tenant with what it had: a target that held its copies before keeps them.
+            await repository.note_target(uow, row, was_copy=row.target_store_id in placement.copy_store_ids)
             copies = tuple(dict.fromkeys((*placement.copy_store_ids, row.target_store_id)))
             await swap(uow, placement, _policy(placement, copies=copies), reason=f"migration {row.id} started")
             await repository.set_state(uow, row, State.COPYING)
@@ -160,6 +162,7 @@ class Migrations:
             if row.state not in {State.PAUSED, State.FAILED} or row.resume_state is None:
                 raise errors.wrong_state("resume", row.state)
             await repository.set_state(uow, row, row.resume_state)
+            await repository.refresh_chunks(uow, row.id)
             await self._engine.defer_advance(uow, row.id)
             await self._audit(uow, principal, "migration.resumed", row.id)
             return await self._load(uow, row.id)
@@ -266,12 +269,19 @@ class Migrations:
             if state not in {State.COPYING, State.READY, State.SOAKING}:
                 raise errors.wrong_state("roll back", row.state)
             others = tuple(s for s in placement.copy_store_ids if s not in (row.source_store_id, row.target_store_id))
+            if row.target_was_copy:
+                others = (*others, row.target_store_id)
             read = _moved_first(placement.read_store_ids, row.source_store_id, row.target_store_id)
             await swap(
                 uow, placement, Policy(row.source_store_id, others, read), reason=f"migration {row.id} rolled back"
             )
-            await self._leave(uow, row, State.ROLLING_BACK, leaving=row.target_store_id)
-            await self._audit(uow, principal, "migration.rolling_back", row.id)
+            if row.target_was_copy:
+                # Nothing is to be emptied: the target goes on holding copies, as it did before.
+                await repository.set_state(uow, row, State.ROLLED_BACK)
+                await self._audit(uow, principal, "migration.rolled_back", row.id)
+            else:
+                await self._leave(uow, row, State.ROLLING_BACK, leaving=row.target_store_id)
+                await self._audit(uow, principal, "migration.rolling_back", row.id)
             return await self._load(uow, row.id)
 
     async def finalize(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
@@ -297,8 +307,10 @@ class Migrations:
     ) -> list[TransferFailure]:
         """The items that were given up, with the reason, for a person to mend and retry."""
         async with self._database.tenant(tenant_id) as uow:
-            await self._get(uow, migration_id)
-            return await transfers_repository.list_failures(uow, migration_id=migration_id, after=after, limit=limit)
+            row = await self._get(uow, migration_id)
+            return await transfers_repository.list_failures(
+                uow, migration_id=row.id, store_ids=_stores_of(row), after=after, limit=limit
+            )
 
     async def retry_failures(
         self,
@@ -310,7 +322,9 @@ class Migrations:
         """Try given-up items again, all or the named ones; how many."""
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
-            ids = await transfers_repository.revive(uow, migration_id=row.id, ids=failure_ids, limit=_RETRY_BATCH)
+            ids = await transfers_repository.revive(
+                uow, migration_id=row.id, store_ids=_stores_of(row), ids=failure_ids, limit=_RETRY_BATCH
+            )
             for transfer_id in ids:
                 await self._transfers.defer_run(uow, transfer_id)
             await self._audit(uow, principal, "migration.retried", row.id, count=len(ids))
@@ -366,6 +380,11 @@ def _moved_first(read: Sequence[UUID], first: UUID, *after: UUID) -> tuple[UUID,
     rest = [store_id for store_id in read if store_id != first and store_id not in after]
     listed_last = [store_id for store_id in read if store_id in after]
     return (first, *rest, *listed_last) if read else ()
+
+
+def _stores_of(row: MigrationRow) -> list[UUID]:
+    """The stores towards which any failed copy holds the migration up; none once it has ended."""
+    return [] if row.state in ENDED else [row.source_store_id, row.target_store_id]
 
 
 async def _in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) -> Migration:

@@ -59,6 +59,7 @@ class MigrationRow:
     error_code: str | None
     error_message: str | None
     fence: int
+    target_was_copy: bool
 
     @property
     def leaving_store_id(self) -> UUID:

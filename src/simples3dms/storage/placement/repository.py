@@ -35,14 +35,18 @@ async def lock(uow: UnitOfWork) -> PlacementRow | None:
     )
 
 
-async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) -> None:
-    """Put the policy in force as `version` and into the history. The caller holds the lock, or there is no row."""
-    await uow.execute(
+async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) -> bool:
+    """Put the policy in force as `version` and into the history. The caller holds the lock, or there is no row.
+
+    False if the version before is not the one in force: two first ones at a time have no row to lock.
+    """
+    count = await uow.execute(
         """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids)
            VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[])
            ON CONFLICT (tenant_id) DO UPDATE SET version = EXCLUDED.version, write_store_id = EXCLUDED.write_store_id,
              copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids, updated_at = now(),
-             held_until = NULL""",
+             held_until = NULL
+             WHERE placements.version = EXCLUDED.version - 1""",
         {
             "tenant": uow.tenant_id,
             "version": version,
@@ -51,6 +55,8 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
             "read": list(policy.read_store_ids),
         },
     )
+    if count != 1:
+        return False
     document = {
         "write": str(policy.write_store_id),
         "copies": [str(store_id) for store_id in policy.copy_store_ids],
@@ -60,6 +66,7 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
         "INSERT INTO placement_versions (tenant_id, version, policy, reason) VALUES (%s, %s, %s, %s)",
         [uow.tenant_id, version, Jsonb(document), reason],
     )
+    return True
 
 
 async def hold(uow: UnitOfWork, *, seconds: float) -> None:

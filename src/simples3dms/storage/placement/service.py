@@ -57,7 +57,8 @@ class Placements:
                 )
             grants = await repository.list_grants(uow)
             policy = to_policy(grants, write=write, copies=copies, read=read)
-            await repository.save(uow, policy, version=current + 1, reason="set")
+            if not await repository.save(uow, policy, version=current + 1, reason="set"):
+                raise Conflict("The placement was set by somebody else just now; look at it.", code="placement_changed")
             await record(
                 uow,
                 principal,
@@ -105,5 +106,6 @@ def in_words(row: PlacementRow, grants: Sequence[Grant]) -> Placement:
 
 async def swap(uow: UnitOfWork, row: PlacementRow, policy: Policy, *, reason: str) -> int:
     """Replace the policy in a unit of work that holds the row's lock; the new version."""
-    await repository.save(uow, policy, version=row.version + 1, reason=reason)
+    saved = await repository.save(uow, policy, version=row.version + 1, reason=reason)
+    assert saved, "the caller holds the row's lock"
     return row.version + 1

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,10 +28,11 @@ _GRACE_SECONDS: Final = 3600.0
 
 @dataclass(slots=True)
 class _Pooled:
-    """A provider with the credential version that it was built from, and until when that is taken for the newest."""
+    """A provider with the credential version and tuning it was built from, and until when they are taken for new."""
 
     provider: StorageProvider
     version: int
+    tuning: dict[str, Any]
     fresh_until: float
 
 
@@ -57,15 +58,29 @@ class ProviderPool:
         self._retired: list[tuple[float, StorageProvider]] = []
         self._closed = False
 
-    async def build(self, kind: str, settings: Mapping[str, Any], fields: Mapping[str, str]) -> StorageProvider:
+    async def build(
+        self,
+        kind: str,
+        settings: Mapping[str, Any],
+        fields: Mapping[str, str],
+        tuning: Mapping[str, Any] | None = None,
+    ) -> StorageProvider:
         """A provider of these, in all its layers; the caller closes it. Raises Invalid, or a ProviderError."""
+        tuned = self._stack_settings.tuned(dict(tuning or {}))
+        options = replace(
+            self._options, connect_seconds=tuned.connect_timeout_seconds, read_seconds=tuned.read_timeout_seconds
+        )
         for name, value in fields.items():
             if not value.strip():
                 raise errors.credential_blank(name)
         # In a thread: loading a kind imports its vendor's library, and some clients take long to make.
         loaded = await asyncio.to_thread(get_kind, kind)
-        provider = await asyncio.to_thread(loaded.create, settings, fields, options=self._options)
-        return build_stack(provider, self._stack_settings)
+        provider = await asyncio.to_thread(loaded.create, settings, fields, options=options)
+        return build_stack(provider, tuned)
+
+    def check_tuning(self, tuning: Mapping[str, Any]) -> None:
+        """Raises Invalid (`store_settings_invalid`, with fields) for what is unknown or out of range."""
+        self._stack_settings.tuned(dict(tuning))
 
     async def get(self, store_id: UUID) -> StorageProvider:
         """The store's provider; no round trip to the database while it is fresh. Raises NotFound."""
@@ -84,16 +99,16 @@ class ProviderPool:
             if store is None:
                 raise errors.not_found()
             newest = await self._credentials.get_version(uow, store_id)
-            if pooled is not None and pooled.version == newest:
+            if pooled is not None and (pooled.version, pooled.tuning) == (newest, store.tuning):
                 pooled.fresh_until = time.monotonic() + self._fresh_seconds
                 return pooled
             version, secrets = await self._credentials.open(uow, store_id)
         fields = {name: secret.reveal() for name, secret in secrets.items()}
-        provider = await self.build(store.kind, store.settings, fields)
+        provider = await self.build(store.kind, store.settings, fields, store.tuning)
         if self._closed:
             await provider.close()
             raise Unavailable("This process is stopping.", code="stopping")
-        fresh = _Pooled(provider, version, time.monotonic() + self._fresh_seconds)
+        fresh = _Pooled(provider, version, store.tuning, time.monotonic() + self._fresh_seconds)
         self._pooled[store_id] = fresh
         await self._retire(pooled)
         return fresh

@@ -23,6 +23,11 @@ _EXPLANATIONS: Final[dict[str, tuple[type[Failure], str, str]]] = {
     "bucket_missing": (StorageFailed, "store_bucket_missing", "There is no such bucket at the store: check its name."),
     "throttled": (Unavailable, "store_throttled", "The store asks for fewer requests; try again shortly."),
     "store_unavailable": (Unavailable, "store_unreachable", "The store can't be reached: check the endpoint, or wait."),
+    "store_resting": (
+        Unavailable,
+        "store_resting",
+        "The store failed again and again and is left alone for a moment; try again shortly.",
+    ),
     "store_timed_out": (Unavailable, "store_timed_out", "The store did not answer in time; try again."),
     "integrity": (StorageFailed, "store_integrity", "What the store holds or received differs from what was sent."),
     "precondition_failed": (Conflict, "store_precondition_failed", "The object at the store has changed meanwhile."),
@@ -63,6 +68,17 @@ def explain(error: ProviderError, *, typed_in: bool = False) -> Failure:
 
 def not_found() -> NotFound:
     return NotFound("There is no such store.", code="store_not_found")
+
+
+def not_probed() -> NotFound:
+    return NotFound("The store has not been probed yet.", code="probe_not_found")
+
+
+def probe_failed(findings: list[dict[str, str]]) -> Invalid:
+    reds = [finding for finding in findings if finding["verdict"] == "red"]
+    said = "; ".join(f"{red['name']}: {red['detail']}" for red in reds)
+    message = f"The store fails the probe and is not safe to use. {said}"
+    return Invalid(message, code="store_probe_failed", findings=findings)
 
 
 def exists(name: str) -> Conflict:

@@ -9,9 +9,9 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.stores.values import GrantedStore, Place, Store
+from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, Store
 
-_STORE: Final = "id, name, kind, settings, created_at, disabled_at"
+_STORE: Final = "id, name, kind, settings, created_at, disabled_at, tuning, probe_verdict, probed_at"
 _GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id"""
 #: Held while it is decided whether a place, or a prefix in it, is free.
 _PLACES_LOCK: Final = 0x53_33_44_4D_50_4C
@@ -21,14 +21,57 @@ async def lock_places(uow: UnitOfWork) -> None:
     await uow.execute("SELECT pg_advisory_xact_lock(%s)", [_PLACES_LOCK])
 
 
-async def insert(uow: UnitOfWork, store_id: UUID, name: str, kind: str, settings: dict[str, Any]) -> Store | None:
+async def insert(
+    uow: UnitOfWork, store_id: UUID, name: str, kind: str, settings: dict[str, Any], tuning: dict[str, Any]
+) -> Store | None:
     """The new store, or None if the name is taken."""
     return await uow.find(
         Store,
-        f"""INSERT INTO stores (id, name, kind, settings) VALUES (%s, %s, %s, %s)
+        f"""INSERT INTO stores (id, name, kind, settings, tuning) VALUES (%s, %s, %s, %s, %s)
             ON CONFLICT (name) DO NOTHING RETURNING {_STORE}""",  # noqa: S608
-        [store_id, name, kind, Jsonb(settings)],
+        [store_id, name, kind, Jsonb(settings), Jsonb(tuning)],
     )
+
+
+async def set_tuning(uow: UnitOfWork, store_id: UUID, tuning: dict[str, Any]) -> None:
+    await uow.execute("UPDATE stores SET tuning = %s WHERE id = %s", [Jsonb(tuning), store_id])
+
+
+async def save_probe(uow: UnitOfWork, store_id: UUID, verdict: str, findings: list[dict[str, str]]) -> None:
+    await uow.execute(
+        "UPDATE stores SET probe = %s, probe_verdict = %s, probed_at = now() WHERE id = %s",
+        [Jsonb(findings), verdict, store_id],
+    )
+
+
+async def find_probe(uow: UnitOfWork, store_id: UUID) -> ProbeResult | None:
+    """What the last probe found; None before the first."""
+    return await uow.find(
+        ProbeResult,
+        "SELECT probe_verdict AS verdict, probe AS findings, probed_at FROM stores WHERE id = %s AND probe IS NOT NULL",
+        [store_id],
+    )
+
+
+async def list_due_probes(uow: UnitOfWork, *, hours: float, limit: int) -> list[UUID]:
+    """Stores in use whose last probe is that old; the oldest first."""
+    return await uow.scalars(
+        """SELECT id FROM stores
+           WHERE disabled_at IS NULL AND coalesce(probed_at, created_at) < now() - make_interval(secs => %s)
+           ORDER BY coalesce(probed_at, created_at) LIMIT %s""",
+        [hours * 3600, limit],
+    )
+
+
+async def claim_probe(uow: UnitOfWork, store_id: UUID, *, hours: float) -> bool:
+    """Whether this worker is the one to probe now: the time is moved on first, so that no other one does too."""
+    found = await uow.scalar(
+        """UPDATE stores SET probed_at = now()
+           WHERE id = %s AND disabled_at IS NULL
+             AND coalesce(probed_at, created_at) < now() - make_interval(secs => %s) RETURNING 1""",
+        [store_id, hours * 3600],
+    )
+    return found is not None
 
 
 async def find(uow: UnitOfWork, *, name: str | None = None, store_id: UUID | None = None) -> Store | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
+
+import structlog
 
 from simples3dms.audit.service import record
 from simples3dms.context import Principal
@@ -14,17 +17,20 @@ from simples3dms.errors import Failure
 from simples3dms.identity.service import require_operator
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
-from simples3dms.providers.base import StorageProvider
+from simples3dms.providers.base import Finding, StorageProvider
 from simples3dms.providers.errors import ProviderError
+from simples3dms.providers.probe import ProbeReport, run_probe
 from simples3dms.providers.registry import BuildOptions, FormModel, ProviderKind, get_kind
 from simples3dms.providers.stack import StackSettings
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
 from simples3dms.storage.stores.engine import ProviderPool
 from simples3dms.storage.stores.errors import explain
-from simples3dms.storage.stores.values import CheckResult, GrantedStore, Place, Store, place_of
+from simples3dms.storage.stores.values import CheckResult, GrantedStore, Place, ProbeResult, Store, place_of
 from simples3dms.tenants import repository as tenants_repository
 from simples3dms.tenants.service import not_found as tenant_not_found
+
+log = structlog.get_logger(__name__)
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PREFIX: Final = re.compile(r"(?=.{2,500}\Z)([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
@@ -55,12 +61,13 @@ class Stores:
         kind: str,
         settings: Mapping[str, Any],
         credential: Mapping[str, Secret | str],
+        tuning: Mapping[str, Any] | None = None,
     ) -> Store:
-        """Check that the place works with the credential, then save both. For operators.
+        """Probe the place with the credential, then save both. For operators.
 
         Raises what is wrong, and saves nothing then: Invalid (`store_name_invalid`, `store_kind_unknown`,
-        `store_settings_invalid`, `credential_invalid`), Conflict (`store_exists`, `store_duplicate`), and whatever
-        `explain` makes of the store's own errors.
+        `store_settings_invalid`, `credential_invalid`, `store_probe_failed` with `findings`), Conflict
+        (`store_exists`, `store_duplicate`), and whatever `explain` makes of the store's own errors.
         """
         require_operator(principal)
         if not _NAME.fullmatch(name) or _as_uuid(name) is not None:
@@ -70,16 +77,93 @@ class Stores:
         fields = _checked_fields(chosen, credential)
         async with self._database.platform() as uow:
             await _refuse_taken(uow, name, kind, clean)
-        await self._try(kind, clean, fields)
+        probe = await self._probe(kind, clean, fields, tuning)
+        if probe.verdict == "red":
+            raise errors.probe_failed(probe.findings)
         async with self._database.platform() as uow:
             await repository.lock_places(uow)
             await _refuse_taken(uow, name, kind, clean)
-            store = await repository.insert(uow, new_id(), name, kind, clean)
+            store = await repository.insert(uow, new_id(), name, kind, clean, dict(tuning or {}))
             if store is None:
                 raise errors.exists(name)
+            await repository.save_probe(uow, store.id, probe.verdict, probe.findings)
             await self._credentials.save(uow, store.id, fields)
             await _record(uow, principal, "store.added", store, name=name, kind=kind)
-            return store
+        return await self.get_store(str(store.id))
+
+    async def probe_config(
+        self,
+        principal: Principal,
+        kind: str,
+        settings: Mapping[str, Any],
+        credential: Mapping[str, Secret | str],
+        tuning: Mapping[str, Any] | None = None,
+    ) -> ProbeResult:
+        """Probe a place that is not saved yet. For operators. Raises as `add_store` does, but for what is red."""
+        require_operator(principal)
+        chosen = get_kind(kind)
+        clean = chosen.validate_settings(settings).model_dump(mode="json", exclude_none=True)
+        return await self._probe(kind, clean, _checked_fields(chosen, credential), tuning)
+
+    async def _probe(
+        self, kind: str, settings: Mapping[str, Any], fields: Mapping[str, str], tuning: Mapping[str, Any] | None
+    ) -> ProbeResult:
+        """Outside any transaction."""
+        try:
+            provider = await self._pool.build(kind, settings, fields, tuning)
+            try:
+                return _result(await run_probe(provider))
+            finally:
+                await provider.close()
+        except ProviderError as error:
+            raise explain(error, typed_in=True) from error
+
+    async def probe_store(self, principal: Principal, name: str) -> ProbeResult:
+        """Probe a store that is in use, and keep what was found. For operators. Raises NotFound (`store_not_found`)."""
+        require_operator(principal)
+        return await self._probe_and_save(await self.get_store(name))
+
+    async def get_probe(self, name: str) -> ProbeResult:
+        """What the last probe found. Raises NotFound (`store_not_found`, `probe_not_found`)."""
+        store = await self.get_store(name)
+        async with self._database.platform() as uow:
+            found = await repository.find_probe(uow, store.id)
+        if found is None:
+            raise errors.not_probed()
+        return found
+
+    async def probe_due(self, store_id: UUID, *, hours: float) -> None:
+        """The scheduled probe of a store whose last one is that old. Any number of workers may call it at once."""
+        async with self._database.platform() as uow:
+            store = await repository.find(uow, store_id=store_id)
+            if store is None or not await repository.claim_probe(uow, store_id, hours=hours):
+                return
+        await self._probe_and_save(store)
+
+    async def _probe_and_save(self, store: Store) -> ProbeResult:
+        try:
+            result = _result(await run_probe(await self._pool.get(store.id)))
+        except ProviderError as error:
+            failure = explain(error)
+            row = Finding("access", "red", "Endpoint, credential and bucket work.", failure.message)
+            result = ProbeResult("unreachable", [asdict(row)])
+        async with self._database.platform() as uow:
+            await repository.save_probe(uow, store.id, result.verdict, result.findings)
+        if result.verdict != (store.probe_verdict or result.verdict):
+            log.warning("store.probe_changed", store=store.name, before=store.probe_verdict, now=result.verdict)
+        return await self.get_probe(str(store.id))
+
+    async def set_tuning(self, principal: Principal, name: str, tuning: Mapping[str, Any]) -> Store:
+        """Replace a store's own settings of the layers. For operators. Raises Invalid (`store_settings_invalid`)."""
+        require_operator(principal)
+        store = await self.get_store(name)
+        self._pool.check_tuning(tuning)
+        async with self._database.platform() as uow:
+            await repository.lock(uow, store.id)
+            await repository.set_tuning(uow, store.id, dict(tuning))
+            await _record(uow, principal, "store.tuned", store, tuning=dict(tuning))
+        self._pool.expire(store.id)
+        return await self.get_store(name)
 
     async def _try(self, kind: str, settings: Mapping[str, Any], fields: Mapping[str, str]) -> None:
         """See whether a provider of these works. Outside any transaction."""
@@ -201,6 +285,10 @@ class Stores:
     async def close(self) -> None:
         """Close all providers. Idempotent."""
         await self._pool.close()
+
+
+def _result(report: ProbeReport) -> ProbeResult:
+    return ProbeResult(report.verdict, [asdict(finding) for finding in report.findings])
 
 
 def _checked_fields(kind: ProviderKind, credential: Mapping[str, Secret | str]) -> dict[str, str]:

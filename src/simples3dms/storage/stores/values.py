@@ -22,6 +22,11 @@ class Store:
     settings: dict[str, Any]
     created_at: datetime
     disabled_at: datetime | None
+    tuning: dict[str, Any]
+    """The store's own values of the layers' settings; the installation's hold for the rest."""
+    probe_verdict: str | None
+    """Of the last probe: green, amber, red, or unreachable; None before the first."""
+    probed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,15 @@ class CheckResult:
     ok: bool
     code: str | None = None
     message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a probe found: rows with `name`, `verdict` (green, amber, red), `meaning`, `detail`."""
+
+    verdict: str
+    findings: list[dict[str, str]]
+    probed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

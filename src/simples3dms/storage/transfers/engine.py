@@ -247,10 +247,13 @@ class CopyEngine:
             if proven:
                 await blobs_repository.record_read_back(uow, [replica.id for replica in proven])
             if lost:
-                await blobs_repository.abandon(uow, lost)
+                await blobs_repository.abandon(uow, lost, grace_seconds=self._blobs.lease_seconds)
             if lost or len(live) < len(done):
                 await self._blobs.defer_sweep(uow)
             await fp("copy.in_confirm_txn")
+        # What was written under a claim that no longer stood has no row any more: nobody else would look for it.
+        for ticket in [written.ticket for written in done if written.ticket.replica_id not in live]:
+            await self._blobs.discard_quietly(ticket)
         return live
 
 
@@ -298,7 +301,7 @@ def _failure(blob: Blob, error: ProviderError) -> Result:
 
 
 def _final(task: _Task, result: Result, live: set[UUID]) -> Result:
-    """A copy counts only if its row was still ours when it was confirmed."""
+    """A copy counts only if its row was still ours when it was confirmed; else it is looked at once more, later."""
     if result.outcome is Outcome.COPIED and task.ticket and task.ticket.replica_id not in live:
-        return Result(result.blob_id, result.size_bytes, Outcome.GONE)
+        return Result(result.blob_id, result.size_bytes, Outcome.BUSY)
     return result

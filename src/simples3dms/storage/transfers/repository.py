@@ -39,8 +39,8 @@ async def list_deficits(uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_sto
 
 def _deficit(blob: Blob, replicas: list[Replica], target_store_id: UUID) -> Deficit:
     live = [replica for replica in replicas if replica.state == "live"]
-    # A suspect copy is read last: its bytes are compared like any other's, and it may be the only one there is.
-    doubtful = [replica for replica in replicas if replica.state == "suspect"]
+    # Doubtful copies are read last: their bytes are compared like any other's, and they may be all there is.
+    doubtful = [r for state in ("suspect", "missing") for r in replicas if r.state == state]
     at_target = next((replica for replica in live if replica.store_id == target_store_id), None)
     sources = [replica for replica in (*live, *doubtful) if replica is not at_target]
     return Deficit(blob, sources, at_target)
@@ -177,8 +177,9 @@ async def list_due(uow: UnitOfWork, *, limit: int) -> list[DueTransfer]:
 
 
 async def list_failures(
-    uow: UnitOfWork, *, migration_id: UUID, after: UUID | None, limit: int
+    uow: UnitOfWork, *, migration_id: UUID, store_ids: Sequence[UUID], after: UUID | None, limit: int
 ) -> list[TransferFailure]:
+    """Failures of the migration itself, and all others towards its stores: they hold it up just the same."""
     return await uow.rows(
         TransferFailure,
         """SELECT t.id, t.blob_id, v.document_id, d.name AS document_name, t.error_kind, t.error_message, t.attempt
@@ -186,23 +187,34 @@ async def list_failures(
            LEFT JOIN LATERAL (SELECT document_id FROM versions v WHERE v.tenant_id = t.tenant_id
              AND v.blob_id = t.blob_id LIMIT 1) v ON true
            LEFT JOIN documents d ON d.tenant_id = t.tenant_id AND d.id = v.document_id
-           WHERE t.tenant_id = %(tenant)s AND t.migration_id = %(migration)s AND t.state = 'failed'
+           WHERE t.tenant_id = %(tenant)s AND t.state = 'failed'
+             AND (t.migration_id = %(migration)s OR t.target_store_id = ANY(%(stores)s))
              AND (%(after)s::uuid IS NULL OR t.id > %(after)s) ORDER BY t.id LIMIT %(limit)s""",
-        {"tenant": uow.tenant_id, "migration": migration_id, "after": after, "limit": limit},
+        {
+            "tenant": uow.tenant_id,
+            "migration": migration_id,
+            "stores": list(store_ids),
+            "after": after,
+            "limit": limit,
+        },
     )
 
 
-async def revive(uow: UnitOfWork, *, migration_id: UUID, ids: Sequence[UUID] | None, limit: int) -> list[UUID]:
+async def revive(
+    uow: UnitOfWork, *, migration_id: UUID, store_ids: Sequence[UUID], ids: Sequence[UUID] | None, limit: int
+) -> list[UUID]:
     """Make failed transfers pending again, with fresh attempts; their ids."""
     return await uow.scalars(
         """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL
            WHERE tenant_id = %(tenant)s AND id IN (
-             SELECT id FROM transfers WHERE tenant_id = %(tenant)s AND migration_id = %(migration)s
-               AND state = 'failed' AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s)) LIMIT %(limit)s)
+             SELECT id FROM transfers WHERE tenant_id = %(tenant)s AND state = 'failed'
+               AND (migration_id = %(migration)s OR target_store_id = ANY(%(stores)s))
+               AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s)) LIMIT %(limit)s)
            RETURNING id""",
         {
             "tenant": uow.tenant_id,
             "migration": migration_id,
+            "stores": list(store_ids),
             "ids": list(ids) if ids is not None else None,
             "limit": limit,
         },

@@ -9,6 +9,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
+from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
 from simples3dms.storage.transfers import repository
@@ -69,11 +70,20 @@ class Transfers:
         )
 
     async def repair(self, tenant_id: UUID, blob_id: UUID, store_id: UUID) -> None:
-        """Owe the store a fresh copy, if the placement still wants one there."""
+        """See to a replica that is suspect or missing: owe a fresh copy, to its store or to where new ones are written.
+
+        The watchdog calls again until nothing doubtful is left of the blob or a transfer of it has failed for good.
+        """
         async with self._database.tenant(tenant_id) as uow:
             placement = await placement_repository.share(uow)
-            if placement is not None and store_id in placement.policy.wanted_store_ids:
-                await self.owe_copies(uow, blob_id, [store_id], migration_id=None)
+            if placement is None:
+                return
+            wanted = placement.policy.wanted_store_ids
+            if await blobs_repository.retire_doubtful(uow, blob_id, except_at=wanted):
+                await self._queue.defer(uow, "replica.sweep", once=f"sweep:{tenant_id}", tenant_id=tenant_id)
+            if await blobs_repository.has_doubtful(uow, blob_id):
+                target = store_id if store_id in wanted else placement.write_store_id
+                await self.owe_copies(uow, blob_id, [target], migration_id=None)
 
     async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:
         """Pay a debt, and with it others towards the same store. Nothing happens if it is paid, or held by another."""
@@ -88,11 +98,12 @@ class Transfers:
             await self._record(uow, rows, results)
 
     async def _copy(self, tenant_id: UUID, rows: Sequence[TransferRow], grant: Grant) -> dict[UUID, Result]:
-        async def beat() -> None:
+        async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
                 await repository.extend(uow, rows, lease_seconds=self._lease_seconds)
+            return True
 
-        async with heartbeat(beat, every_seconds=self._lease_seconds / 3):
+        async with heartbeat(beat, lease_seconds=self._lease_seconds):
             results = await self._engine.copy(tenant_id, [row.blob_id for row in rows], grant)
         return {result.blob_id: result for result in results}
 
@@ -117,8 +128,11 @@ class Transfers:
             )
 
     async def _postpone(self, uow: UnitOfWork, row: TransferRow, result: Result) -> None:
-        final = result.outcome is Outcome.FAILED and (
-            row.attempt >= self._attempts or not (result.retryable or result.store_fault)
+        # A store that is down says nothing of the item: its copies stay owed, however long that lasts.
+        final = (
+            result.outcome is Outcome.FAILED
+            and not result.store_fault
+            and (row.attempt >= self._attempts or not result.retryable)
         )
         delay = self.delay(row.attempt)
         kind = result.error_kind or result.outcome.value

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from simples3dms.db.session import Database
+from simples3dms.errors import Failure
 from simples3dms.providers.base import Expected, ObjectInfo
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.stores.service import Stores
@@ -95,6 +96,8 @@ class Upkeep:
                         pass
                 report.counts["replicas_read"] += 1
                 report.counts["bytes_read"] += copy.size_bytes
+            except Failure as failure:
+                _add(report, "store_unusable", tenant_id, copy.store_name, failure.message)
             except ProviderError as error:
                 target = f"{copy.store_name}:{copy.key}"
                 _add(report, f"replica_{error.kind}", tenant_id, target, f"a live replica can't be read: {error.kind}")
@@ -112,6 +115,8 @@ class Upkeep:
             await self._explain(grant, page, report)
             unfinished = [info async for info in provider.list_unfinished(grant.prefix)]
             await self._explain_unfinished(grant, unfinished, report)
+        except Failure as failure:
+            _add(report, "store_unusable", grant.tenant_id, grant.store_name, failure.message)
         except ProviderError as error:
             _add(report, f"store_{error.kind}", grant.tenant_id, grant.store_name, "the store could not be listed")
 

@@ -5,35 +5,58 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 from pydantic import Field
 
+from simples3dms.kit.secret import Secret
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
     Body,
     Capabilities,
+    CopySource,
     DeleteOutcome,
     Expected,
+    Finding,
+    ListPage,
+    Location,
     ObjectInfo,
     ObjectReader,
     ObjectRef,
+    Part,
+    PartsUpload,
     PutResult,
+    SignedRequest,
     check_key,
 )
-from simples3dms.providers.errors import ObjectNotFound, ProviderError
-from simples3dms.providers.kinds.b2.session import Account, upload_part, upload_small
+from simples3dms.providers.errors import AccessDenied, ObjectNotFound, ProviderError, Unsupported
+from simples3dms.providers.kinds.b2.calls import (
+    all_parts,
+    copy_file,
+    inspect_key,
+    iter_unfinished,
+    iter_versions,
+    known_upload,
+    sign_download,
+    upload_part,
+    upload_small,
+    vouched_sha1,
+)
+from simples3dms.providers.kinds.b2.session import Account
+from simples3dms.providers.parts import part_size, put_in_parts
+from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, ProviderKind, SecretField
 
 #: Just above the service's least part size (5 MB); a body up to this goes in one request.
 _PART_BYTES: Final = 5 * 1024 * 1024
-_MOST_PARTS: Final = 9000
-_PARALLEL_PARTS: Final = 3
 _CHUNK_BYTES: Final = 1 << 20
 _LIST_PAGE: Final = 1000
+_UNFINISHED_PAGE: Final = 100
 _PARALLEL_DELETES: Final = 8
 _PLAIN_TYPE: Final = "application/octet-stream"
 
@@ -53,12 +76,12 @@ class B2Credential(FormModel):
     application_key: SecretField
 
 
-class B2Provider:
+class B2Provider(ProviderBase):
     """One bucket and prefix."""
 
     kind = "b2"
 
-    def __init__(self, settings: B2Settings, credential: B2Credential) -> None:
+    def __init__(self, settings: B2Settings, credential: B2Credential, options: BuildOptions | None = None) -> None:
         self._prefix = settings.prefix
         self._bucket = settings.bucket
         self._account = Account(
@@ -66,73 +89,106 @@ class B2Provider:
             key=credential.application_key.reveal(),
             realm=settings.realm,
             bucket=settings.bucket,
+            options=options or BuildOptions(),
         )
         self.capabilities = Capabilities(
-            versions=True, multipart=True, part_size_bytes=_PART_BYTES, largest_object_bytes=10 * 10**12
+            versions=True,
+            multipart=True,
+            server_side_copy=True,
+            sign_download=True,
+            part_size_bytes=_PART_BYTES,
+            largest_object_bytes=10 * 10**12,
+            longest_signed_seconds=604_800,
+            notes=("every write is a version, and only a delete by its id frees the space",),
         )
+        self.location = Location(f"b2:{settings.realm}:{credential.application_key_id}", settings.bucket, self._prefix)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
     async def put(
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
     ) -> PutResult:
-        path = self._path(key)
-        kind = content_type or _PLAIN_TYPE
         if not isinstance(body, bytes):
-            parts = _parts(body, _part_size(expected.size_bytes))
-            first = await anext(parts, b"")
-            second = await anext(parts, None)
-            if second is not None:
-                return await self._put_large(key, path, kind, first, second, parts)
-            body = first
-        whole = body
-        made = await self._account.run(lambda session, bucket: upload_small(session, bucket, path, whole, kind), key)
-        return PutResult(key, len(whole), made["fileId"])
+            return await put_in_parts(self, key, body, expected, content_type)
+        path, kind = self._path(key), content_type or _PLAIN_TYPE
+        made, repeated = await self._account.run(
+            lambda session, bucket: upload_small(session, bucket, path, body, kind), key
+        )
+        return PutResult(key, len(body), made["fileId"], repeated=repeated)
 
-    async def _put_large(
-        self, key: str, path: str, kind: str, first: bytes, second: bytes, rest: AsyncIterator[bytes]
-    ) -> PutResult:
-        """A large file of equal parts, a few at a time. Whatever fails, the unfinished file is cancelled."""
+    async def begin_parts(
+        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+    ) -> PartsUpload:
+        path, kind, size = self._path(key), content_type or _PLAIN_TYPE, part_size(self.capabilities, size_bytes, key)
         started = await self._account.run(lambda session, bucket: session.start_large_file(bucket, path, kind, {}), key)
-        file_id: str = started["fileId"]
+        return PartsUpload(key, started["fileId"], size)
+
+    async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
+        digest = await self._account.run(
+            lambda session, _: upload_part(session, upload.upload_id, number, body), upload.key
+        )
+        return Part(number, len(body), digest)
+
+    async def list_parts(self, upload: PartsUpload) -> list[Part]:
+        found = await self._account.run(lambda session, _: all_parts(session, upload.upload_id, upload.key), upload.key)
+        return [Part(item["partNumber"], item["contentLength"], item["contentSha1"]) for item in found]
+
+    async def finish_parts(self, upload: PartsUpload, parts: Sequence[Part]) -> PutResult:
+        size = sum(part.size_bytes for part in parts)
+        if len(parts) < 2:
+            raise Unsupported("a large file has two parts at least: put smaller bodies whole", key=upload.key)
+        digests = [part.etag for part in sorted(parts, key=lambda part: part.number)]
         try:
-            digests, size = await self._send_parts(key, file_id, first, second, rest)
-            await self._account.run(lambda session, _: session.finish_large_file(file_id, digests), key)
-        except BaseException:
-            await asyncio.shield(self._cancel(file_id))
-            raise
-        return PutResult(key, size, file_id)
+            await self._account.run(lambda session, _: session.finish_large_file(upload.upload_id, digests), upload.key)
+        except ProviderError as error:
+            # Finished before, and the answer was lost: the file of that id is there, whole.
+            if error.retryable or not await self._is_finished(upload, size):
+                raise
+        return PutResult(upload.key, size, upload.upload_id)
 
-    async def _send_parts(
-        self, key: str, file_id: str, first: bytes, second: bytes, rest: AsyncIterator[bytes]
-    ) -> tuple[list[str], int]:
-        sent: list[asyncio.Task[str]] = []
-        slots = asyncio.Semaphore(_PARALLEL_PARTS)
-        size = 0
+    async def _is_finished(self, upload: PartsUpload, size_bytes: int) -> bool:
+        try:
+            return (await self.head(upload.key, version_id=upload.upload_id)).size_bytes == size_bytes
+        except ObjectNotFound:
+            return False
 
-        async def send(number: int, body: bytes) -> str:
-            try:
-                return await self._account.run(lambda session, _: upload_part(session, file_id, number, body), key)
-            finally:
-                slots.release()
+    async def abort_parts(self, upload: PartsUpload) -> None:
+        await self._cancel(upload.upload_id, upload.key)
+
+    async def _cancel(self, file_id: str, key: str) -> None:
+        def work(session: Any, _: str) -> None:
+            known_upload(lambda: session.cancel_large_file(file_id), key)
 
         try:
-            async with asyncio.TaskGroup() as group:
-                async for body in _chained(first, second, rest):
-                    # No more than a few parts are in memory; a part that failed cancels this loop.
-                    await slots.acquire()
-                    size += len(body)
-                    sent.append(group.create_task(send(len(sent) + 1, body)))
-        except BaseExceptionGroup as failed:
-            # The caller wants to see what its source, or a part, raised: one error, as it was.
-            raise failed.exceptions[0] from None
-        return [task.result() for task in sent], size
+            await self._account.run(work, key)
+        except ObjectNotFound:
+            return
 
-    async def _cancel(self, file_id: str) -> None:
-        try:
-            await self._account.run(lambda session, _: session.cancel_large_file(file_id))
-        except ProviderError:
-            return  # the caller's record of the key has it cleaned later
+    async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
+        if source.location.account != self.location.account:
+            raise Unsupported("this store can't copy from there by itself", key=key)
+        path = self._path(key)
+        made = await self._account.run(
+            lambda session, bucket: copy_file(session, bucket, path, source, content_type or _PLAIN_TYPE), key
+        )
+        return PutResult(key, source.size_bytes, made)
+
+    async def sign_download(
+        self, ref: ObjectRef, *, expires_seconds: int, filename: str, content_type: str
+    ) -> SignedRequest:
+        """B2 signs for a name, not for a version: the newest version of the key is what is read."""
+        if not 1 <= expires_seconds <= self.capabilities.longest_signed_seconds:
+            raise Unsupported(f"signed for 1 to {self.capabilities.longest_signed_seconds} seconds")
+        path = self._path(ref.key)
+        forced = {
+            "b2ContentDisposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}",
+            "b2ContentType": content_type,
+        }
+        url = await self._account.run(
+            lambda session, bucket: sign_download(session, bucket, self._bucket, path, expires_seconds, forced), ref.key
+        )
+        expires_at = datetime.now(UTC) + timedelta(seconds=expires_seconds)
+        return SignedRequest("GET", Secret(url), {}, expires_at)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -215,44 +271,56 @@ class B2Provider:
 
     async def discard(self, key: str) -> None:
         path = self._path(key)
-        versions = await self._account.run(lambda session, bucket: list(_versions(session, bucket, path)), key)
+        versions = await self._account.run(
+            lambda session, bucket: list(iter_versions(session, bucket, path, _LIST_PAGE)), key
+        )
         for version in versions:
-            if version["fileName"] == path and version["action"] != "start":
+            if version["action"] != "start":
                 await self._delete_version(key, version["fileId"])
-        unfinished = await self._account.run(lambda session, bucket: list(_unfinished(session, bucket, path)), key)
+        unfinished = await self._account.run(
+            lambda session, bucket: list(iter_unfinished(session, bucket, path, _UNFINISHED_PAGE)), key
+        )
         for item in unfinished:
-            if item["fileName"] == path:
-                await self._account.run(
-                    lambda session, _, item=item: session.cancel_large_file(item["fileId"]),  # type: ignore[misc]
-                    key,
-                )
+            await self._cancel(item["fileId"], key)
 
     # --- listing ----------------------------------------------------------------------------------------------------
 
-    async def list(self, prefix: str = "", *, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        cursor: str | None = None,
+        unfinished: bool = False,
+    ) -> ListPage:
         wanted = self._prefix + prefix
-        name: str | None = None if start_after is None else self._prefix + start_after
-        file_id: str | None = None
-        while True:
+        if unfinished:
             page = await self._account.run(
-                lambda session, bucket, name=name, file_id=file_id: session.list_file_versions(  # type: ignore[misc]
-                    bucket, name, file_id, _LIST_PAGE, wanted
-                )
+                lambda session, bucket: session.list_unfinished_large_files(bucket, cursor, _UNFINISHED_PAGE, wanted)
             )
-            for item in page["files"]:
-                info = self._info(item)
-                if item["action"] in ("upload", "hide") and (start_after is None or info.key > start_after):
-                    yield info
-            name, file_id = page.get("nextFileName"), page.get("nextFileId")
-            if name is None:
-                return
+            found = [
+                ObjectInfo(item["fileName"].removeprefix(self._prefix), 0, item["fileId"]) for item in page["files"]
+            ]
+            return ListPage(found, page.get("nextFileId"))
+        name, file_id = (None if start_after is None else self._prefix + start_after), None
+        if cursor is not None:
+            name, file_id = json.loads(cursor)
+        page = await self._account.run(
+            lambda session, bucket: session.list_file_versions(bucket, name, file_id, _LIST_PAGE, wanted)
+        )
+        # A hostile or careless service may list what was not asked for.
+        ours = [i for i in page["files"] if i["action"] in ("upload", "hide") and i["fileName"].startswith(wanted)]
+        kept = [info for info in map(self._info, ours) if start_after is None or info.key > start_after]
+        following = page.get("nextFileName")
+        return ListPage(kept, None if following is None else json.dumps([following, page.get("nextFileId")]))
 
-    async def list_unfinished(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        wanted = self._prefix + prefix
-        for item in await self._account.run(lambda session, bucket: list(_unfinished(session, bucket, wanted))):
-            yield ObjectInfo(item["fileName"].removeprefix(self._prefix), 0, item["fileId"])
+    async def inspect(self, scratch: str) -> Sequence[Finding]:
+        return await self._account.run(lambda session, bucket: inspect_key(session, bucket))
 
     async def check(self) -> None:
+        missing = await self._account.missing_rights()
+        if missing:
+            raise AccessDenied(f"the application key lacks: {', '.join(missing)}", vendor_code="key_lacks_rights")
         await self._account.run(lambda session, bucket: session.list_file_names(bucket, None, 1, self._prefix))
 
     async def close(self) -> None:
@@ -264,7 +332,8 @@ class B2Provider:
     def _info(self, item: Any) -> ObjectInfo:
         made = datetime.fromtimestamp(item.get("uploadTimestamp", 0) / 1000, UTC)
         size = item.get("contentLength", item.get("size")) or 0
-        return ObjectInfo(item["fileName"].removeprefix(self._prefix), size, item["fileId"], None, made)
+        key = item["fileName"].removeprefix(self._prefix)
+        return ObjectInfo(key, size, item["fileId"], None, made, vouched_sha1(item))
 
 
 class _Reader:
@@ -286,60 +355,8 @@ class _Reader:
             yield chunk
 
 
-async def _parts(body: AsyncIterable[bytes], size: int) -> AsyncIterator[bytes]:
-    """The body cut into parts of one size; the last may be shorter. One part's bytes are held, and joined once."""
-    held: list[memoryview] = []
-    held_bytes = 0
-    async for chunk in body:
-        rest = memoryview(chunk)
-        # A part goes out only when a byte beyond it has come, so that the last one is never empty.
-        while held_bytes + len(rest) > size:
-            head, rest = rest[: size - held_bytes], rest[size - held_bytes :]
-            part = b"".join((*held, head))
-            held.clear()
-            held_bytes = 0
-            yield part
-            del part
-        if rest:
-            held.append(rest)
-            held_bytes += len(rest)
-    if held:
-        yield b"".join(held)
-
-
-async def _chained(first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    yield second
-    async for part in rest:
-        yield part
-
-
-def _part_size(size_bytes: int | None) -> int:
-    """Constant for the whole file, and large enough that the parts do not run out."""
-    return _PART_BYTES if size_bytes is None else max(_PART_BYTES, -(-size_bytes // _MOST_PARTS))
-
-
-def _versions(session: Any, bucket_id: str, path: str) -> Iterator[Any]:
-    name: str | None = path
-    file_id: str | None = None
-    while name is not None and name.startswith(path):
-        page = session.list_file_versions(bucket_id, name, file_id, _LIST_PAGE, path)
-        yield from page["files"]
-        name, file_id = page.get("nextFileName"), page.get("nextFileId")
-
-
-def _unfinished(session: Any, bucket_id: str, prefix: str) -> Iterator[Any]:
-    file_id: str | None = None
-    while True:
-        page = session.list_unfinished_large_files(bucket_id, file_id, 100, prefix)
-        yield from page["files"]
-        file_id = page.get("nextFileId")
-        if file_id is None:
-            return
-
-
-def _build(settings: B2Settings, credential: B2Credential, _options: BuildOptions) -> B2Provider:
-    return B2Provider(settings, credential)
+def _build(settings: B2Settings, credential: B2Credential, options: BuildOptions) -> B2Provider:
+    return B2Provider(settings, credential, options)
 
 
 KIND = ProviderKind(

@@ -3,37 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
-from b2sdk.v3 import B2HttpApiConfig, B2Session, InMemoryAccountInfo, InMemoryCache
-from b2sdk.v3.exception import B2Error
+import requests
+from b2sdk.v3 import B2Http, B2HttpApiConfig, B2Session, InMemoryAccountInfo, InMemoryCache
+from requests.adapters import HTTPAdapter
 
-from simples3dms.providers.errors import BadCredential, BucketMissing
-from simples3dms.providers.kinds.b2.errors import VENDOR_ERRORS, from_vendor, is_worth_another_url
+from simples3dms.providers.errors import AccessDenied, BadCredential, BucketMissing
+from simples3dms.providers.kinds.b2.errors import VENDOR_ERRORS, from_vendor
+from simples3dms.providers.registry import BuildOptions
 
 T = TypeVar("T")
 _THREADS: Final = 16
-_UPLOAD_TRIES: Final = 5
+_OWN_DOMAIN: Final = "backblazeb2.com"
+#: What a key must be allowed to do for us. `shareFiles` beside them, for signed downloads.
+NEEDED_RIGHTS: Final = frozenset({"listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"})
+
+
+class _OneTryHttp(B2Http):  # type: ignore[misc]  # b2sdk is untyped
+    """b2sdk's HTTP, with its own repeats off (ours count) and no host but the realm's own ever asked."""
+
+    def __init__(self, config: Any, *, options: BuildOptions, realm_host: str | None) -> None:
+        super().__init__(config)
+        self.CONNECTION_TIMEOUT = options.connect_seconds
+        self._read_seconds = options.read_seconds
+        self._realm_host = realm_host
+        self.session.trust_env = False
+        self.session.max_redirects = 0
+        if options.proxy_url is not None:
+            self.session.proxies = {"http": options.proxy_url, "https": options.proxy_url}
+        adapter = self.session.get_adapter("https://")
+        if isinstance(adapter, HTTPAdapter):
+            adapter.init_poolmanager(_THREADS, _THREADS)
+
+    def request(self, method: Any, url: str, headers: Any, data: Any = None, *_: Any, **more: Any) -> Any:
+        self._check_host(url)
+        more["try_count"] = 1
+        # Copies inside the service take as long as they take: the timeout layer bounds them by size.
+        more["_timeout"] = max(self._read_seconds, more.get("_timeout") or 0) if "copy" in url else self._read_seconds
+        return super().request(method, url, headers, data, **more)
+
+    def _check_host(self, url: str) -> None:
+        """A realm names the addresses to go on with: it must not lead us to somebody else's (S-36)."""
+        host = (urlsplit(url).hostname or "").lower()
+        own = self._realm_host
+        if host != own if own is not None else not (host == _OWN_DOMAIN or host.endswith(f".{_OWN_DOMAIN}")):
+            raise AccessDenied("the B2 realm names an address outside itself", vendor_code="foreign_host")
 
 
 class Account:
     """Runs blocking calls on b2sdk's session in threads of its own. `realm` is a name of Backblaze's, or a URL."""
 
-    def __init__(self, *, key_id: str, key: str, realm: str, bucket: str) -> None:
+    def __init__(self, *, key_id: str, key: str, realm: str, bucket: str, options: BuildOptions) -> None:
         if not key_id.strip() or not key.strip():
             raise BadCredential("a B2 store needs an application key and its id")
         self._key_id, self._key, self._realm, self._bucket = key_id, key, realm, bucket
+        self._options = options
         self._session: Any = None
         self._bucket_id: str | None = None
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="b2")
-        logging.getLogger("b2sdk").setLevel(logging.WARNING)
+        # Its warnings hold raw answers of the service.
+        logging.getLogger("b2sdk").setLevel(logging.CRITICAL)
 
     async def run(self, call: Callable[[Any, str], T], key: str | None = None) -> T:
         """`call(session, bucket_id)` in a thread; its errors as ours."""
@@ -53,9 +89,7 @@ class Account:
     def _ready(self) -> tuple[Any, str]:
         with self._lock:
             if self._session is None:
-                session = B2Session(InMemoryAccountInfo(), InMemoryCache(), B2HttpApiConfig())
-                session.authorize_account(self._realm, self._key_id, self._key)
-                self._session = session
+                self._session = self._authorized()
             if self._bucket_id is None:
                 account_id = self._session.account_info.get_account_id()
                 found = self._session.list_buckets(account_id, bucket_name=self._bucket)["buckets"]
@@ -64,34 +98,28 @@ class Account:
                 self._bucket_id = found[0]["bucketId"]
             return self._session, self._bucket_id
 
+    def _authorized(self) -> Any:
+        realm_host = urlsplit(self._realm).hostname if "://" in self._realm else None
+        options = self._options
+
+        class OurSession(B2Session):  # type: ignore[misc]  # b2sdk is untyped
+            @staticmethod
+            def B2HTTP_CLASS(config: Any) -> Any:
+                return _OneTryHttp(config, options=options, realm_host=realm_host)
+
+        config = B2HttpApiConfig(http_session_factory=requests.Session)
+        session = OurSession(InMemoryAccountInfo(), InMemoryCache(), config)
+        session.authorize_account(self._realm, self._key_id, self._key)
+        return session
+
+    async def missing_rights(self) -> list[str]:
+        """What the application key may not do and we need, in alphabetical order."""
+
+        def work(session: Any, _: str) -> list[str]:
+            allowed = session.account_info.get_allowed() or {}
+            return sorted(NEEDED_RIGHTS - set(allowed.get("capabilities") or ()))
+
+        return await self.run(work)
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def repeat_upload(call: Callable[[], T]) -> T:
-    """Call again after failures that only mean "take another upload URL": b2sdk takes a fresh one each time."""
-    for _ in range(_UPLOAD_TRIES - 1):
-        try:
-            return call()
-        except B2Error as error:
-            if not is_worth_another_url(error):
-                raise
-    return call()
-
-
-def upload_small(session: Any, bucket_id: str, path: str, body: bytes, content_type: str) -> Any:
-    """One request; B2 compares the SHA-1 that we send."""
-    digest = hashlib.sha1(body, usedforsecurity=False).hexdigest()
-    # Of a stream without bytes, requests would make a chunked body beside the Content-Length.
-    return repeat_upload(
-        lambda: session.upload_file(
-            bucket_id, path, len(body), content_type, digest, {}, io.BytesIO(body) if body else b""
-        )
-    )
-
-
-def upload_part(session: Any, file_id: str, number: int, body: bytes) -> str:
-    """One part; its SHA-1, which finishing the file needs."""
-    digest = hashlib.sha1(body, usedforsecurity=False).hexdigest()
-    repeat_upload(lambda: session.upload_part(file_id, number, len(body), digest, io.BytesIO(body)))
-    return digest

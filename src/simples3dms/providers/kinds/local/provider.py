@@ -8,9 +8,9 @@ import asyncio
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Annotated, Final, ParamSpec, TypeVar
 
@@ -22,6 +22,8 @@ from simples3dms.providers.base import (
     Capabilities,
     DeleteOutcome,
     Expected,
+    ListPage,
+    Location,
     ObjectInfo,
     ObjectReader,
     ObjectRef,
@@ -32,11 +34,13 @@ from simples3dms.providers.kinds.local.errors import from_os_error
 from simples3dms.providers.kinds.local.listing import Wanted, iter_tree
 from simples3dms.providers.kinds.local.tree import FileOps, Tree
 from simples3dms.providers.kinds.local.writer import PendingFile
+from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions, FormModel, NoCredential, Prefix, ProviderKind
 
 _CHUNK_BYTES: Final = 1 << 20
 _THREADS: Final = 8
-_LIST_BATCH: Final = 500
+#: The walk begins anew at each page, so pages are large.
+_LIST_PAGE: Final = 5000
 _DELETE_BATCH: Final = 50
 
 P = ParamSpec("P")
@@ -56,16 +60,18 @@ class LocalSettings(FormModel):
     prefix: Prefix = ""
 
 
-class LocalProvider:
+class LocalProvider(ProviderBase):
     """Objects as files below a directory. Cancelling a write stops it from becoming visible."""
 
     kind = "local"
     capabilities = Capabilities(
-        notes=("one file per object; fsync of file and folders before a write is acknowledged",)
+        part_size_bytes=_CHUNK_BYTES,
+        notes=("one file per object; fsync of file and folders before a write is acknowledged",),
     )
 
     def __init__(self, settings: LocalSettings, *, ops: FileOps | None = None) -> None:
         self._tree = Tree(Path(settings.path), settings.prefix, ops or FileOps())
+        self.location = Location("local", settings.path, settings.prefix)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="local-store")
 
     async def put(
@@ -142,21 +148,24 @@ class LocalProvider:
 
         await self._run(key, remove)
 
-    def list(self, prefix: str = "", *, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
-        after = None if start_after is None else self._tree.prefix + start_after
-        return self._iter(Wanted(self._tree.prefix + prefix, after))
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        cursor: str | None = None,
+        unfinished: bool = False,
+    ) -> ListPage:
+        after = cursor if cursor is not None else start_after
+        wanted = Wanted(
+            self._tree.prefix + prefix, None if after is None else self._tree.prefix + after, unfinished=unfinished
+        )
+        page = await self._run(None, self._page_now, wanted)
+        return ListPage(page, page[-1].key if len(page) >= _LIST_PAGE else None)
 
-    def list_unfinished(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        return self._iter(Wanted(self._tree.prefix + prefix, unfinished=True))
-
-    async def _iter(self, wanted: Wanted) -> AsyncIterator[ObjectInfo]:
-        walk = iter_tree(self._tree, wanted)
-        try:
-            while batch := await self._run(None, _take, walk):
-                for info in batch:
-                    yield info
-        finally:
-            self._later(walk.close)
+    def _page_now(self, wanted: Wanted) -> list[ObjectInfo]:
+        with closing(iter_tree(self._tree, wanted)) as walk:
+            return list(itertools.islice(walk, _LIST_PAGE))
 
     async def check(self) -> None:
         await self._run(None, self._check_now)
@@ -181,11 +190,7 @@ class LocalProvider:
         try:
             return await loop.run_in_executor(self._pool, function, *args)
         except OSError as error:
-            raise from_os_error(error, key) from error
-
-
-def _take(walk: Iterator[ObjectInfo]) -> list[ObjectInfo]:
-    return list(itertools.islice(walk, _LIST_BATCH))
+            raise from_os_error(error, key) from None
 
 
 class _OpenFile:

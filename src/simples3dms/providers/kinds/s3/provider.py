@@ -1,123 +1,127 @@
-"""An S3 store: obstore moves the bytes, botocore does the control calls in a few threads."""
+"""An S3 store: obstore moves whole bodies, botocore does parts and control calls in a few threads."""
 
 # ruff: noqa: ARG002  (the interface has arguments that this kind has no use for)
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlsplit
 
 import obstore
-from botocore.exceptions import ClientError
 
+from simples3dms.kit.secret import Secret
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
     Body,
     Capabilities,
+    CopySource,
     DeleteOutcome,
     Expected,
+    Finding,
+    ListPage,
+    Location,
     ObjectInfo,
     ObjectReader,
     ObjectRef,
+    Part,
+    PartsUpload,
     PutResult,
+    SignedRequest,
     check_key,
 )
-from simples3dms.providers.errors import BucketMissing, ObjectNotFound, ProviderError
+from simples3dms.providers.errors import ObjectNotFound, ObjectTooLarge, ProviderError, Unsupported
+from simples3dms.providers.kinds.s3 import control, reading
 from simples3dms.providers.kinds.s3.config import (
     CONTROL_THREADS,
+    PART_THREADS,
     S3Credential,
     S3Settings,
     boto3_client,
     obstore_client,
 )
 from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor, says_nothing_of_the_bucket
+from simples3dms.providers.kinds.s3.inspection import Inspector
+from simples3dms.providers.kinds.s3.keys import Keys
+from simples3dms.providers.kinds.s3.profiles import WEEK_SECONDS
+from simples3dms.providers.parts import part_size, put_in_parts
+from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions, ProviderKind
 
 T = TypeVar("T")
-_PART_BYTES: Final = 8 * 1024 * 1024
-_MOST_PARTS: Final = 9000
-_PARALLEL_PARTS: Final = 3
-#: A stream known to be no longer than this goes in one request: nothing unfinished can be left of it.
-_SINGLE_BYTES: Final = _PART_BYTES
-_CHUNK_BYTES: Final = 1 << 20
-_DELETE_PAGE: Final = 1000
-_LIST_PAGE: Final = 1000
-_RETRIES: Final = 2
+_COPY_PART_BYTES: Final = 1 << 30
 
 
-class S3Provider:
+class S3Provider(ProviderBase):
     """One bucket and prefix."""
 
     kind = "s3"
 
-    def __init__(self, settings: S3Settings, credential: S3Credential, *, proxy_url: str | None = None) -> None:
+    def __init__(self, settings: S3Settings, credential: S3Credential, options: BuildOptions | None = None) -> None:
         self._settings = settings
         self._credential = credential
-        self._proxy_url = proxy_url
+        self._options = options or BuildOptions()
         self._prefix = settings.prefix
-        self._store = obstore_client(settings, credential, _RETRIES, proxy_url)
-        self._threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="s3-control")
-        self._boto: Any = None
+        self._bucket = settings.bucket
+        self._keys = Keys(settings, credential, self._options)
+        self._store = obstore_client(settings, credential, self._keys, self._options)
+        self._control_threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="s3-control")
+        self._part_threads = ThreadPoolExecutor(PART_THREADS, thread_name_prefix="s3-parts")
         self._is_versioned: bool | None = None
+        # obstore has no way to send the CRC headers, so with those botocore writes small objects too.
+        self._puts_by_obstore = settings.checksum_mode in ("none", "sha256")
+        profile = settings.profile
         self.capabilities = Capabilities(
-            multipart=True, part_size_bytes=_PART_BYTES, presign=True, server_side_copy=True
+            server_side_copy=profile.server_side_copy and settings.encryption != "SSE-C",
+            sign_download=profile.signs and settings.encryption != "SSE-C",
+            sign_upload=profile.signs and settings.encryption != "SSE-C",
+            multipart=True,
+            part_size_bytes=max(settings.part_size_mib * 2**20, profile.smallest_part_bytes),
+            most_parts=profile.most_parts,
+            largest_part_bytes=profile.largest_put_bytes,
+            largest_object_bytes=profile.largest_object_bytes,
+            longest_signed_seconds=WEEK_SECONDS if settings.role_arn is None else 3600,
+            notes=profile.notes,
         )
+        host = urlsplit(settings.url).netloc
+        self.location = Location(f"s3:{host}:{credential.access_key_id}", settings.bucket, settings.prefix)
 
-    # --- bytes ------------------------------------------------------------------------------------------------------
+    @cached_property
+    def _s3(self) -> Any:
+        """Made at first use, in a thread: it takes a while."""
+        return boto3_client(self._settings, self._credential, self._keys, self._options)
+
+    # --- whole bodies -----------------------------------------------------------------------------------------------
 
     async def put(
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
     ) -> PutResult:
+        if not isinstance(body, bytes):
+            return await put_in_parts(self, key, body, expected, content_type)
+        if len(body) > self._settings.profile.largest_put_bytes:
+            raise ObjectTooLarge("the object is larger than one request may be", key=key)
         path = self._path(key)
-        attributes: Any = {"Content-Type": content_type} if content_type else None
-        if not isinstance(body, bytes) and expected.size_bytes is not None and expected.size_bytes <= _SINGLE_BYTES:
-            body = b"".join([chunk async for chunk in body])
-        if isinstance(body, bytes):
-            done = await self._obstore(
-                key, obstore.put_async(self._store, path, body, attributes=attributes, use_multipart=False)
-            )
-            return PutResult(key, len(body), done.get("version"), done.get("e_tag"))
-        return await self._put_stream(key, path, body, expected, attributes)
+        if not self._puts_by_obstore:
+            return await self._put_by_botocore(key, path, body, content_type)
+        attributes: Any = {}
+        if content_type is not None:
+            attributes["Content-Type"] = content_type
+        if self._settings.storage_class is not None:
+            attributes["Storage-Class"] = self._settings.storage_class
+        done = await self._obstore(
+            key, obstore.put_async(self._store, path, body, attributes=attributes or None, use_multipart=False)
+        )
+        return PutResult(key, len(body), done.get("version"), done.get("e_tag"))
 
-    async def _put_stream(
-        self, key: str, path: str, body: AsyncIterable[bytes], expected: Expected, attributes: Any
-    ) -> PutResult:
-        """Equal parts through obstore. If the source fails nothing is completed, and the parts are removed."""
-        counted = _Source(body)
-        size = _part_size(expected.size_bytes)
-        try:
-            done = await self._obstore(
-                key,
-                obstore.put_async(
-                    self._store,
-                    path,
-                    counted,
-                    attributes=attributes,
-                    use_multipart=True,
-                    chunk_size=size,
-                    max_concurrency=_PARALLEL_PARTS,
-                ),
-            )
-        except BaseException as error:
-            await asyncio.shield(self._clean(key))
-            if counted.error is not None and not isinstance(error, asyncio.CancelledError):
-                # obstore wraps what its source raised; the caller wants to see it as it was.
-                raise counted.error from None
-            raise
-        if counted.error is not None:
-            await self.discard(key)
-            raise counted.error
-        return PutResult(key, counted.size_bytes, done.get("version"), done.get("e_tag"))
-
-    async def _clean(self, key: str) -> None:
-        try:
-            await self.discard(key)
-        except ProviderError:
-            return  # the caller's record of the key has it cleaned later
+    async def _put_by_botocore(self, key: str, path: str, body: bytes, content_type: str | None) -> PutResult:
+        asked = self._write_options(content_type) | control.checksum_of(body, self._settings.checksum_mode)
+        done = await self._part_call(key, lambda s3: s3.put_object(Bucket=self._bucket, Key=path, Body=body, **asked))
+        return PutResult(key, len(body), done.get("VersionId"), done.get("ETag"))
 
     @asynccontextmanager
     async def open(
@@ -129,39 +133,73 @@ class S3Provider:
         length: int | None = None,
         expected: Expected = NOTHING_EXPECTED,
     ) -> AsyncIterator[ObjectReader]:
-        options: Any = {}
-        if length is not None:
-            if length == 0 or await self._is_beyond(key, version_id, start):
-                yield _Empty(await self.head(key, version_id=version_id))
+        if length is None and start == 0:
+            length = expected.size_bytes
+            if length is None or length <= reading.WINDOW_BYTES:
+                # All of it, and either small or of unknown size: one answer, with a length that is compared above.
+                result = await self._get(key, version_id, None)
+                yield reading.StreamReader(self._info(key, result.meta), result)
                 return
-            options["range"] = (start, start + length)
-        elif start:
-            if await self._is_beyond(key, version_id, start):
-                yield _Empty(await self.head(key, version_id=version_id))
-                return
-            options["range"] = {"offset": start}
+        if length == 0:
+            yield reading.EmptyReader(await self.head(key, version_id=version_id))
+            return
+        async with self._open_part(key, version_id, start, length) as reader:
+            yield reader
+
+    @asynccontextmanager
+    async def _open_part(
+        self, key: str, version_id: str | None, start: int, length: int | None
+    ) -> AsyncIterator[ObjectReader]:
+        wanted = reading.WINDOW_BYTES if length is None else min(length, reading.WINDOW_BYTES)
+        try:
+            first = await self._get(key, version_id, (start, start + wanted))
+        except _RangeIgnored:
+            result = await self._get(key, version_id, None)
+            yield reading.StreamReader(self._info(key, result.meta), result, skip=start, length=length)
+            return
+        except ProviderError:
+            # A range past the end is an error to S3, and nothing to read to us.
+            info = await self.head(key, version_id=version_id)
+            if start < info.size_bytes:
+                raise
+            yield reading.EmptyReader(info)
+            return
+        info = self._info(key, first.meta)
+        end = info.size_bytes if length is None else min(start + length, info.size_bytes)
+
+        async def fetch(begin: int, upto: int) -> Any:
+            return await self._get(key, version_id, (begin, upto))
+
+        reader = reading.WindowReader(info, first, fetch, start, end)
+        try:
+            yield reader
+        finally:
+            await reader.close()
+
+    async def _get(self, key: str, version_id: str | None, part: tuple[int, int] | None) -> Any:
+        options: dict[str, Any] = {}
+        if part is not None:
+            options["range"] = part
         if version_id is not None:
             options["version"] = version_id
-        result = await self._obstore(key, obstore.get_async(self._store, self._path(key), options=options))
-        yield _Reader(self._info(key, result.meta), result)
-
-    async def _is_beyond(self, key: str, version_id: str | None, start: int) -> bool:
-        """A range past the end is an error to S3, and nothing to read to us. Costs a HEAD."""
-        return start > 0 and start >= (await self.head(key, version_id=version_id)).size_bytes
+        return await self._obstore(key, reading.get(self._store, self._path(key), options))
 
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         if version_id is None:
             return self._info(key, await self._obstore(key, obstore.head_async(self._store, self._path(key))))
+        asked = control.customer_key(self._settings, self._credential)
         found = await self._control(
-            key, lambda s3: s3.head_object(Bucket=self._settings.bucket, Key=self._path(key), VersionId=version_id)
+            key, lambda s3: s3.head_object(Bucket=self._bucket, Key=self._path(key), VersionId=version_id, **asked)
         )
         return ObjectInfo(key, found["ContentLength"], version_id, found.get("ETag"), found.get("LastModified"))
 
     async def _obstore(self, key: str, call: Any) -> Any:
         try:
             return await call
-        except VENDOR_ERRORS as error:
+        except (*VENDOR_ERRORS, ValueError) as error:
             mapped = from_vendor(error, key)
+            if reading.is_range_ignored(mapped, str(error)):
+                mapped = _RangeIgnored("the store does not know ranges", key=key)
         if says_nothing_of_the_bucket(mapped) or (type(mapped) is ObjectNotFound and mapped.vendor_code is None):
             mapped = await self._ask_again(mapped)
         raise mapped
@@ -170,22 +208,135 @@ class S3Provider:
         """An answer without a body does not say whether the object or the bucket is missing: the bucket knows."""
         try:
             await self.check()
-        except (BucketMissing, ProviderError) as found:
+        except ProviderError as found:
             return found if not found.retryable else error
         return error
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    async def begin_parts(
+        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+    ) -> PartsUpload:
+        path, size = self._path(key), part_size(self.capabilities, size_bytes, key)
+        asked = self._write_options(content_type) | control.algorithm_of(self._settings.checksum_mode)
+        made = await self._control(key, lambda s3: s3.create_multipart_upload(Bucket=self._bucket, Key=path, **asked))
+        return PartsUpload(key, made["UploadId"], size)
+
+    async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
+        asked: dict[str, Any] = {**self._place(upload), "PartNumber": number, "Body": body}
+
+        def work(s3: Any) -> Any:
+            checksum = control.checksum_of(body, self._settings.checksum_mode)
+            return s3.upload_part(**asked, **checksum, **control.customer_key(self._settings, self._credential))
+
+        done = await self._part_call(upload.key, work)
+        return Part(number, len(body), done["ETag"])
+
+    async def list_parts(self, upload: PartsUpload) -> list[Part]:
+        path = self._path(upload.key)
+        return await self._control(upload.key, lambda s3: control.list_parts(s3, self._bucket, path, upload))
+
+    async def finish_parts(self, upload: PartsUpload, parts: Sequence[Part]) -> PutResult:
+        size = sum(part.size_bytes for part in parts)
+        listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
+        try:
+            done = await self._control(
+                upload.key,
+                lambda s3: s3.complete_multipart_upload(**self._place(upload), MultipartUpload={"Parts": listed}),
+            )
+        except ObjectNotFound:
+            # Finished before, and the answer was lost: keys are written once, so what is there can only be this.
+            found = await self.head(upload.key)
+            if found.size_bytes != size:
+                raise
+            return PutResult(upload.key, size, found.version_id, found.etag)
+        return PutResult(upload.key, size, done.get("VersionId"), done.get("ETag"))
+
+    async def abort_parts(self, upload: PartsUpload) -> None:
+        try:
+            await self._control(upload.key, lambda s3: s3.abort_multipart_upload(**self._place(upload)))
+        except ObjectNotFound:
+            return
+
+    def _place(self, upload: PartsUpload) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "Key": self._path(upload.key), "UploadId": upload.upload_id}
+
+    def _write_options(self, content_type: str | None) -> dict[str, Any]:
+        asked = control.write_options(self._settings, self._credential)
+        return asked if content_type is None else {**asked, "ContentType": content_type}
+
+    # --- inside the service -----------------------------------------------------------------------------------------
+
+    async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
+        if not self.capabilities.server_side_copy or source.location.account != self.location.account:
+            raise Unsupported("this store can't copy from there by itself", key=key)
+        path, profile = self._path(key), self._settings.profile
+        whole = source.size_bytes <= profile.largest_put_bytes
+        if not whole and not profile.copies_in_parts:
+            raise Unsupported("the service does not copy objects of this size by itself", key=key)
+        options = control.write_options(self._settings, self._credential)
+        done = await self._control(
+            key,
+            lambda s3: control.copy_object(
+                s3, self._bucket, path, source, options, part_bytes=_COPY_PART_BYTES, whole=whole
+            ),
+        )
+        return PutResult(key, source.size_bytes, done.get("VersionId"), done.get("ETag"))
+
+    async def sign_download(
+        self, ref: ObjectRef, *, expires_seconds: int, filename: str, content_type: str
+    ) -> SignedRequest:
+        asked = {
+            "Bucket": self._bucket,
+            "Key": self._path(ref.key),
+            "ResponseContentType": content_type,
+            "ResponseContentDisposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}",
+        }
+        if ref.version_id is not None:
+            asked["VersionId"] = ref.version_id
+        return await self._sign("GET", "get_object", asked, {}, expires_seconds)
+
+    async def sign_upload(self, key: str, *, size_bytes: int, content_type: str, expires_seconds: int) -> SignedRequest:
+        asked = {
+            "Bucket": self._bucket,
+            "Key": self._path(key),
+            "ContentType": content_type,
+            "ContentLength": size_bytes,
+        }
+        headers = {"Content-Type": content_type, "Content-Length": str(size_bytes)}
+        return await self._sign("PUT", "put_object", asked, headers, expires_seconds)
+
+    async def sign_part(
+        self, upload: PartsUpload, number: int, *, size_bytes: int, expires_seconds: int
+    ) -> SignedRequest:
+        asked = {**self._place(upload), "PartNumber": number, "ContentLength": size_bytes}
+        return await self._sign("PUT", "upload_part", asked, {"Content-Length": str(size_bytes)}, expires_seconds)
+
+    async def _sign(
+        self, method: str, operation: str, asked: dict[str, Any], headers: dict[str, str], expires_seconds: int
+    ) -> SignedRequest:
+        if not self.capabilities.sign_download:
+            raise Unsupported("this store's requests can't be signed for others")
+        if not 1 <= expires_seconds <= self.capabilities.longest_signed_seconds:
+            raise Unsupported(f"signed for 1 to {self.capabilities.longest_signed_seconds} seconds")
+        expires_at = datetime.now(UTC) + timedelta(seconds=expires_seconds)
+        url = await self._control(
+            None,
+            lambda s3: s3.generate_presigned_url(operation, Params=asked, ExpiresIn=expires_seconds, HttpMethod=method),
+        )
+        return SignedRequest(method, Secret(url), headers, expires_at)
 
     # --- control ----------------------------------------------------------------------------------------------------
 
     async def _control(self, key: str | None, call: Callable[[Any], T]) -> T:
-        """Run a botocore call in a thread of our own."""
+        return await self._in(self._control_threads, key, call)
 
-        def work() -> T:
-            if self._boto is None:
-                self._boto = boto3_client(self._settings, self._credential, self._proxy_url)
-            return call(self._boto)
+    async def _part_call(self, key: str, call: Callable[[Any], T]) -> T:
+        return await self._in(self._part_threads, key, call)
 
+    async def _in(self, threads: ThreadPoolExecutor, key: str | None, call: Callable[[Any], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, lambda: call(self._s3))
         except VENDOR_ERRORS as error:
             raise from_vendor(error, key) from None
 
@@ -193,183 +344,87 @@ class S3Provider:
         """Whether the bucket keeps versions; a store that can't say keeps none."""
         if self._is_versioned is None:
             try:
-                found = await self._control(None, lambda s3: s3.get_bucket_versioning(Bucket=self._settings.bucket))
+                found = await self._control(None, lambda s3: s3.get_bucket_versioning(Bucket=self._bucket))
                 self._is_versioned = found.get("Status") in ("Enabled", "Suspended")
             except ProviderError as error:
                 if error.retryable:
                     raise
-                self._is_versioned = False
+                # B2 keeps versions whether or not it is asked, and its keys may not ask.
+                self._is_versioned = self._settings.service == "b2"
         return self._is_versioned
 
     async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
-        outcomes: list[DeleteOutcome] = []
+        failed: dict[ObjectRef, ProviderError] = {}
         versioned = await self._versioned()
-        for offset in range(0, len(refs), _DELETE_PAGE):
-            page = refs[offset : offset + _DELETE_PAGE]
-            exact = [ref for ref in page if ref.version_id is not None or not versioned]
-            failed = await self._delete_page(exact)
-            for ref in page:
-                error: ProviderError | None = failed.get(ref.key)
-                if versioned and ref.version_id is None:
-                    error = await self._try_discard(ref.key)
-                outcomes.append(DeleteOutcome(ref, error))
-        return outcomes
+        exact = [ref for ref in refs if ref.version_id is not None or not versioned]
+        for offset in range(0, len(exact), control.DELETE_PAGE):
+            page = exact[offset : offset + control.DELETE_PAGE]
+            failed |= await self._control(None, partial(self._delete_page, refs=page))
+        if versioned:
+            for ref in [ref for ref in refs if ref.version_id is None]:
+                try:
+                    await self.discard(ref.key)
+                except ProviderError as error:
+                    failed[ref] = error
+        return [DeleteOutcome(ref, failed.get(ref)) for ref in refs]
 
-    async def _delete_page(self, refs: Sequence[ObjectRef]) -> dict[str, ProviderError]:
-        if not refs:
-            return {}
-        objects = [
-            {"Key": self._path(ref.key)} | ({"VersionId": ref.version_id} if ref.version_id else {}) for ref in refs
-        ]
-        answer = await self._control(
-            None,
-            lambda s3: s3.delete_objects(Bucket=self._settings.bucket, Delete={"Objects": objects, "Quiet": True}),
-        )
-        failed: dict[str, ProviderError] = {}
-        for item in answer.get("Errors", []):
-            error = from_vendor(_as_client_error(item), item.get("Key"))
-            if not isinstance(error, ObjectNotFound):
-                failed[str(item.get("Key", "")).removeprefix(self._prefix)] = error
-        return failed
-
-    async def _try_discard(self, key: str) -> ProviderError | None:
-        try:
-            await self.discard(key)
-        except ProviderError as error:
-            return error
-        return None
+    def _delete_page(self, s3: Any, *, refs: Sequence[ObjectRef]) -> dict[ObjectRef, ProviderError]:
+        return control.delete_page(s3, self._bucket, self._prefix, refs, many=self._settings.profile.deletes_many)
 
     async def discard(self, key: str) -> None:
         path = self._path(key)
         if await self._versioned():
-            await self._control(key, lambda s3: self._delete_versions(s3, path))
+            await self._control(key, lambda s3: control.delete_versions(s3, self._bucket, path))
         else:
-            await self._control(key, lambda s3: s3.delete_object(Bucket=self._settings.bucket, Key=path))
-        await self._control(key, lambda s3: self._abort_uploads(s3, path))
+            await self._control(key, lambda s3: s3.delete_object(Bucket=self._bucket, Key=path))
+        await self._control(key, lambda s3: control.abort_uploads(s3, self._bucket, path))
 
-    def _delete_versions(self, s3: Any, path: str) -> None:
-        pages = s3.get_paginator("list_object_versions").paginate(Bucket=self._settings.bucket, Prefix=path)
-        for page in pages:
-            for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                if item["Key"] == path:
-                    s3.delete_object(Bucket=self._settings.bucket, Key=path, VersionId=item["VersionId"])
-
-    def _abort_uploads(self, s3: Any, path: str) -> None:
-        for item in self._unfinished(s3, path):
-            if item["Key"] == path:
-                s3.abort_multipart_upload(Bucket=self._settings.bucket, Key=path, UploadId=item["UploadId"])
-
-    def _unfinished(self, s3: Any, prefix: str) -> list[Any]:
-        pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._settings.bucket, Prefix=prefix)
-        return [item for page in pages for item in page.get("Uploads", ())]
-
-    async def list(self, prefix: str = "", *, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        cursor: str | None = None,
+        unfinished: bool = False,
+    ) -> ListPage:
+        own, wanted = self._prefix, self._prefix + prefix
+        if unfinished:
+            return await self._control(None, lambda s3: control.unfinished_page(s3, self._bucket, wanted, own, cursor))
         versioned = await self._versioned()
-        token: dict[str, str] = {"StartAfter": self._prefix + start_after} if start_after and not versioned else {}
-        while True:
-            asked = {"Bucket": self._settings.bucket, "Prefix": self._prefix + prefix, "MaxKeys": _LIST_PAGE, **token}
-            name = "list_object_versions" if versioned else "list_objects_v2"
-            page = await self._control(None, lambda s3, name=name, asked=asked: getattr(s3, name)(**asked))  # type: ignore[misc]
-            for item in page.get("Versions" if versioned else "Contents", ()):
-                key = str(item["Key"])
-                # A hostile or careless store may list what was not asked for.
-                if not key.startswith(self._prefix + prefix):
-                    continue
-                key = key.removeprefix(self._prefix)
-                if start_after is None or key > start_after:
-                    version = item.get("VersionId") if versioned else None
-                    yield ObjectInfo(key, item["Size"], version, item.get("ETag"), item.get("LastModified"))
-            if not page.get("IsTruncated"):
-                return
-            following = _next(page, versioned=versioned)
-            if following == token:
-                raise ProviderError("the store lists the same page again and again")
-            token = following
+        return await self._control(
+            None,
+            lambda s3: control.list_page(s3, self._bucket, wanted, own, cursor, start_after, versioned=versioned),
+        )
 
-    async def list_unfinished(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
-        for item in await self._control(None, lambda s3: self._unfinished(s3, self._prefix + prefix)):
-            yield ObjectInfo(item["Key"].removeprefix(self._prefix), 0, item["UploadId"], None, item.get("Initiated"))
+    async def inspect(self, scratch: str) -> Sequence[Finding]:
+        place = self._prefix + scratch
+
+        def work(s3: Any) -> Sequence[Finding]:
+            return Inspector(s3, self._bucket, place, self._options.proxy_url).run()
+
+        return await self._control(None, work)
 
     async def check(self) -> None:
-        asked = {"Bucket": self._settings.bucket, "Prefix": self._prefix, "MaxKeys": 1}
+        asked = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}
         await self._control(None, lambda s3: s3.list_objects_v2(**asked))
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._control_threads, self._part_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _path(self, key: str) -> str:
         return self._prefix + check_key(key)
 
     def _info(self, key: str, meta: Any) -> ObjectInfo:
-        modified: datetime | None = meta.get("last_modified")
-        return ObjectInfo(key, meta["size"], meta.get("version"), meta.get("e_tag"), modified)
+        return ObjectInfo(key, meta["size"], meta.get("version"), meta.get("e_tag"), meta.get("last_modified"))
 
 
-class _Source:
-    """A body on its way into obstore: counted, and remembered if it failed."""
-
-    def __init__(self, body: AsyncIterable[bytes]) -> None:
-        self._body = body
-        self.size_bytes = 0
-        self.error: Exception | None = None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._body:
-                self.size_bytes += len(chunk)
-                yield chunk
-        except Exception as error:
-            self.error = error
-            raise
-
-
-class _Reader:
-    """The bytes of an answer, in chunks of about a mebibyte."""
-
-    def __init__(self, info: ObjectInfo, result: Any) -> None:
-        self.info = info
-        self._result = result
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._result.stream(min_chunk_size=_CHUNK_BYTES):
-                yield bytes(chunk)
-        except VENDOR_ERRORS as error:
-            raise from_vendor(error, self.info.key) from None
-
-
-class _Empty:
-    """Nothing to read."""
-
-    def __init__(self, info: ObjectInfo) -> None:
-        self.info = info
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        nothing: tuple[bytes, ...] = ()
-        for chunk in nothing:
-            yield chunk
-
-
-def _part_size(size_bytes: int | None) -> int:
-    """Constant for the whole object (R2 demands it), and large enough that the parts do not run out."""
-    if size_bytes is None or size_bytes <= _PART_BYTES * _MOST_PARTS:
-        return _PART_BYTES
-    return -(-size_bytes // _MOST_PARTS // 1024) * 1024 + 1024
-
-
-def _next(page: Any, *, versioned: bool) -> dict[str, str]:
-    if versioned:
-        return {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
-    return {"ContinuationToken": page["NextContinuationToken"]}
-
-
-def _as_client_error(item: Any) -> Exception:
-    made: Exception = ClientError({"Error": {"Code": item.get("Code", ""), "Message": ""}}, "DeleteObjects")
-    return made
+class _RangeIgnored(ProviderError):
+    """The store answered with everything where a part was asked for."""
 
 
 def _build(settings: S3Settings, credential: S3Credential, options: BuildOptions) -> S3Provider:
-    return S3Provider(settings, credential, proxy_url=options.proxy_url)
+    return S3Provider(settings, credential, options)
 
 
 KIND = ProviderKind(

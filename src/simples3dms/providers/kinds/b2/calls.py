@@ -1,0 +1,170 @@
+"""Calls on b2sdk's session that take more than one line. All of them block."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
+
+from b2sdk.v3.exception import B2Error, BadRequest
+
+from simples3dms.providers.base import CopySource, Finding
+from simples3dms.providers.errors import ObjectNotFound, Unsupported
+from simples3dms.providers.kinds.b2.errors import is_worth_another_url
+
+T = TypeVar("T")
+#: One swap of a broken upload URL at once, as the service asks for; more is the retry layer's, with pauses.
+_URL_TRIES: Final = 2
+_SIMPLE_COPY_BYTES: Final = 5 * 10**9
+_COPY_PART_BYTES: Final = 10**9
+_PARTS_PAGE: Final = 1000
+
+
+def _with_fresh_url(call: Callable[[], T]) -> tuple[T, bool]:
+    """Call again after a failure that only means "take another upload URL": b2sdk takes a fresh one each time.
+
+    The result, and whether it took more than one call.
+    """
+    for tried in range(_URL_TRIES - 1):
+        try:
+            return call(), tried > 0
+        except B2Error as error:
+            if not is_worth_another_url(error):
+                raise
+    return call(), True
+
+
+def upload_small(session: Any, bucket_id: str, path: str, body: bytes, content_type: str) -> tuple[Any, bool]:
+    """One request; B2 compares the SHA-1 that we send. The answer, and whether it was sent twice."""
+    digest = hashlib.sha1(body, usedforsecurity=False).hexdigest()
+    # Of a stream without bytes, requests would make a chunked body beside the Content-Length.
+    return _with_fresh_url(
+        lambda: session.upload_file(
+            bucket_id, path, len(body), content_type, digest, {}, io.BytesIO(body) if body else b""
+        )
+    )
+
+
+def upload_part(session: Any, file_id: str, number: int, body: bytes) -> str:
+    """One part; its SHA-1, which finishing the file needs."""
+    digest = hashlib.sha1(body, usedforsecurity=False).hexdigest()
+    _with_fresh_url(lambda: session.upload_part(file_id, number, len(body), digest, io.BytesIO(body)))
+    return digest
+
+
+def known_upload(call: Callable[[], T], key: str) -> T:
+    """The call, with "no such upload", which B2 says as a bad request, as what it is."""
+    try:
+        return call()
+    except BadRequest as error:
+        if "no active upload" in str(error).lower():
+            raise ObjectNotFound("no such upload", vendor_code="no_active_upload", key=key) from None
+        raise
+
+
+def all_parts(session: Any, file_id: str, key: str) -> list[Any]:
+    """Every part that the service has, by number."""
+    found: list[Any] = []
+    start: int | None = 1
+    while start is not None:
+        page = known_upload(partial(session.list_parts, file_id, start, _PARTS_PAGE), key)
+        found += page["parts"]
+        start = page.get("nextPartNumber")
+    return sorted(found, key=lambda item: item["partNumber"])
+
+
+def copy_file(session: Any, bucket_id: str, path: str, source: CopySource, content_type: str) -> str:
+    """Copy inside the service, in parts where one call may not; the new file's id."""
+    if source.version_id is None:
+        raise Unsupported("a copy inside B2 needs the id of the file version", key=source.key)
+    if source.size_bytes <= _SIMPLE_COPY_BYTES:
+        made = session.copy_file(source.version_id, path, destination_bucket_id=bucket_id)
+        return str(made["fileId"])
+    file_id = str(session.start_large_file(bucket_id, path, content_type, {})["fileId"])
+    try:
+        digests = []
+        for number, start in enumerate(range(0, source.size_bytes, _COPY_PART_BYTES), 1):
+            end = min(start + _COPY_PART_BYTES, source.size_bytes) - 1
+            digests.append(session.copy_part(source.version_id, file_id, number, (start, end))["contentSha1"])
+        session.finish_large_file(file_id, digests)
+    except BaseException:
+        session.cancel_large_file(file_id)
+        raise
+    return file_id
+
+
+def sign_download(
+    session: Any, bucket_id: str, bucket: str, path: str, expires_seconds: int, forced: dict[str, str]
+) -> str:
+    """A URL that downloads this name, with the headers forced: the service refuses it with any other ones."""
+    # b2sdk's own call leaves the forced headers out, so the request is put together here.
+    answer = session._wrap_default_token(
+        lambda api_url, token: session.raw_api._post_json(
+            api_url,
+            "b2_get_download_authorization",
+            token,
+            bucketId=bucket_id,
+            fileNamePrefix=path,
+            validDurationInSeconds=expires_seconds,
+            **forced,
+        )
+    )
+    url = session.get_download_url_by_name(bucket, path)
+    return f"{url}?{urlencode({'Authorization': answer['authorizationToken'], **forced})}"
+
+
+def vouched_sha1(item: Any) -> str | None:
+    """The SHA-1 that the service compared: `none` (large files) and `unverified:` (S3 uploads) are no evidence."""
+    digest = item.get("contentSha1")
+    if not isinstance(digest, str) or digest == "none" or digest.startswith("unverified:") or len(digest) != 40:
+        return None
+    return digest
+
+
+def iter_versions(session: Any, bucket_id: str, path: str, page_size: int) -> Iterator[Any]:
+    """Every version of exactly this name, hidden ones and hide markers too."""
+    name: str | None = path
+    file_id: str | None = None
+    while name is not None and name.startswith(path):
+        page = session.list_file_versions(bucket_id, name, file_id, page_size, path)
+        yield from (item for item in page["files"] if item["fileName"] == path)
+        name, file_id = page.get("nextFileName"), page.get("nextFileId")
+
+
+def iter_unfinished(session: Any, bucket_id: str, path: str, page_size: int) -> Iterator[Any]:
+    """Every unfinished large file of exactly this name."""
+    file_id: str | None = None
+    while True:
+        page = session.list_unfinished_large_files(bucket_id, file_id, page_size, path)
+        yield from (item for item in page["files"] if item["fileName"] == path)
+        file_id = page.get("nextFileId")
+        if file_id is None:
+            return
+
+
+def inspect_key(session: Any, bucket_id: str) -> list[Finding]:
+    """What the probe says of the application key and the bucket's own rules."""
+    allowed = session.account_info.get_allowed() or {}
+    rights = set(allowed.get("capabilities") or ())
+    buckets = [one.get("id") for one in allowed.get("buckets") or ()]
+    narrow = "The key is for this bucket alone: a key that opens others is a greater loss if it leaks."
+    share = "The key may sign downloads (`shareFiles`)."
+    hidden = "Hidden versions do not pile up: the bucket's rules remove them, or we delete each by its id."
+    account_id = session.account_info.get_account_id()
+    found = session.list_buckets(account_id, bucket_id=bucket_id)["buckets"]
+    rules = found[0].get("lifecycleRules") if found else None
+    expiring = any(rule.get("daysFromUploadingToHiding") for rule in rules or ())
+    return [
+        Finding("scope", "green", narrow)
+        if buckets == [bucket_id]
+        else Finding("scope", "amber", narrow, "the key opens other buckets: make one for this bucket"),
+        Finding("signing", "green", share)
+        if "shareFiles" in rights
+        else Finding("signing", "amber", share, "it may not: downloads pass through this server"),
+        Finding("versioning", "red", hidden, "a lifecycle rule of the bucket hides files by age: remove it")
+        if expiring
+        else Finding("versioning", "green", hidden),
+    ]

@@ -1,0 +1,123 @@
+"""Reading through obstore: small bodies in one answer, large ones in windows, the next ones fetched ahead.
+
+Windows, because one long answer is the slowest way to read a large object from most services (SeaweedFS: eight times
+slower than ranges of it), and because a window that fails is all that has to be read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import obstore
+
+from simples3dms.providers.base import ObjectInfo
+from simples3dms.providers.errors import IntegrityError, ProviderError
+from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor
+
+#: A window, and how many are on their way beside the one that is being read: three windows in memory a reader.
+WINDOW_BYTES: Final = 4 * 1024 * 1024
+WINDOWS_AHEAD: Final = 2
+_CHUNK_BYTES: Final = 1 << 20
+
+Fetch = Callable[[int, int], Awaitable[Any]]
+
+
+class StreamReader:
+    """The bytes of one answer, in chunks of about a mebibyte; `skip` of them first, where a range was not honoured."""
+
+    def __init__(self, info: ObjectInfo, result: Any, *, skip: int = 0, length: int | None = None) -> None:
+        self.info = info
+        self._result = result
+        self._skip = skip
+        self._length = length
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        skip, left = self._skip, self._length
+        try:
+            async for found in self._result.stream(min_chunk_size=_CHUNK_BYTES):
+                chunk = bytes(found)
+                if skip:
+                    skip, chunk = max(0, skip - len(chunk)), chunk[skip:]
+                if left is not None:
+                    chunk = chunk[:left]
+                    left -= len(chunk)
+                if chunk:
+                    yield chunk
+                if left == 0:
+                    return
+        except VENDOR_ERRORS as error:
+            raise from_vendor(error, self.info.key) from None
+
+
+class WindowReader:
+    """The bytes from `start` to `end` in windows. The first window's answer is there; the others come while it is read.
+
+    All windows must be of the same object: an entity tag that changes in between is an IntegrityError.
+    """
+
+    def __init__(self, info: ObjectInfo, first: Any, fetch: Fetch, start: int, end: int) -> None:
+        self.info = info
+        self._first = first
+        self._fetch = fetch
+        self._next = start + WINDOW_BYTES
+        self._end = end
+        self._ahead: deque[asyncio.Task[bytes]] = deque()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._fill()
+        async for chunk in StreamReader(self.info, self._first):
+            yield chunk
+        while self._ahead:
+            window = await self._ahead.popleft()
+            self._fill()
+            for offset in range(0, len(window), _CHUNK_BYTES):
+                yield window[offset : offset + _CHUNK_BYTES]
+
+    def _fill(self) -> None:
+        while len(self._ahead) < WINDOWS_AHEAD and self._next < self._end:
+            upto = min(self._next + WINDOW_BYTES, self._end)
+            self._ahead.append(asyncio.create_task(self._window(self._next, upto)))
+            self._next = upto
+
+    async def _window(self, start: int, end: int) -> bytes:
+        result = await self._fetch(start, end)
+        if result.meta.get("e_tag") != self.info.etag:
+            raise IntegrityError("the object changed while it was read", key=self.info.key)
+        try:
+            window = bytes(await result.bytes_async())
+        except VENDOR_ERRORS as error:
+            raise from_vendor(error, self.info.key) from None
+        if len(window) != end - start:
+            raise IntegrityError(f"{len(window)} bytes came for a range of {end - start}", key=self.info.key)
+        return window
+
+    async def close(self) -> None:
+        """Stop what is on its way. Its outcome is nobody's concern any more."""
+        for task in self._ahead:
+            task.cancel()
+        await asyncio.gather(*self._ahead, return_exceptions=True)
+        self._ahead.clear()
+
+
+class EmptyReader:
+    """Nothing to read."""
+
+    def __init__(self, info: ObjectInfo) -> None:
+        self.info = info
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        nothing: tuple[bytes, ...] = ()
+        for chunk in nothing:
+            yield chunk
+
+
+def is_range_ignored(error: ProviderError, text: str) -> bool:
+    """Whether the store answered a range with the whole object (obstore refuses that; some servers know no ranges)."""
+    return error.retryable and "non-partial" in text
+
+
+async def get(store: Any, path: str, options: dict[str, Any]) -> Any:
+    return await obstore.get_async(store, path, options=options)  # type: ignore[arg-type]
