@@ -66,7 +66,7 @@ check: $(VENV)/.dev-ready ## Lint, format, types, import contracts, generated pa
 	@$(BIN)/python scripts/generate_reference.py --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate); the last line is JSON
+bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate, overhead); the last line is JSON
 	@exec $(BIN)/python -m bench $(SCENARIO)
 
 docs: $(VENV)/.dev-ready ## Write the generated pages and build the documentation into site/

@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from bench import migrate
+from bench import migrate, overhead
 
-SCENARIOS = {"migrate": migrate.run}
+SCENARIOS = {"migrate": migrate.run, "overhead": overhead.run}
 
 
 def main() -> None:

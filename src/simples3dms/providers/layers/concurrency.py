@@ -13,6 +13,8 @@ from simples3dms.providers.layers.base import LOCAL, Call, CallLayer
 
 #: A latency this many times the best one seen lately means that more at a time would only wait inside the store.
 _SLOW: Final = 3.0
+#: Below this the difference between calls is this process's own noise.
+_QUICK_SECONDS: Final = 0.005
 #: One throttled moment makes many calls fail; they halve the limit once.
 _HALVING_SECONDS: Final = 1.0
 #: Calls with more bytes than this measure the line, not the store.
@@ -94,7 +96,7 @@ class ConcurrencyLayer(CallLayer):
         else:
             self._best_seconds *= _FORGET
         is_full = self._busy >= self.limit
-        if is_full and seconds <= self._best_seconds * _SLOW * self._share():
+        if is_full and seconds <= max(self._best_seconds, _QUICK_SECONDS) * _SLOW * self._share():
             self._limit = min(self._most, self._limit + 1 / self._limit)
 
     def _share(self) -> float:

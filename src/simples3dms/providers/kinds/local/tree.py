@@ -119,11 +119,11 @@ class Tree:
             with self.folder(folders) as fds:
                 gone = [unlink_if_there(each, fds[-1]) for each in [*names, name]]
                 if any(gone) or leftovers:
-                    self._prune(folders, fds)
+                    self.prune(folders, fds)
         except (FileNotFoundError, NotADirectoryError):
             return
 
-    def _prune(self, folders: list[str], fds: list[int]) -> None:
+    def prune(self, folders: list[str], fds: list[int]) -> None:
         level = len(folders)
         while level > 0:
             try:

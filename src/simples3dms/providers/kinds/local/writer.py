@@ -63,6 +63,8 @@ class PendingFile:
             if self._temp is not None:
                 with suppress(OSError), self._tree.folder(self._folders) as fds:
                     unlink_if_there(self._temp, fds[-1])
+                    # The folders were made for this file; those where nobody lives go with it.
+                    self._tree.prune(self._folders, fds)
                 self._temp = None
 
     def _write(self, chunks: Iterable[bytes]) -> None:
