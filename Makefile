@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = -m pip --quiet --disable-pip-version-check --no-input
 INSTALL = $(BIN)/python $(PIP) install -c constraints.txt
-CHECKED := src tests bench scripts
+CHECKED := src tests bench scripts docs/examples
 FIND_PYTHON = for name in python3.13 python3.12 python3.11 python3; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then command -v $$name; exit; fi; done
 

@@ -37,6 +37,7 @@ NOT_IMPORTED = {
     "towncrier": "a tool for releases",
     "pytest-timeout": "a plug-in of pytest",
     "types-psutil": "stubs for mypy",
+    "fsspec": "the example of the documentation runs on it",
 }
 
 

@@ -22,7 +22,12 @@ from simples3dms.providers.errors import Unsupported
 
 ENTRY_POINT_GROUP: Final = "simples3dms.providers"
 _BUILT_IN: Final[Mapping[str, str]] = {
-    kind: f"simples3dms.providers.kinds.{kind}:KIND" for kind in ("b2", "local", "memory", "s3")
+    "azure": "simples3dms.providers.kinds.cloud.azure:KIND",
+    "b2": "simples3dms.providers.kinds.b2:KIND",
+    "gcs": "simples3dms.providers.kinds.cloud.gcs:KIND",
+    "local": "simples3dms.providers.kinds.local:KIND",
+    "memory": "simples3dms.providers.kinds.memory:KIND",
+    "s3": "simples3dms.providers.kinds.s3:KIND",
 }
 
 

@@ -30,7 +30,8 @@ def store(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> It
     if path is None:
         pytest.exit("say which store to test: --store-config FILE", returncode=4)
     try:
-        given = tomllib.loads(Path(path).read_text())
+        with Path(path).open("rb") as file:
+            given = tomllib.load(file)
         provider = get_kind(str(given.get("kind"))).create(given.get("settings", {}), given.get("credential", {}))
     except OSError as error:
         pytest.exit(f"{path} can't be read: {error.strerror}", returncode=4)

@@ -1,0 +1,1 @@
+"""The experimental kinds `gcs` and `azure`, by obstore alone: objects, listings, copies, no parts of ours."""

@@ -1,0 +1,54 @@
+"""The `azure` kind: Azure Blob Storage with an account key. Experimental."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from obstore.store import AzureStore
+from pydantic import Field
+
+from simples3dms.providers.base import Location
+from simples3dms.providers.errors import BadCredential
+from simples3dms.providers.kinds.cloud.provider import NO_REPEATS, CloudProvider, client_options
+from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, ProviderKind, SecretField
+
+
+class AzureSettings(FormModel):
+    """`endpoint` only for a server that speaks the same API: with the account in its path, as Azurite has it."""
+
+    container: Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){2,62}$", description="The container's name.")]
+    prefix: Prefix = ""
+    endpoint: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:-]+(/[a-z0-9]+)?$")] | None = None
+
+
+class AzureCredential(FormModel):
+    """A storage account and one of its keys."""
+
+    account_name: NotBlank
+    account_key: SecretField
+
+
+def _build(settings: AzureSettings, credential: AzureCredential, options: BuildOptions) -> CloudProvider:
+    key = credential.account_key.reveal()
+    if not key.strip() or not credential.account_name.strip():
+        raise BadCredential("an Azure store needs an account name and its key")
+    config: Any = {"account_name": credential.account_name, "account_key": key}
+    if settings.endpoint is not None:
+        config["endpoint"] = settings.endpoint
+    client = AzureStore(
+        settings.container,
+        client_options=client_options(options, allow_http=(settings.endpoint or "").startswith("http:")),  # type: ignore[arg-type]
+        retry_config=NO_REPEATS,
+        **config,
+    )
+    location = Location(f"azure:{credential.account_name}", settings.container, settings.prefix)
+    return CloudProvider("azure", client, location)
+
+
+KIND = ProviderKind(
+    name="azure",
+    title="Azure Blob Storage (experimental)",
+    settings_model=AzureSettings,
+    credential_model=AzureCredential,
+    build=_build,
+)
