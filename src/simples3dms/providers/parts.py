@@ -11,7 +11,7 @@ from simples3dms.providers.base import Capabilities, Expected, Part, PartsUpload
 from simples3dms.providers.errors import ObjectTooLarge, ProviderError
 
 #: Bytes of one object on their way at a time, in parts; the one waiting and the one being gathered come on top.
-_BYTES_UNDER_WAY: Final = 16 * 2**20
+_BYTES_UNDER_WAY: Final = 24 * 2**20
 
 
 def part_size(capabilities: Capabilities, size_bytes: int | None, key: str) -> int:
@@ -39,7 +39,7 @@ async def put_in_parts(
     """Write a stream: in one `put` if it fits into a part, else in equal parts, a few at a time.
 
     Whatever fails, the unfinished upload is aborted, and the error of the source or of the part comes out as it was.
-    Memory: about 16 MiB and two parts.
+    Memory: about 24 MiB and two parts.
     """
     size = part_size(provider.capabilities, expected.size_bytes, key)
     async with aclosing(_cut(body, size)) as parts:

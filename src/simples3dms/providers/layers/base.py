@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, S
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
@@ -189,6 +189,13 @@ class CallLayer(Layer):
     `open` that is when the reader is left, so that whatever `before` took is held as long as bytes may flow.
     """
 
+    #: Whether `bytes_read` is needed: the readers of layers that neither count nor meet bytes are not wrapped.
+    counts_bytes: ClassVar[bool] = False
+
+    def __init__(self, inner: StorageProvider) -> None:
+        super().__init__(inner)
+        self.meets_bytes = self.counts_bytes or type(self).moved is not CallLayer.moved
+
     async def before(self, call: Call) -> None:
         """The call has not begun. Raising keeps it from the store."""
 
@@ -219,7 +226,7 @@ class CallLayer(Layer):
             call, sent = Call("put", bytes_sent=len(body)), body
         else:
             call = Call("put", is_stream=True)
-            sent = _Moving(self, call, body)
+            sent = _Moving(self, call, body) if self.meets_bytes else body
         return await self._run(call, lambda: self.inner.put(key, sent, expected=expected, content_type=content_type))
 
     def open(
@@ -343,7 +350,7 @@ class _WatchedOpen:
             raise
         self._call.has_answered = True
         self._layer.answered(self._call)
-        return _WatchedReader(self._layer, self._call, reader)
+        return _WatchedReader(self._layer, self._call, reader) if self._layer.meets_bytes else reader
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -22,6 +22,8 @@ class Metered:
 class MeterLayer(CallLayer):
     """Counts calls by operation, and bytes both ways, including those of calls that failed: they are billed too."""
 
+    counts_bytes = True
+
     def __init__(self, inner: StorageProvider, metered: Metered) -> None:
         super().__init__(inner)
         self.metered = metered

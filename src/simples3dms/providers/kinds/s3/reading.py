@@ -37,6 +37,10 @@ class StreamReader:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         skip, left = self._skip, self._length
         try:
+            if self.info.size_bytes <= _CHUNK_BYTES and not skip and left is None:
+                # One wait instead of two: for small objects that is a good part of the time.
+                yield bytes(await self._result.bytes_async())
+                return
             async for found in self._result.stream(min_chunk_size=_CHUNK_BYTES):
                 chunk = bytes(found)
                 if skip:
