@@ -20,13 +20,14 @@ from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor
 #: A window, and how many are on their way beside the one that is being read: three windows in memory a reader.
 WINDOW_BYTES: Final = 4 * 1024 * 1024
 WINDOWS_AHEAD: Final = 2
-_CHUNK_BYTES: Final = 1 << 20
+#: Small enough that a line of 50 KB/s shows a sign of life every few seconds.
+_CHUNK_BYTES: Final = 256 * 1024
 
 Fetch = Callable[[int, int], Awaitable[Any]]
 
 
 class StreamReader:
-    """The bytes of one answer, in chunks of about a mebibyte; `skip` of them first, where a range was not honoured."""
+    """The bytes of one answer, in small chunks; without the first `skip`, where a range was not honoured."""
 
     def __init__(self, info: ObjectInfo, result: Any, *, skip: int = 0, length: int | None = None) -> None:
         self.info = info
@@ -56,6 +57,40 @@ class StreamReader:
             raise from_vendor(error, self.info.key) from None
 
 
+class _Window:
+    """A part of the object on its way: its chunks can be taken as they come, not only when all of it is there."""
+
+    def __init__(self, info: ObjectInfo, fetch: Fetch, start: int, end: int) -> None:
+        self._info = info
+        self._fetch = fetch
+        self._due = end - start
+        # No longer than the window: its memory is the window's.
+        self._chunks: asyncio.Queue[bytes | ProviderError | None] = asyncio.Queue()
+        self.task = asyncio.create_task(self._run(start, end))
+
+    async def _run(self, start: int, end: int) -> None:
+        try:
+            result = await self._fetch(start, end)
+            if result.meta.get("e_tag") != self._info.etag:
+                raise IntegrityError("the object changed while it was read", key=self._info.key)
+            came = 0
+            async for chunk in StreamReader(self._info, result):
+                came += len(chunk)
+                self._chunks.put_nowait(chunk)
+            if came != self._due:
+                raise IntegrityError(f"{came} bytes came for a range of {self._due}", key=self._info.key)
+        except ProviderError as error:
+            self._chunks.put_nowait(error)
+        else:
+            self._chunks.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._chunks.get()) is not None:
+            if isinstance(chunk, ProviderError):
+                raise chunk
+            yield chunk
+
+
 class WindowReader:
     """The bytes from `start` to `end` in windows. The first window's answer is there; the others come while it is read.
 
@@ -68,41 +103,31 @@ class WindowReader:
         self._fetch = fetch
         self._next = start + WINDOW_BYTES
         self._end = end
-        self._ahead: deque[asyncio.Task[bytes]] = deque()
+        self._ahead: deque[_Window] = deque()
+        self._current: _Window | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._fill()
         async for chunk in StreamReader(self.info, self._first):
             yield chunk
         while self._ahead:
-            window = await self._ahead.popleft()
+            self._current = self._ahead.popleft()
             self._fill()
-            for offset in range(0, len(window), _CHUNK_BYTES):
-                yield window[offset : offset + _CHUNK_BYTES]
+            async for chunk in self._current:
+                yield chunk
 
     def _fill(self) -> None:
         while len(self._ahead) < WINDOWS_AHEAD and self._next < self._end:
             upto = min(self._next + WINDOW_BYTES, self._end)
-            self._ahead.append(asyncio.create_task(self._window(self._next, upto)))
+            self._ahead.append(_Window(self.info, self._fetch, self._next, upto))
             self._next = upto
-
-    async def _window(self, start: int, end: int) -> bytes:
-        result = await self._fetch(start, end)
-        if result.meta.get("e_tag") != self.info.etag:
-            raise IntegrityError("the object changed while it was read", key=self.info.key)
-        try:
-            window = bytes(await result.bytes_async())
-        except VENDOR_ERRORS as error:
-            raise from_vendor(error, self.info.key) from None
-        if len(window) != end - start:
-            raise IntegrityError(f"{len(window)} bytes came for a range of {end - start}", key=self.info.key)
-        return window
 
     async def close(self) -> None:
         """Stop what is on its way. Its outcome is nobody's concern any more."""
-        for task in self._ahead:
+        tasks = [window.task for window in (*self._ahead, *([self._current] if self._current else []))]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._ahead, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._ahead.clear()
 
 
