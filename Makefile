@@ -11,7 +11,7 @@ CHECKED := src tests bench scripts docs/examples
 FIND_PYTHON = for name in python3.13 python3.12 python3.11 python3; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then command -v $$name; exit; fi; done
 
-.PHONY: help setup run demo test test-long check bench docs format lock clean
+.PHONY: help setup run demo test test-long check bench conformance docs format lock clean
 
 help: ## Show what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
@@ -68,6 +68,9 @@ check: $(VENV)/.dev-ready ## Lint, format, types, import contracts, generated pa
 
 bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate, overhead); the last line is JSON
 	@exec $(BIN)/python -m bench $(SCENARIO)
+
+conformance: $(VENV)/.dev-ready ## Run the conformance suite over every server here and write its page
+	@exec $(BIN)/python scripts/conformance_matrix.py
 
 docs: $(VENV)/.dev-ready ## Write the generated pages and build the documentation into site/
 	@$(BIN)/python scripts/generate_reference.py

@@ -18,7 +18,9 @@ from simples3dms.api.app import create_app
 from simples3dms.cli.main import app as command_line
 from simples3dms.errors import Failure
 from simples3dms.providers.errors import ProviderError
+from simples3dms.providers.kinds.s3.profiles import PROFILES
 from simples3dms.providers.registry import get_kind
+from simples3dms.providers.stack import TUNABLE
 from simples3dms.settings import Settings
 from simples3dms.storage.stores.errors import explain
 
@@ -26,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "reference"
 NOTE = "<!-- Written by scripts/generate_reference.py (`make docs`): change the code, not this page. -->\n"
 #: Kinds that a person may choose; `memory` is for tests.
-KINDS = ("s3", "b2", "local")
+KINDS = ("s3", "b2", "local", "gcs", "azure")
 
 
 def cell(text: object) -> str:
@@ -105,7 +107,24 @@ def stores_page() -> str:
             parts.append(f"\n{paragraph(kind.credential_model.__doc__)}{form(credential, 'Credential')}")
         else:
             parts.append("\nIt has no credential.\n")
+    parts.append(
+        "\n## Settings of the layers\n\nA store's own values (`simples3dms store tune`); the installation's hold for "
+        "the rest.\n\n"
+    )
+    rows = [[f"`{name}`", f"{lowest:g}", f"{highest:g}", text] for name, (lowest, highest, text) in TUNABLE.items()]
+    rows.append(["`read_only`", "false", "true", "Refuse every call that would change something."])
+    parts.append(table(["Setting", "Least", "Greatest", "Meaning"], rows))
+    parts.append("\n## Services that speak S3\n\nWhat the setting `service` of the kind `s3` stands for.\n\n")
+    services = [
+        [f"`{name}`", one.title, one.addressing, _size(one.largest_object_bytes), "; ".join(one.notes)]
+        for name, one in PROFILES.items()
+    ]
+    parts.append(table(["Service", "Name", "Addressing", "Largest object", "Notes"], services))
     return "".join(parts)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 10**12:.3g} TB"
 
 
 def paragraph(text: str | None) -> str:

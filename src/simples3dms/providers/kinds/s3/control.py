@@ -54,17 +54,6 @@ def checksum_of(body: bytes, mode: str) -> dict[str, Any]:
     return {"ChecksumCRC64NVME": base64.b64encode(checksums.crc64nvme(body).to_bytes(8, "big")).decode()}
 
 
-def algorithm_of(mode: str) -> dict[str, Any]:
-    """What `create_multipart_upload` is told of the checksums that will come."""
-    match mode:
-        case "none":
-            return {}
-        case "crc64nvme":
-            return {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-        case _:
-            return {"ChecksumAlgorithm": mode.upper()}
-
-
 def list_page(
     s3: Any, bucket: str, prefix: str, own: str, cursor: str | None, start_after: str | None, *, versioned: bool
 ) -> ListPage:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar
@@ -218,7 +218,7 @@ class S3Provider(ProviderBase):
         self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
     ) -> PartsUpload:
         path, size = self._path(key), part_size(self.capabilities, size_bytes, key)
-        asked = self._write_options(content_type) | control.algorithm_of(self._settings.checksum_mode)
+        asked = self._write_options(content_type)
         made = await self._control(key, lambda s3: s3.create_multipart_upload(Bucket=self._bucket, Key=path, **asked))
         return PartsUpload(key, made["UploadId"], size)
 
@@ -226,7 +226,9 @@ class S3Provider(ProviderBase):
         asked: dict[str, Any] = {**self._place(upload), "PartNumber": number, "Body": body}
 
         def work(s3: Any) -> Any:
-            checksum = control.checksum_of(body, self._settings.checksum_mode)
+            # Content-MD5, whatever whole objects use: the newer checksums would have to be repeated at the end, also
+            # by who resumes, and not every service lists them.
+            checksum = control.checksum_of(body, "none")
             return s3.upload_part(**asked, **checksum, **control.customer_key(self._settings, self._credential))
 
         done = await self._part_call(upload.key, work)
@@ -373,11 +375,14 @@ class S3Provider(ProviderBase):
 
     async def discard(self, key: str) -> None:
         path = self._path(key)
-        if await self._versioned():
-            await self._control(key, lambda s3: control.delete_versions(s3, self._bucket, path))
-        else:
-            await self._control(key, lambda s3: s3.delete_object(Bucket=self._bucket, Key=path))
-        await self._control(key, lambda s3: control.abort_uploads(s3, self._bucket, path))
+        # Some servers answer 404 where there is nothing to delete, or nothing was ever uploaded in parts.
+        with suppress(ObjectNotFound):
+            if await self._versioned():
+                await self._control(key, lambda s3: control.delete_versions(s3, self._bucket, path))
+            else:
+                await self._control(key, lambda s3: s3.delete_object(Bucket=self._bucket, Key=path))
+        with suppress(ObjectNotFound):
+            await self._control(key, lambda s3: control.abort_uploads(s3, self._bucket, path))
 
     async def list_page(
         self,
