@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import certifi
 
 from simples3dms.audit.service import Audit
 from simples3dms.crypto.keyring import load_or_create_keyring
@@ -13,10 +17,12 @@ from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
 from simples3dms.documents.service import Documents
 from simples3dms.documents.uploads import Uploads
-from simples3dms.errors import Unavailable
+from simples3dms.egress import EgressGuard, EgressPolicy
+from simples3dms.errors import Invalid, Unavailable
 from simples3dms.identity.service import Identity
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit import failpoints
+from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.stack import StackSettings
 from simples3dms.settings import Settings
 from simples3dms.storage.blobs.service import Blobs
@@ -113,7 +119,13 @@ def build_services(settings: Settings) -> Services:
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
     credentials = Credentials(database, load_or_create_keyring(settings.keyring_path))
-    stores = Stores(database, credentials, stack_settings=_stack_settings(settings))
+    stores = Stores(
+        database,
+        credentials,
+        stack_settings=_stack_settings(settings),
+        options=_build_options(settings),
+        guard=_guard(settings),
+    )
     blobs = Blobs(
         database,
         stores,
@@ -169,6 +181,35 @@ def _stack_settings(settings: Settings) -> StackSettings:
         requests_per_second=settings.storage_requests_per_second,
         bytes_per_second=settings.storage_bytes_per_second,
     )
+
+
+def _build_options(settings: Settings) -> BuildOptions:
+    """Trust the operator's own authorities beside the machine's: one file for all, as obstore takes no list."""
+    if settings.storage_ca_file is None:
+        return BuildOptions()
+    try:
+        own = settings.storage_ca_file.read_text()
+        ssl.create_default_context(cadata=own)
+    except (OSError, ValueError, ssl.SSLError):
+        raise Invalid(
+            f"SIMPLES3DMS_STORAGE_CA_FILE: {settings.storage_ca_file} holds no readable certificates in PEM.",
+            code="settings_invalid",
+        ) from None
+    machine = ssl.get_default_verify_paths().cafile or certifi.where()
+    bundle = settings.data_dir / "authorities.pem"
+    beside = bundle.with_suffix(f".{os.getpid()}")
+    beside.write_text(f"{Path(machine).read_text()}\n{own}")
+    beside.replace(bundle)
+    os.environ["SSL_CERT_FILE"] = str(bundle)
+    return BuildOptions(ca_file=str(bundle))
+
+
+def _guard(settings: Settings) -> EgressGuard | None:
+    try:
+        policy = EgressPolicy.parse(allow=settings.egress_allow, ports=settings.egress_ports)
+    except ValueError as error:
+        raise Invalid(f"SIMPLES3DMS_EGRESS_ALLOW or _PORTS: {error}.", code="settings_invalid") from None
+    return EgressGuard(policy) if settings.egress_guard == "all" else None
 
 
 def _refuse_host_identity() -> None:

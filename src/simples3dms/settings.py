@@ -71,6 +71,20 @@ class Settings(BaseSettings):
         default=24, gt=0, le=8760, description="Hours after which a store in use is probed again."
     )
 
+    egress_guard: Literal["off", "all"] = Field(
+        default="off",
+        description="`all`: every store's connections pass the egress guard, which refuses private addresses.",
+    )
+    egress_allow: str = Field(
+        default="",
+        description="What the guard lets through beside public addresses: networks, hosts and `*.hosts`, each with or "
+        "without a port, by commas, such as `10.1.0.0/16:9000,minio.internal:9000`.",
+    )
+    egress_ports: str = Field(default="80,443", description="The ports that the guard lets through, by commas.")
+
+    storage_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) of authorities that stores may use beside the machine's own."
+    )
     storage_connect_timeout_seconds: Seconds = Field(default=10, description="Longest wait for a store's connection.")
     storage_read_timeout_seconds: Seconds = Field(
         default=60, description="Longest wait for a store's answer, and for further bytes of a body."

@@ -162,6 +162,8 @@ class Capabilities:
     sign_upload: bool = False
     multipart: bool = False
     """`begin_parts` and its kin work; streams longer than one part are then sent in parts."""
+    replaces_parts: bool = True
+    """A part that is sent again takes the place of the one before, as long as the upload is not finished."""
     part_size_bytes: int = 8 * 2**20
     """The least part that we use: constant within an object, larger only for objects that need it."""
     largest_part_bytes: int = 5 * 10**9

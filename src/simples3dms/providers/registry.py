@@ -6,7 +6,7 @@ so nothing is loaded before it is asked for. A plug-in registers a `ProviderKind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Final
@@ -52,13 +52,21 @@ def _prefix(value: str) -> str:
         raise ValueError(error.message) from None
 
 
-def _url(value: str) -> str:
+def check_url(value: str) -> str:
+    """`http(s)://host[:port]`, as it is kept. ValueError for anything else."""
     parts = urlsplit(value.strip())
     try:
         usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
-    if not usable or parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
+    if (
+        not usable
+        or not value.isascii()
+        or parts.username is not None
+        or parts.path not in {"", "/"}
+        or parts.query
+        or parts.fragment
+    ):
         raise ValueError("must be http(s)://host or http(s)://host:port, with nothing after it")
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -73,7 +81,7 @@ SecretField = Annotated[
 NotBlank = Annotated[str, AfterValidator(_not_blank)]
 #: A place inside a bucket or directory: stored as `a/b/`, or empty.
 Prefix = Annotated[str, AfterValidator(_prefix)]
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(check_url)]
 
 
 class FormModel(BaseModel):
@@ -92,6 +100,9 @@ class BuildOptions:
 
     proxy_url: str | None = None
     """The egress guard that all traffic takes; it may hold a password. None: straight out."""
+    ca_file: str | None = None
+    """Certificates of the authorities that are trusted (PEM). None: the machine's own. obstore reads the environment's
+    `SSL_CERT_FILE` instead, so whoever sets this sets that, too."""
     connect_seconds: float = 10
     read_seconds: float = 60
 
@@ -105,6 +116,10 @@ class ProviderKind:
     settings_model: type[FormModel]
     credential_model: type[FormModel]
     build: Callable[[Any, Any, BuildOptions], StorageProvider]
+    destinations: Callable[[Any], Sequence[str]] | None = None
+    """From the settings, where its connections go: `https://host[:port]`, or `https://*.host` for all below a host.
+    Through the egress guard a store reaches these only. None: the kind does not promise to use `proxy_url`, so it
+    can't be used where the guard is required. Empty: it makes no connections."""
 
     def validate_settings(self, settings: Mapping[str, object]) -> FormModel:
         """The settings as a model; raises Invalid `store_settings_invalid` with `fields`."""

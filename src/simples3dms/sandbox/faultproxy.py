@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Coroutine
@@ -34,8 +35,10 @@ class FaultProxy:
     It runs in a thread of its own, so it serves blocking and asyncio callers alike.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: speak TLS to clients, and plain TCP to the target. Offsets then count decrypted bytes."""
         self._target_port = target_port
+        self._tls = tls
         self.up, self.down = Flow(), Flow()
         self.is_blackhole = False
         self.accepted_count = 0
@@ -47,7 +50,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://{LOOPBACK}:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,7 +97,7 @@ class FaultProxy:
         if self._server is None:
             listener = listen(self.port)
             self.port = listener.getsockname()[1]
-            self._server = await asyncio.start_server(self._serve, sock=listener)
+            self._server = await asyncio.start_server(self._serve, sock=listener, ssl=self._tls)
 
     async def _stop_accepting(self) -> None:
         if self._server is not None:
@@ -174,7 +177,7 @@ def _flip(chunk: bytes, start: int, at: int | None) -> bytes:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """End a connection with a reset instead of an orderly close."""
-    if not writer.is_closing():
+    if not writer.is_closing() and writer.get_extra_info("sslcontext") is None:
         link = writer.get_extra_info("socket")
         link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import httpx
+
 from simples3dms.errors import Failure
 from simples3dms.kit.ids import new_id
 from simples3dms.providers.base import Expected, ObjectRef, PutResult, StorageProvider
@@ -141,6 +143,8 @@ async def run_behaviour(store: StorageProvider, one: Behaviour) -> Outcome:
         outcome = Outcome(one, "failed", str(error))
     except ProviderError as error:
         outcome = Outcome(one, "failed", f"{error.kind}: {error.message} ({error.vendor_code or 'no code'})")
+    except httpx.HTTPError as error:
+        outcome = Outcome(one, "failed", f"a signed request got no answer: {type(error).__name__}")
     except TimeoutError:
         outcome = Outcome(one, "failed", f"took longer than {LONGEST_SECONDS:.0f} s")
     try:

@@ -253,4 +253,5 @@ KIND = ProviderKind(
     settings_model=MemorySettings,
     credential_model=NoCredential,
     build=_build,
+    destinations=lambda _: (),
 )

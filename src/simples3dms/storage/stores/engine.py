@@ -13,9 +13,10 @@ from uuid import UUID
 import structlog
 
 from simples3dms.db.session import Database
+from simples3dms.egress import Destination, EgressGuard
 from simples3dms.errors import Unavailable
 from simples3dms.providers.base import StorageProvider
-from simples3dms.providers.registry import BuildOptions, get_kind
+from simples3dms.providers.registry import BuildOptions, ProviderKind, get_kind
 from simples3dms.providers.stack import StackSettings, build_stack
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
@@ -46,12 +47,14 @@ class ProviderPool:
         *,
         stack_settings: StackSettings,
         options: BuildOptions | None = None,
+        guard: EgressGuard | None = None,
         fresh_seconds: float = 30.0,
     ) -> None:
         self._database = database
         self._credentials = credentials
         self._stack_settings = stack_settings
         self._options = options or BuildOptions()
+        self._guard = guard
         self._fresh_seconds = fresh_seconds
         self._pooled: dict[UUID, _Pooled] = {}
         self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -75,6 +78,10 @@ class ProviderPool:
                 raise errors.credential_blank(name)
         # In a thread: loading a kind imports its vendor's library, and some clients take long to make.
         loaded = await asyncio.to_thread(get_kind, kind)
+        if self._guard is not None:
+            places = destinations(loaded, settings)
+            # In a thread: the first one starts the guard.
+            options = replace(options, proxy_url=await asyncio.to_thread(self._guard.proxy_url, places))
         provider = await asyncio.to_thread(loaded.create, settings, fields, options=options)
         return build_stack(provider, tuned)
 
@@ -136,6 +143,16 @@ class ProviderPool:
         self._pooled.clear()
         self._retired.clear()
         await _close_all(providers)
+
+
+def destinations(kind: ProviderKind, settings: Mapping[str, Any]) -> list[Destination]:
+    """Where a store's connections go. Raises Invalid (`endpoint_refused`, `store_kind_unguarded`)."""
+    if kind.destinations is None:
+        raise errors.unguarded(kind.name)
+    try:
+        return [Destination.of(url) for url in kind.destinations(kind.validate_settings(settings))]
+    except ValueError:
+        raise errors.endpoint_refused() from None
 
 
 async def _close_all(providers: list[StorageProvider]) -> None:

@@ -81,6 +81,17 @@ def probe_failed(findings: list[dict[str, str]]) -> Invalid:
     return Invalid(message, code="store_probe_failed", findings=findings)
 
 
+def unguarded(kind: str) -> Invalid:
+    return Invalid(
+        f"Stores of the kind {kind!r} don't pass the egress guard, which this installation demands.",
+        code="store_kind_unguarded",
+    )
+
+
+def endpoint_refused() -> Invalid:
+    return Invalid("The endpoint is not written as a plain host name or address.", code="endpoint_refused")
+
+
 def exists(name: str) -> Conflict:
     return Conflict(f"There is a store named {name!r} already.", code="store_exists")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,6 +14,7 @@ import structlog
 from simples3dms.audit.service import record
 from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.egress import EgressGuard
 from simples3dms.errors import Failure
 from simples3dms.identity.service import require_operator
 from simples3dms.kit.ids import new_id
@@ -24,7 +26,7 @@ from simples3dms.providers.registry import BuildOptions, FormModel, ProviderKind
 from simples3dms.providers.stack import StackSettings
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
-from simples3dms.storage.stores.engine import ProviderPool
+from simples3dms.storage.stores.engine import ProviderPool, destinations
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.values import CheckResult, GrantedStore, Place, ProbeResult, Store, place_of
 from simples3dms.tenants import repository as tenants_repository
@@ -46,12 +48,20 @@ class Stores:
         *,
         stack_settings: StackSettings,
         options: BuildOptions | None = None,
+        guard: EgressGuard | None = None,
         fresh_seconds: float = 30.0,
     ) -> None:
+        """`guard`: every store's connections go through it. None: straight out."""
         self._database = database
         self._credentials = credentials
+        self._guard = guard
         self._pool = ProviderPool(
-            database, credentials, stack_settings=stack_settings, options=options, fresh_seconds=fresh_seconds
+            database,
+            credentials,
+            stack_settings=stack_settings,
+            options=options,
+            guard=guard,
+            fresh_seconds=fresh_seconds,
         )
 
     async def add_store(
@@ -108,7 +118,9 @@ class Stores:
     async def _probe(
         self, kind: str, settings: Mapping[str, Any], fields: Mapping[str, str], tuning: Mapping[str, Any] | None
     ) -> ProbeResult:
-        """Outside any transaction."""
+        """Outside any transaction. Refused endpoints are told at once, and not only when they are connected to."""
+        if self._guard is not None:
+            await self._guard.check(destinations(get_kind(kind), settings))
         try:
             provider = await self._pool.build(kind, settings, fields, tuning)
             try:
@@ -283,8 +295,10 @@ class Stores:
         return await self._pool.get(store_id)
 
     async def close(self) -> None:
-        """Close all providers. Idempotent."""
+        """Close all providers, and the guard after them. Idempotent."""
         await self._pool.close()
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.close)
 
 
 def _result(report: ProbeReport) -> ProbeResult:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from simples3dms.kit.secret import Secret
 from simples3dms.providers.base import (
@@ -50,7 +50,15 @@ from simples3dms.providers.kinds.b2.calls import (
 from simples3dms.providers.kinds.b2.session import Account
 from simples3dms.providers.parts import part_size, put_in_parts
 from simples3dms.providers.plain import ProviderBase
-from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, ProviderKind, SecretField
+from simples3dms.providers.registry import (
+    BuildOptions,
+    FormModel,
+    NotBlank,
+    Prefix,
+    ProviderKind,
+    SecretField,
+    check_url,
+)
 
 #: Just above the service's least part size (5 MB); a body up to this goes in one request.
 _PART_BYTES: Final = 5 * 1024 * 1024
@@ -61,12 +69,16 @@ _PARALLEL_DELETES: Final = 8
 _PLAIN_TYPE: Final = "application/octet-stream"
 
 
+def _realm(value: str) -> str:
+    return value.strip() if value.strip() == "production" else check_url(value)
+
+
 class B2Settings(FormModel):
     """`realm` is `production`, or the address of a server that speaks the same API."""
 
     bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{6,63}$")]
     prefix: Prefix = ""
-    realm: NotBlank = "production"
+    realm: Annotated[str, AfterValidator(_realm)] = "production"
 
 
 class B2Credential(FormModel):
@@ -365,4 +377,5 @@ KIND = ProviderKind(
     settings_model=B2Settings,
     credential_model=B2Credential,
     build=_build,
+    destinations=lambda settings: [settings.realm if "://" in settings.realm else "https://*.backblazeb2.com"],
 )

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import requests
 from b2sdk.v3 import B2Http, B2HttpApiConfig, B2Session, InMemoryAccountInfo, InMemoryCache
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
+from simples3dms.providers.bounded import AnswerUnbounded, read_answer
 from simples3dms.providers.errors import AccessDenied, BadCredential, BucketMissing
 from simples3dms.providers.kinds.b2.errors import VENDOR_ERRORS, from_vendor
 from simples3dms.providers.registry import BuildOptions
@@ -23,6 +25,26 @@ _THREADS: Final = 16
 _OWN_DOMAIN: Final = "backblazeb2.com"
 #: What a key must be allowed to do for us. `shareFiles` beside them, for signed downloads.
 NEEDED_RIGHTS: Final = frozenset({"listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"})
+
+
+class _BoundedSession(requests.Session):
+    """requests' session, with an end to every answer that is not a file's bytes."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
+        wants_stream, how["stream"] = how.get("stream"), True
+        response = super().send(request, **how)
+        if not wants_stream or response.status_code >= 300:
+            try:
+                response._content = read_answer(response.raw, seconds=self._seconds, decode=True)
+            except (HTTPError, AnswerUnbounded) as error:
+                response.close()
+                raise requests.ConnectionError(error) from error
+            response._content_consumed = True
+        return response
 
 
 class _OneTryHttp(B2Http):  # type: ignore[misc]  # b2sdk is untyped
@@ -35,6 +57,8 @@ class _OneTryHttp(B2Http):  # type: ignore[misc]  # b2sdk is untyped
         self._realm_host = realm_host
         self.session.trust_env = False
         self.session.max_redirects = 0
+        if options.ca_file is not None:
+            self.session.verify = options.ca_file
         if options.proxy_url is not None:
             self.session.proxies = {"http": options.proxy_url, "https": options.proxy_url}
         adapter = self.session.get_adapter("https://")
@@ -107,7 +131,8 @@ class Account:
             def B2HTTP_CLASS(config: Any) -> Any:
                 return _OneTryHttp(config, options=options, realm_host=realm_host)
 
-        config = B2HttpApiConfig(http_session_factory=requests.Session)
+        seconds = options.connect_seconds + options.read_seconds
+        config = B2HttpApiConfig(http_session_factory=lambda: _BoundedSession(seconds))
         session = OurSession(InMemoryAccountInfo(), InMemoryCache(), config)
         session.authorize_account(self._realm, self._key_id, self._key)
         return session

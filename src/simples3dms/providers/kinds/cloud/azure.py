@@ -45,10 +45,15 @@ def _build(settings: AzureSettings, credential: AzureCredential, options: BuildO
     return CloudProvider("azure", client, location)
 
 
+def _origin(url: str) -> str:
+    return "/".join(url.split("/")[:3])
+
+
 KIND = ProviderKind(
     name="azure",
     title="Azure Blob Storage (experimental)",
     settings_model=AzureSettings,
     credential_model=AzureCredential,
     build=_build,
+    destinations=lambda settings: [_origin(settings.endpoint or "https://*.blob.core.windows.net")],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from obstore.store import GCSStore
 from pydantic import AfterValidator, Field
@@ -13,6 +13,8 @@ from simples3dms.providers.base import Location
 from simples3dms.providers.errors import BadCredential
 from simples3dms.providers.kinds.cloud.provider import NO_REPEATS, CloudProvider, client_options
 from simples3dms.providers.registry import BuildOptions, FormModel, Prefix, ProviderKind, SecretField, Url
+
+_TOKENS: Final = "https://oauth2.googleapis.com"
 
 
 def _account(value: Secret) -> Secret:
@@ -63,4 +65,5 @@ KIND = ProviderKind(
     settings_model=GcsSettings,
     credential_model=GcsCredential,
     build=_build,
+    destinations=lambda settings: [settings.endpoint or "https://storage.googleapis.com", _TOKENS],
 )

@@ -264,4 +264,5 @@ KIND = ProviderKind(
     settings_model=LocalSettings,
     credential_model=NoCredential,
     build=_build,
+    destinations=lambda _: (),
 )

@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import HTTPClientError
 from obstore.store import S3Store
 from pydantic import AfterValidator, Field, model_validator
+from urllib3.exceptions import HTTPError
 
 from simples3dms.kit.secret import Secret
+from simples3dms.providers.bounded import read_answer
 from simples3dms.providers.errors import BadCredential
 from simples3dms.providers.kinds.s3.profiles import PROFILES, Checksum, Profile
 from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, SecretField, Url
@@ -26,7 +29,7 @@ _AWS_REGION: Final = re.compile(r"(af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov|-iso[a-z]
 _ROLE_ARN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$"
 _EXTERNAL_ID: Final = r"^[A-Za-z0-9_+=,.@:/-]+$"
 _HTTP: Final = re.compile(r"^https?://", re.IGNORECASE)
-Service = Literal["other", "aws", "b2", "r2", "wasabi", "minio", "ceph", "seaweedfs", "gcs"]
+Service = Literal["other", "aws", "b2", "r2", "wasabi", "minio", "ceph", "seaweedfs", "rclone", "gcs"]
 
 
 def _customer_key(value: Secret) -> Secret:
@@ -65,6 +68,11 @@ class S3Settings(FormModel):
     )
     checksum: Checksum | None = Field(
         default=None, description="A checksum header on uploads. Empty: as the service's profile says."
+    )
+    signing: bool | None = Field(
+        default=None,
+        description="Whether requests may be signed for others. Off where the service does not compare signatures; "
+        "empty: as its profile says.",
     )
     part_size_mib: Annotated[int, Field(ge=5, le=1024)] = Field(
         default=8, description="Size of the parts of large objects; grows by itself for very large ones."
@@ -107,6 +115,17 @@ class S3Settings(FormModel):
         if self.endpoint is not None:
             return self.endpoint
         return f"https://s3.{self.region}.amazonaws.com{'.cn' if self.region.startswith('cn-') else ''}"
+
+    @property
+    def destinations(self) -> list[str]:
+        """Where requests go: the endpoint, its buckets' own hosts, and where the role is assumed."""
+        urls = [self.url] if self.role_arn is None else [self.url, self.sts_url]
+        scheme, _, rest = self.url.partition("://")
+        return [*urls, f"{scheme}://*.{rest}"] if self.is_virtual else urls
+
+    @property
+    def sts_url(self) -> str:
+        return self.sts_endpoint or f"https://sts.{self.region}.amazonaws.com"
 
     @property
     def bucket_url(self) -> str:
@@ -164,6 +183,8 @@ def obstore_client(settings: S3Settings, credential: S3Credential, keys: Any, op
     return S3Store(
         settings.bucket,
         endpoint=settings.bucket_url,
+        # The environment's AWS_ENDPOINT_URL_S3 would otherwise win over the endpoint, and get our signed requests.
+        aws_endpoint_url_s3=settings.bucket_url,
         region=settings.region,
         virtual_hosted_style_request=settings.is_virtual,
         # A provider of credentials, and not plain keys: nothing in the environment can then complete or replace them.
@@ -209,10 +230,30 @@ def boto3_client(settings: S3Settings, credential: S3Credential, keys: Any, opti
         "s3",
         region_name=settings.region,
         endpoint_url=settings.url,
+        verify=options.ca_file,
         config=boto_config(settings, options),
     )
     # Content-MD5 is what every service takes for DeleteObjects; several refuse the newer checksum headers.
     client.meta.events.register("before-sign.s3.DeleteObjects", _md5_instead_of_checksum)
+    return bounded(client, options)
+
+
+def bounded(client: Any, options: BuildOptions) -> Any:
+    """The client, with an end to every answer that is not an object's bytes."""
+    session = client._endpoint.http_session  # no public way in
+    send, seconds = session.send, options.connect_seconds + options.read_seconds
+
+    def work(request: Any) -> Any:
+        wants_stream, request.stream_output = request.stream_output, True
+        response = send(request)
+        if not wants_stream or response.status_code >= 300:
+            try:
+                response._content = read_answer(response.raw, seconds=seconds)
+            except HTTPError as error:
+                raise HTTPClientError(error=error) from error
+        return response
+
+    session.send = work
     return client
 
 

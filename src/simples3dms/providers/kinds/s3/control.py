@@ -66,7 +66,7 @@ def list_page(
     elif start_after is not None:
         asked["StartAfter"] = own + start_after
     page = s3.list_objects_v2(**asked)
-    items = [_info(item, own, None) for item in page.get("Contents", ()) if str(item["Key"]).startswith(prefix)]
+    items = [_info(item, own, None) for item in page.get("Contents", ()) if _is_ours(item, prefix)]
     following = page.get("NextContinuationToken") if page.get("IsTruncated") else None
     return ListPage([i for i in items if start_after is None or i.key > start_after], following)
 
@@ -81,12 +81,18 @@ def _versions_page(
         asked["KeyMarker"] = own + start_after
     page = s3.list_object_versions(**asked)
     found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-    items = [_info(item, own, item.get("VersionId")) for item in found if str(item["Key"]).startswith(prefix)]
+    items = [_info(item, own, item.get("VersionId")) for item in found if _is_ours(item, prefix)]
     following = None
     if page.get("IsTruncated"):
         following = json.dumps([page["NextKeyMarker"], page.get("NextVersionIdMarker", "")])
     kept = [item for item in items if start_after is None or item.key > start_after]
     return ListPage(sorted(kept, key=lambda item: item.key), following)
+
+
+def _is_ours(item: Any, prefix: str) -> bool:
+    """What lies elsewhere was not asked for; an empty "folder" is a mark of other tools and of gateways, no object."""
+    key = str(item["Key"])
+    return key.startswith(prefix) and not (key.endswith("/") and not item.get("Size"))
 
 
 def _info(item: Any, own: str, version_id: str | None) -> ObjectInfo:
@@ -98,7 +104,12 @@ def unfinished_page(s3: Any, bucket: str, prefix: str, own: str, cursor: str | N
     asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxUploads": LIST_PAGE}
     if cursor is not None:
         asked["KeyMarker"], asked["UploadIdMarker"] = json.loads(cursor)
-    page = s3.list_multipart_uploads(**asked)
+    try:
+        page = s3.list_multipart_uploads(**asked)
+    except ClientError as error:
+        if error.response["Error"].get("Code") != "NoSuchUpload":
+            raise
+        page = {}  # so says rclone of a bucket in which nothing is unfinished
     items = [
         ObjectInfo(str(item["Key"]).removeprefix(own), 0, item["UploadId"], None, item.get("Initiated"))
         for item in page.get("Uploads", ())

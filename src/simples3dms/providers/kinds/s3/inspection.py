@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ssl
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from simples3dms.providers.base import Finding
 from simples3dms.providers.kinds.s3 import control
+from simples3dms.providers.registry import BuildOptions
 
 _BODY: Final = b"what the probe writes"
 _OTHER: Final = b"what the probe does not write"
@@ -27,9 +29,9 @@ Verdict = Literal["green", "amber", "red"]
 class Inspector:
     """One bucket, asked with one client. Everything blocks; what it writes lies below `scratch` (a full path)."""
 
-    def __init__(self, s3: Any, bucket: str, scratch: str, proxy_url: str | None) -> None:
+    def __init__(self, s3: Any, bucket: str, scratch: str, options: BuildOptions) -> None:
         self._s3, self._bucket, self._scratch = s3, bucket, scratch
-        self._proxy_url = proxy_url
+        self._options = options
 
     def run(self) -> list[Finding]:
         looks: list[Callable[[], Finding]] = [
@@ -117,8 +119,13 @@ class Inspector:
         url = self._s3.generate_presigned_url(
             "put_object", Params={"Bucket": self._bucket, "Key": key, "ContentLength": 0}, ExpiresIn=60
         )
-        with httpx.Client(trust_env=False, timeout=30, proxy=self._proxy_url) as client:
-            client.put(url, headers={"x-amz-copy-source": f"/{self._bucket}/{source}", "Content-Length": "0"})
+        context = ssl.create_default_context(cafile=self._options.ca_file)
+        headers = {"x-amz-copy-source": f"/{self._bucket}/{source}", "Content-Length": "0"}
+        with (
+            httpx.Client(trust_env=False, timeout=30, proxy=self._options.proxy_url, verify=context) as client,
+            client.stream("PUT", url, headers=headers),
+        ):
+            pass  # what it answers does not matter, and could be long
         try:
             copied = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read(_MOST_READ) == b"secret"
         except ClientError:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from botocore.credentials import Credentials, RefreshableCredentials
 
-from simples3dms.providers.kinds.s3.config import S3Credential, S3Settings, blind_session, boto_config, checked
+from simples3dms.providers.kinds.s3.config import S3Credential, S3Settings, blind_session, boto_config, bounded, checked
 from simples3dms.providers.registry import BuildOptions
 
 _ROLE_SECONDS: Final = 3600
@@ -48,13 +48,14 @@ class Keys:
     def _assume(self) -> dict[str, str]:
         own = self._own()
         settings = self._settings
-        client = blind_session().create_client(
+        client: Any = blind_session().create_client(
             "sts",
             region_name=settings.region,
-            endpoint_url=settings.sts_endpoint or f"https://sts.{settings.region}.amazonaws.com",
+            endpoint_url=settings.sts_url,
             aws_access_key_id=own.access_key,
             aws_secret_access_key=own.secret_key,
             aws_session_token=own.token,
+            verify=self._options.ca_file,
             config=boto_config(settings, self._options),
         )
         asked: dict[str, Any] = {
@@ -64,7 +65,7 @@ class Keys:
         }
         if settings.external_id is not None:
             asked["ExternalId"] = settings.external_id
-        found = client.assume_role(**asked)["Credentials"]
+        found = bounded(client, self._options).assume_role(**asked)["Credentials"]
         return {
             "access_key": found["AccessKeyId"],
             "secret_key": found["SecretAccessKey"],

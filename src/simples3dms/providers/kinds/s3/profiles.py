@@ -30,6 +30,7 @@ class Profile:
     """Objects too large for one CopyObject can be copied by UploadPartCopy."""
     deletes_many: bool = True
     signs: bool = True
+    replaces_parts: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -67,6 +68,12 @@ PROFILES: Final[dict[str, Profile]] = {
     "seaweedfs": Profile(
         "SeaweedFS",
         notes=("lists in another order than that of bytes", "serves ranges faster than whole large objects"),
+    ),
+    "rclone": Profile(
+        "rclone serve s3",
+        signs=False,
+        replaces_parts=False,
+        notes=("ignores ranges, so downloads of parts are slow", "a part whose answer was lost can't be sent again"),
     ),
     "gcs": Profile(
         "Google Cloud Storage (XML API)",

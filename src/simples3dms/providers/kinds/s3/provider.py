@@ -76,11 +76,13 @@ class S3Provider(ProviderBase):
         # obstore has no way to send the CRC headers, so with those botocore writes small objects too.
         self._puts_by_obstore = settings.checksum_mode in ("none", "sha256")
         profile = settings.profile
+        signs = (profile.signs if settings.signing is None else settings.signing) and settings.encryption != "SSE-C"
         self.capabilities = Capabilities(
             server_side_copy=profile.server_side_copy and settings.encryption != "SSE-C",
-            sign_download=profile.signs and settings.encryption != "SSE-C",
-            sign_upload=profile.signs and settings.encryption != "SSE-C",
+            sign_download=signs,
+            sign_upload=signs,
             multipart=True,
+            replaces_parts=profile.replaces_parts,
             part_size_bytes=max(settings.part_size_mib * 2**20, profile.smallest_part_bytes),
             most_parts=profile.most_parts,
             largest_part_bytes=profile.largest_put_bytes,
@@ -405,7 +407,7 @@ class S3Provider(ProviderBase):
         place = self._prefix + scratch
 
         def work(s3: Any) -> Sequence[Finding]:
-            return Inspector(s3, self._bucket, place, self._options.proxy_url).run()
+            return Inspector(s3, self._bucket, place, self._options).run()
 
         return await self._control(None, work)
 
@@ -438,4 +440,5 @@ KIND = ProviderKind(
     settings_model=S3Settings,
     credential_model=S3Credential,
     build=_build,
+    destinations=lambda settings: settings.destinations,
 )

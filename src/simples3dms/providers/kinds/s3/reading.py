@@ -76,9 +76,9 @@ class _Window:
             came = 0
             async for chunk in StreamReader(self._info, result):
                 came += len(chunk)
+                _compare(came, self._due, self._info, more=True)
                 self._chunks.put_nowait(chunk)
-            if came != self._due:
-                raise IntegrityError(f"{came} bytes came for a range of {self._due}", key=self._info.key)
+            _compare(came, self._due, self._info)
         except ProviderError as error:
             self._chunks.put_nowait(error)
         else:
@@ -101,15 +101,19 @@ class WindowReader:
         self.info = info
         self._first = first
         self._fetch = fetch
-        self._next = start + WINDOW_BYTES
+        self._start, self._next = start, start + WINDOW_BYTES
         self._end = end
         self._ahead: deque[_Window] = deque()
         self._current: _Window | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        came, due = 0, min(self._next, self._end) - self._start
         self._fill()
         async for chunk in StreamReader(self.info, self._first):
+            came += len(chunk)
+            _compare(came, due, self.info, more=True)
             yield chunk
+        _compare(came, due, self.info)
         while self._ahead:
             self._current = self._ahead.popleft()
             self._fill()
@@ -129,6 +133,12 @@ class WindowReader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._ahead.clear()
+
+
+def _compare(came: int, due: int, info: ObjectInfo, *, more: bool = False) -> None:
+    """Raise IntegrityError unless the range is whole; with `more` to come, only if it is too long already."""
+    if came > due or (came < due and not more):
+        raise IntegrityError(f"{came} bytes came for a range of {due}", key=info.key)
 
 
 class EmptyReader:
