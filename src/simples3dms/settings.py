@@ -82,6 +82,20 @@ class Settings(BaseSettings):
     )
     egress_ports: str = Field(default="80,443", description="The ports that the guard lets through, by commas.")
 
+    storage_kind: Literal["s3", "b2", "local"] | None = Field(
+        default=None, description="Kind of the store that `serve` makes sure of at its start. Empty: none."
+    )
+    storage_name: str = Field(default="default", description="That store's name.")
+    storage_endpoint: str | None = Field(
+        default=None, description="Its endpoint (s3), or its realm (b2). Empty: the vendor's own."
+    )
+    storage_region: str | None = Field(default=None, description="Its region (s3).")
+    storage_bucket: str | None = Field(default=None, description="Its bucket; for `local`, the directory.")
+    storage_prefix: str | None = Field(default=None, description="A folder of the bucket that it keeps to.")
+    storage_key_id: str | None = Field(default=None, description="Its access key id, or application key id.")
+    storage_key: SecretStr | None = Field(
+        default=None, description="Its secret access key, or application key. It is sealed, and replaced if it changes."
+    )
     storage_ca_file: Path | None = Field(
         default=None, description="Certificates (PEM) of authorities that stores may use beside the machine's own."
     )

@@ -18,10 +18,10 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from simples3dms.api.app import create_app
-from simples3dms.bootstrap import Services, build_services
+from simples3dms.bootstrap import Services, build_services, ensure_default_store
 from simples3dms.cli.output import console, say, show_json
 from simples3dms.crypto.keyring import load_or_create_keyring
-from simples3dms.errors import Invalid, NotFound, Unavailable
+from simples3dms.errors import Failure, Invalid, NotFound, Unavailable
 from simples3dms.identity.values import NewPassword
 from simples3dms.jobs.worker import run_worker
 from simples3dms.revisions.schema import ensure_schema
@@ -131,6 +131,7 @@ class _Server(uvicorn.Server):
 async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bool, password_file: Path | None) -> None:
     async with running(settings) as services:
         made = await services.identity.ensure_first_operator()
+        await _ensure_default_store(services, settings)
         config = uvicorn.Config(
             create_app(services),
             log_level="warning",
@@ -154,6 +155,19 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
             stop.set()
             if worker is not None:
                 await worker
+
+
+async def _ensure_default_store(services: Services, settings: Settings) -> None:
+    """What is wrong with the variables stops the start; a store that does not answer today does not."""
+    try:
+        done = await ensure_default_store(services, settings)
+    except Failure as error:
+        if error.problem_code in ("settings_invalid", "store_settings_invalid", "credential_invalid", "store_differs"):
+            raise
+        console.print(f"The store {settings.storage_name!r} of the environment was not added: {error.message}")
+        return
+    if done is not None:
+        console.print(f"The store {settings.storage_name!r} of the environment: {done}.")
 
 
 def _welcome(url: str, made: NewPassword | None, password_file: Path | None) -> None:

@@ -96,6 +96,13 @@ def exists(name: str) -> Conflict:
     return Conflict(f"There is a store named {name!r} already.", code="store_exists")
 
 
+def differs(name: str) -> Conflict:
+    return Conflict(
+        f"The store {name!r} has other settings than these. A store's place never changes: give this one another name.",
+        code="store_differs",
+    )
+
+
 def duplicate(name: str) -> Conflict:
     return Conflict(
         f"The store {name!r} is the same place already: two stores in one place would mix up their objects.",

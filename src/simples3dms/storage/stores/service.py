@@ -101,6 +101,34 @@ class Stores:
             await _record(uow, principal, "store.added", store, name=name, kind=kind)
         return await self.get_store(str(store.id))
 
+    async def ensure_store(
+        self,
+        principal: Principal,
+        name: str,
+        kind: str,
+        settings: Mapping[str, Any],
+        credential: Mapping[str, Secret | str],
+    ) -> str | None:
+        """Add the store unless it is there; give it this credential unless it has it. What was done, if anything.
+
+        A store of that name with other settings is left alone: Conflict (`store_differs`). Else raises as `add_store`.
+        """
+        chosen = get_kind(kind)
+        clean = chosen.validate_settings(settings).model_dump(mode="json", exclude_none=True)
+        fields = _checked_fields(chosen, credential)
+        async with self._database.platform() as uow:
+            store = await repository.find(uow, name=name)
+            held = {} if store is None else (await self._credentials.open(uow, store.id))[1]
+        if store is None:
+            await self.add_store(principal, name, kind, settings, credential)
+            return "added"
+        if (store.kind, store.settings) != (kind, clean):
+            raise errors.differs(name)
+        if {key: value.reveal() for key, value in held.items()} == fields:
+            return None
+        await self.set_credential(principal, name, credential)
+        return "credential replaced"
+
     async def probe_config(
         self,
         principal: Principal,
