@@ -93,7 +93,7 @@ async def test_what_is_missing_or_too_much_is_named(
     for changes, code in (
         ({"storage_bucket": None}, "store_settings_invalid"),
         ({"storage_key": None}, "credential_invalid"),
-        ({"storage_key_id": " "}, "credential_blank"),
+        ({"storage_key_id": " "}, "credential_invalid"),
         ({"storage_kind": "local"}, "settings_invalid"),
         ({"storage_kind": "b2"}, "settings_invalid"),
     ):
