@@ -166,7 +166,7 @@ async def test_twenty_cut_overs_at_once_turn_once(place: Place) -> None:
     assert (await place.services.placements.get_placement(place.tenant_id)).version == version + 1
 
 
-async def test_a_copy_lost_after_the_proof_stops_the_cut_over_until_it_is_mended(place: Place) -> None:
+async def test_mode_4_a_copy_lost_after_the_proof_stops_the_cut_over_until_it_is_mended(place: Place) -> None:
     bodies = await _fill(place, 5)
     async with working(place.services):
         migration_id = await _ready(place)
