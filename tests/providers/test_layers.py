@@ -27,7 +27,7 @@ from simples3dms.providers.layers.base import CallLayer, Layer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.fault import Fault, FaultLayer
-from simples3dms.providers.layers.ratelimit import RateLimitLayer, sharing
+from simples3dms.providers.layers.ratelimit import RateLimitLayer, share_as
 from simples3dms.providers.layers.retry import RetryBudget, RetryLayer
 from simples3dms.providers.layers.timeout import TimeoutLayer
 from simples3dms.providers.stack import TUNABLE, StackSettings, build_stack
@@ -304,8 +304,8 @@ async def test_shares_take_turns_whatever_each_asks_for() -> None:
     done: list[str] = []
 
     async def ask(share: str, count: int) -> None:
-        with sharing(share):
-            await asyncio.gather(*(one(share) for _ in range(count)))
+        share_as(share)
+        await asyncio.gather(*(one(share) for _ in range(count)))
 
     async def one(share: str) -> None:
         await limited.head("x")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -18,14 +16,12 @@ _BURST_SECONDS: Final = 1.0
 _share: ContextVar[str] = ContextVar("share", default="")
 
 
-@contextmanager
-def sharing(share: str) -> Iterator[None]:
-    """Calls in this block count for this share (a tenant's): shares take turns, whatever each of them asks for."""
-    token = _share.set(share)
-    try:
-        yield
-    finally:
-        _share.reset(token)
+def share_as(share: str) -> None:
+    """From here on, calls of this asyncio task (and of those that it starts) count for this share, such as a tenant's.
+
+    Shares take turns, whatever each of them asks for.
+    """
+    _share.set(share)
 
 
 class _Bucket:

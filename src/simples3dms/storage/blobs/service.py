@@ -17,6 +17,7 @@ from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import LeaseLost, heartbeat
 from simples3dms.providers.base import Body, Expected, ObjectRef, StorageProvider
 from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError, StoreUnavailable
+from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository
 from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
 from simples3dms.storage.blobs.values import Blob, Doomed, Replica, WriteTicket, Written
@@ -73,6 +74,7 @@ class Blobs:
         `size_bytes` and `sha256` are held against what arrives where they are known. Raises Failure, as the store's
         owner would want it explained; whatever the body itself raises comes out as it was.
         """
+        share_as(str(tenant_id))
         try:
             provider = await self.provider(ticket.store_id)
             async with self.keep_alive(tenant_id, [ticket.replica_id]):
@@ -150,6 +152,7 @@ class Blobs:
         Goes on to the next replica when one fails, also in the middle. A whole read is compared with the digest:
         small blobs before their first byte is handed out, others at the end, where a mismatch raises.
         """
+        share_as(str(plan.tenant_id))
         reading = Reading(
             Surroundings(self.provider, self.report_bad, self._plan_again),
             plan,
@@ -199,6 +202,7 @@ class Blobs:
 
     async def sweep(self, tenant_id: UUID) -> int:
         """Remove what is retiring from the tenant's stores, and forget it. Returns how many replicas went."""
+        share_as(str(tenant_id))
         removed = 0
         while True:
             async with self._database.tenant(tenant_id) as uow:

@@ -27,6 +27,7 @@ from simples3dms.providers.errors import (
     StoreUnavailable,
     Throttled,
 )
+from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.service import Blobs, new_ticket
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket, Written
@@ -79,6 +80,7 @@ class CopyEngine:
         Safe to repeat and to run twice at once: one `writing` row a blob and store, a key written once, and a
         confirmation that counts only while the claim stands.
         """
+        share_as(str(tenant_id))
         tasks, results = await self._claim(tenant_id, blob_ids, grant)
         if not tasks:
             return results
