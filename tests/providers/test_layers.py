@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
+from tests.providers.layered import QUICK, chunks, down, layer, memory, read, stack
 
 from simples3dms.errors import Invalid
 from simples3dms.providers.base import Expected, ObjectRef, StorageProvider
@@ -22,7 +23,6 @@ from simples3dms.providers.errors import (
     StoreUnavailable,
     Throttled,
 )
-from simples3dms.providers.kinds.memory import MemoryProvider, MemorySettings
 from simples3dms.providers.layers.base import CallLayer, Layer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
@@ -33,35 +33,6 @@ from simples3dms.providers.layers.timeout import TimeoutLayer
 from simples3dms.providers.stack import TUNABLE, StackSettings, build_stack
 
 pytestmark = pytest.mark.anyio
-QUICK = {"retry_base_seconds": 0.001, "retry_longest_seconds": 0.05}
-
-
-def memory(**settings: bool) -> MemoryProvider:
-    return MemoryProvider(MemorySettings(name=secrets.token_hex(8), **settings))
-
-
-def stack(*faults: Fault, inner: StorageProvider | None = None, **settings: object) -> StorageProvider:
-    return build_stack(inner or memory(), StackSettings(**{**QUICK, **settings}), *faults)  # type: ignore[arg-type]
-
-
-def layer(provider: StorageProvider, kind: type[Layer]) -> Layer:
-    while not isinstance(provider, kind):
-        provider = provider.inner  # type: ignore[attr-defined]
-    return provider
-
-
-async def chunks(body: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
-    for offset in range(0, len(body), size):
-        yield body[offset : offset + size]
-
-
-async def read(provider: StorageProvider, key: str, **how: object) -> bytes:
-    async with provider.open(key, **how) as reader:  # type: ignore[arg-type]
-        return b"".join([chunk async for chunk in reader])
-
-
-def down() -> Exception:
-    return StoreUnavailable("down")
 
 
 # --- order --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from simples3dms.kit.secret import Secret
-from simples3dms.providers.errors import Unsupported
+from simples3dms.providers.errors import ProviderError, Unsupported
 
 #: The longest key that every service takes, prefix included (S3 and B2: 1,024 bytes of UTF-8).
 LONGEST_KEY_BYTES: Final = 1024
@@ -78,7 +78,7 @@ class DeleteOutcome:
     """The result for one object of `delete`: gone (also if it was never there), or the error that kept it."""
 
     ref: ObjectRef
-    error: Exception | None = None
+    error: ProviderError | None = None
 
 
 @dataclass(frozen=True, slots=True)

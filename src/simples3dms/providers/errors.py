@@ -19,7 +19,7 @@ ProviderError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class ProviderError(Exception):
@@ -102,6 +102,9 @@ class ObjectTooLarge(ProviderError):
 class Unsupported(ProviderError):
     kind = "unsupported"
 
+
+#: `vendor_code` of a BucketMissing where whoever answers does not speak the kind's language at all.
+NOT_THIS_KIND: Final = "not_this_kind"
 
 #: Errors that say something about the store as a whole and nothing about one object.
 STORE_FAULTS = (StoreUnavailable, StoreTimedOut, Throttled, BadCredential, BucketMissing, CapExceeded, StoreFull)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from simples3dms.providers.base import Capabilities, Expected, Part, PartsUpload, PutResult, StorageProvider
@@ -12,6 +12,8 @@ from simples3dms.providers.errors import ObjectTooLarge, ProviderError
 
 #: Bytes of one object on their way at a time, in parts; the one waiting and the one being gathered come on top.
 _BYTES_UNDER_WAY: Final = 24 * 2**20
+#: Whoever was cancelled, or learnt that the store is gone, does not wait long for tidiness.
+_ABORT_SECONDS: Final = 5.0
 
 
 def part_size(capabilities: Capabilities, size_bytes: int | None, key: str) -> int:
@@ -80,10 +82,10 @@ async def _send(provider: StorageProvider, upload: PartsUpload, parts: AsyncIter
 
 
 async def _abort_quietly(provider: StorageProvider, upload: PartsUpload) -> None:
-    try:
-        await provider.abort_parts(upload)
-    except ProviderError:
-        return  # the caller's record of the key has it cleaned later
+    # What can't be aborted now is cleaned later, by the caller's record of the key.
+    with suppress(ProviderError, TimeoutError):
+        async with asyncio.timeout(_ABORT_SECONDS):
+            await provider.abort_parts(upload)
 
 
 async def _chained(first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -103,6 +103,8 @@ class BuildOptions:
     ca_file: str | None = None
     """Certificates of the authorities that are trusted (PEM). None: the machine's own. obstore reads the environment's
     `SSL_CERT_FILE` instead, so whoever sets this sets that, too."""
+    most_concurrent: int = 128
+    """Calls that the layers let through at a time: a client has a thread for each, so that none waits for another."""
     connect_seconds: float = 10
     read_seconds: float = 60
 

@@ -29,7 +29,7 @@ from simples3dms.providers.base import (
     SignedRequest,
     StorageProvider,
 )
-from simples3dms.providers.errors import ProviderError
+from simples3dms.providers.errors import STORE_FAULTS, ProviderError
 from simples3dms.providers.plain import iter_pages
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ WRITES: Final = frozenset(
         "finish_parts",
         "abort_parts",
         "sign_upload",
+        "sign_part",
         "inspect",
     }
 )
@@ -245,7 +246,16 @@ class CallLayer(Layer):
         return await self._run(Call("head"), lambda: self.inner.head(key, version_id=version_id))
 
     async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
-        return await self._run(Call("delete", object_count=len(refs)), lambda: self.inner.delete(refs))
+        call = Call("delete", object_count=len(refs))
+        await self.before(call)
+        try:
+            outcomes = await self.inner.delete(refs)
+        except BaseException as error:
+            self.after(call, error)
+            raise
+        # A store may answer the request and say of each object that it is unwell.
+        self.after(call, next((one.error for one in outcomes if isinstance(one.error, STORE_FAULTS)), None))
+        return outcomes
 
     async def discard(self, key: str) -> None:
         await self._run(Call("discard"), lambda: self.inner.discard(key))

@@ -56,8 +56,12 @@ class BreakerLayer(CallLayer):
         self._trial = call
 
     def answered(self, call: Call) -> None:
-        # A reader may stay open for hours; that the store answered is known now.
-        self._note(call, healthy=True)
+        # A reader may stay open for hours, so others may go on now. But only its end says that the store is well: one
+        # that answers each time, and each time cuts the body, is not.
+        if self._trial is call:
+            self._trial, self._opened_at = None, None
+            self._failed = self._failures - 1
+            log.info("store.breaker_closed", kind=self.kind)
 
     def after(self, call: Call, error: BaseException | None) -> None:
         if call.operation in LOCAL:

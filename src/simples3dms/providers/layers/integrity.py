@@ -27,8 +27,13 @@ class IntegrityLayer(Layer):
             result = await self.inner.put(key, body, expected=known, content_type=content_type)
             return await self._confirmed(key, result, len(body), digest)
         checked = _CheckedStream(key, body, expected)
-        result = await self.inner.put(key, checked, expected=expected, content_type=content_type)
-        return await self._confirmed(key, result, checked.size_bytes, checked.digest())
+        try:
+            result = await self.inner.put(key, checked, expected=expected, content_type=content_type)
+        except NotTheStore as carried:
+            failure = carried.original
+        else:
+            return await self._confirmed(key, result, checked.size_bytes, checked.digest())
+        raise failure
 
     async def _confirmed(self, key: str, result: PutResult, size_bytes: int, digest: bytes) -> PutResult:
         if result.size_bytes != size_bytes:
@@ -63,6 +68,18 @@ def _compare(key: str, expected: Expected, size_bytes: int, digest: bytes) -> No
         raise IntegrityError("the SHA-256 is not the expected one", key=key)
 
 
+class NotTheStore(Exception):
+    """Carries what went wrong at the caller's end through the layers: it says nothing of this store.
+
+    The source of a body may be another store, and a reader's user may write to one: their faults must open neither
+    this store's breaker nor be repeated against it.
+    """
+
+    def __init__(self, original: Exception) -> None:
+        super().__init__("at the caller's end")
+        self.original = original
+
+
 class _CheckedStream:
     """A body that is hashed as it passes. Its last chunk is held back until all of it has been compared.
 
@@ -81,17 +98,20 @@ class _CheckedStream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held: bytes | None = None
-        async for chunk in self._body:
-            if not chunk:
-                continue
-            if held is not None:
-                yield held
-            held = chunk
-            self._hash.update(chunk)
-            self.size_bytes += len(chunk)
-            if self._expected.size_bytes is not None and self.size_bytes > self._expected.size_bytes:
-                raise IntegrityError("more bytes than expected", key=self._key)
-        _compare(self._key, self._expected, self.size_bytes, self._hash.digest())
+        try:
+            async for chunk in self._body:
+                if not chunk:
+                    continue
+                if held is not None:
+                    yield held
+                held = chunk
+                self._hash.update(chunk)
+                self.size_bytes += len(chunk)
+                if self._expected.size_bytes is not None and self.size_bytes > self._expected.size_bytes:
+                    raise IntegrityError("more bytes than expected", key=self._key)
+            _compare(self._key, self._expected, self.size_bytes, self._hash.digest())
+        except Exception as error:
+            raise NotTheStore(error) from error
         if held is not None:
             yield held
 
@@ -112,21 +132,28 @@ class _CheckedOpen:
         self._expected = expected
         self._start = start
         self._length = length
+        self._reader: _CheckedReader | None = None
 
     async def __aenter__(self) -> ObjectReader:
         reader = await self._opened.__aenter__()
         size = reader.info.size_bytes
         if self._expected.size_bytes is not None and size != self._expected.size_bytes:
-            await self._opened.__aexit__(None, None, None)
-            raise IntegrityError(f"the store says {size} bytes, expected {self._expected.size_bytes}", key=self._key)
+            wrong = IntegrityError(f"the store says {size} bytes, expected {self._expected.size_bytes}", key=self._key)
+            await self._opened.__aexit__(type(wrong), wrong, None)
+            raise wrong
         due = max(0, size - self._start)
         if self._length is not None:
             due = min(due, self._length)
-        return _CheckedReader(reader, self._key, due, self._expected.sha256)
+        self._reader = _CheckedReader(reader, self._key, due, self._expected.sha256)
+        return self._reader
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        if isinstance(error, Exception) and (self._reader is None or error is not self._reader.raised):
+            carried = NotTheStore(error)
+            await self._opened.__aexit__(NotTheStore, carried, trace)
+            return None
         return await self._opened.__aexit__(kind, error, trace)
 
 
@@ -138,6 +165,8 @@ class _CheckedReader:
         self._key = key
         self._due = due
         self._sha256 = sha256
+        self.raised: Exception | None = None
+        """What reading ended with, to tell it from what the reader's user did."""
 
     @property
     def info(self) -> ObjectInfo:
@@ -146,16 +175,20 @@ class _CheckedReader:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         got = 0
         digest = hashlib.sha256() if self._sha256 is not None else None
-        async for chunk in self._reader:
-            got += len(chunk)
-            if got > self._due:
-                raise IntegrityError("the object is longer than the store said", key=self._key)
-            if digest is not None:
-                digest.update(chunk)
-                if got == self._due and digest.digest() != self._sha256:
-                    raise IntegrityError("the SHA-256 is not the expected one", key=self._key)
-            yield chunk
-        if got < self._due:
-            raise IntegrityError(f"the body ended after {got} of {self._due} bytes", key=self._key)
-        if digest is not None and digest.digest() != self._sha256:
-            raise IntegrityError("the SHA-256 is not the expected one", key=self._key)
+        try:
+            async for chunk in self._reader:
+                got += len(chunk)
+                if got > self._due:
+                    raise IntegrityError("the object is longer than the store said", key=self._key)
+                if digest is not None:
+                    digest.update(chunk)
+                    if got == self._due and digest.digest() != self._sha256:
+                        raise IntegrityError("the SHA-256 is not the expected one", key=self._key)
+                yield chunk
+            if got < self._due:
+                raise IntegrityError(f"the body ended after {got} of {self._due} bytes", key=self._key)
+            if digest is not None and digest.digest() != self._sha256:
+                raise IntegrityError("the SHA-256 is not the expected one", key=self._key)
+        except Exception as error:
+            self.raised = error
+            raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import TypeVar
 
@@ -161,7 +161,26 @@ class RetryLayer(Layer):
         return await self._repeat(lambda: self.inner.head(key, version_id=version_id))
 
     async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
-        return await self._repeat(lambda: self.inner.delete(refs))
+        outcomes: dict[ObjectRef, DeleteOutcome] = {}
+        left, failed = refs, 0
+        while True:
+            try:
+                found = await self.inner.delete(left)
+            except ProviderError as error:
+                failed += 1
+                if not await self.may_repeat(failed, error):
+                    raise
+                continue
+            outcomes |= {one.ref: one for one in found}
+            again = {one.ref: one.error for one in found if one.error is not None and one.error.retryable}
+            if not again:
+                self.budget.succeed()
+                break
+            failed += 1
+            if not await self.may_repeat(failed, max(again.values(), key=lambda error: error.retry_after or 0)):
+                break
+            left = list(again)
+        return [outcomes[ref] for ref in refs]
 
     async def discard(self, key: str) -> None:
         await self._repeat(lambda: self.inner.discard(key))
@@ -252,6 +271,13 @@ class _ResumingOpen:
             except ProviderError as error:
                 await self._may_go_on(error)
 
+    async def _leave(self, error: ProviderError) -> None:
+        """Tell the layers below how the stretch ended: to them it is a call that failed."""
+        if self._current is not None:
+            current, self._current = self._current, None
+            with suppress(ProviderError):
+                await current.__aexit__(type(error), error, error.__traceback__)
+
     async def _may_go_on(self, error: ProviderError) -> None:
         self._failed += 1
         if not await self._layer.may_repeat(self._failed, error):
@@ -270,8 +296,6 @@ class _ResumingOpen:
                 self._layer.budget.succeed()
                 return
             except ProviderError as error:
-                if self._current is not None:
-                    current, self._current = self._current, None
-                    await current.__aexit__(None, None, None)
+                await self._leave(error)
                 await self._may_go_on(error)
                 await self._open(done)

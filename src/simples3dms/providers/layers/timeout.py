@@ -14,6 +14,7 @@ from simples3dms.providers.base import (
     CopySource,
     DeleteOutcome,
     Expected,
+    Finding,
     ListPage,
     ObjectInfo,
     ObjectReader,
@@ -29,6 +30,7 @@ from simples3dms.providers.layers.base import Layer
 T = TypeVar("T")
 #: A write is given at least this rate once its fixed allowance is used up: 64 KiB/s, slower than a bad DSL line.
 _SLOWEST_BYTES_PER_SECOND = 64 * 1024
+_CALLS_TO_INSPECT = 12
 
 
 class TimeoutLayer(Layer):
@@ -121,6 +123,10 @@ class TimeoutLayer(Layer):
 
     async def abort_parts(self, upload: PartsUpload) -> None:
         await self._bounded(self._call_seconds, lambda: self.inner.abort_parts(upload))
+
+    async def inspect(self, scratch: str) -> Sequence[Finding]:
+        # A dozen calls of the kind's own, one after the other.
+        return await self._bounded(_CALLS_TO_INSPECT * self._call_seconds, lambda: self.inner.inspect(scratch))
 
     async def check(self) -> None:
         await self._bounded(self._call_seconds, self.inner.check)

@@ -71,7 +71,10 @@ class ProviderPool:
         """A provider of these, in all its layers; the caller closes it. Raises Invalid, or a ProviderError."""
         tuned = self._stack_settings.tuned(dict(tuning or {}))
         options = replace(
-            self._options, connect_seconds=tuned.connect_timeout_seconds, read_seconds=tuned.read_timeout_seconds
+            self._options,
+            connect_seconds=tuned.connect_timeout_seconds,
+            read_seconds=tuned.read_timeout_seconds,
+            most_concurrent=tuned.most_concurrent,
         )
         for name, value in fields.items():
             if not value.strip():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from simples3dms.errors import Conflict, Failure, Invalid, NotFound, StorageFailed, TooLarge, Unavailable
-from simples3dms.providers.errors import ProviderError
+from simples3dms.providers.errors import NOT_THIS_KIND, ProviderError
 
 #: Error kind -> (class, code, sentence). One row a kind; a test walks the tree of provider errors over it.
 _EXPLANATIONS: Final[dict[str, tuple[type[Failure], str, str]]] = {
@@ -57,7 +57,7 @@ def explain(error: ProviderError, *, typed_in: bool = False) -> Failure:
         extra["vendor_code"] = error.vendor_code
     if error.retry_after:
         extra["retry_after_seconds"] = error.retry_after
-    if typed_in and error.kind == "object_not_found":
+    if typed_in and (error.kind == "object_not_found" or error.vendor_code == NOT_THIS_KIND):
         # No object was asked for: whoever answers does not speak this kind's language.
         code, sentence = "store_endpoint_wrong", "The endpoint answers, but not as this kind of store: check it."
         failure = Invalid

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
@@ -35,6 +35,7 @@ from simples3dms.providers.base import (
     check_key,
 )
 from simples3dms.providers.errors import AccessDenied, ObjectNotFound, ProviderError, Unsupported
+from simples3dms.providers.kinds.b2 import reading
 from simples3dms.providers.kinds.b2.calls import (
     all_parts,
     copy_file,
@@ -218,16 +219,18 @@ class B2Provider(ProviderBase):
             info = await self.head(key, version_id=version_id)
             end = info.size_bytes if length is None else min(start + length, info.size_bytes)
             if start >= end:
-                yield _Reader(self._account, info, None)
+                yield reading.EmptyReader(info)
                 return
             wanted: tuple[int, int] | None = (start, end - 1)
         else:
             wanted = None
         response = await self._account.run(lambda session, _: self._request(session, key, version_id, wanted), key)
+        reader = None
         try:
-            yield _Reader(self._account, self._info_of(key, version_id, response), response)
+            reader = reading.Reader(self._account, key, version_id, response, wanted)
+            yield reader
         finally:
-            response.close()
+            reading.let_go(self._account, response, is_whole=reader is not None and reader.is_whole)
 
     def _request(self, session: Any, key: str, version_id: str | None, wanted: tuple[int, int] | None) -> Any:
         if version_id is not None:
@@ -235,12 +238,6 @@ class B2Provider(ProviderBase):
         else:
             url = session.get_download_url_by_name(self._bucket, self._path(key))
         return session.download_file_from_url(url, wanted).__enter__()
-
-    def _info_of(self, key: str, version_id: str | None, response: Any) -> ObjectInfo:
-        headers = response.headers
-        ranged = headers.get("Content-Range", "")
-        size = int(ranged.rpartition("/")[2]) if ranged else int(headers["Content-Length"])
-        return ObjectInfo(key, size, version_id or headers.get("x-bz-file-id"), None, None)
 
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         path = self._path(key)
@@ -346,25 +343,6 @@ class B2Provider(ProviderBase):
         size = item.get("contentLength", item.get("size")) or 0
         key = item["fileName"].removeprefix(self._prefix)
         return ObjectInfo(key, size, item["fileId"], None, made, vouched_sha1(item))
-
-
-class _Reader:
-    """A download, read in a thread, chunk by chunk."""
-
-    def __init__(self, account: Account, info: ObjectInfo, response: Any) -> None:
-        self.info = info
-        self._account = account
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._response is None:
-            return
-        chunks: Iterator[bytes] = self._response.iter_content(_CHUNK_BYTES)
-        while True:
-            chunk = await self._account.run_plain(lambda: next(chunks, b""), self.info.key)
-            if not chunk:
-                return
-            yield chunk
 
 
 def _build(settings: B2Settings, credential: B2Credential, options: BuildOptions) -> B2Provider:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,12 +15,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from simples3dms.providers.bounded import AnswerUnbounded, read_answer
-from simples3dms.providers.errors import AccessDenied, BadCredential, BucketMissing
+from simples3dms.providers.errors import AccessDenied, BadCredential, BucketMissing, StoreTimedOut
 from simples3dms.providers.kinds.b2.errors import VENDOR_ERRORS, from_vendor
 from simples3dms.providers.registry import BuildOptions
+from simples3dms.providers.threads import CallThreads, check_wanted
 
 T = TypeVar("T")
-_THREADS: Final = 16
+_READING_THREADS: Final = 64
 _OWN_DOMAIN: Final = "backblazeb2.com"
 #: What a key must be allowed to do for us. `shareFiles` beside them, for signed downloads.
 NEEDED_RIGHTS: Final = frozenset({"listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"})
@@ -63,9 +63,10 @@ class _OneTryHttp(B2Http):  # type: ignore[misc]  # b2sdk is untyped
             self.session.proxies = {"http": options.proxy_url, "https": options.proxy_url}
         adapter = self.session.get_adapter("https://")
         if isinstance(adapter, HTTPAdapter):
-            adapter.init_poolmanager(_THREADS, _THREADS)
+            adapter.init_poolmanager(4, options.most_concurrent + _READING_THREADS)
 
     def request(self, method: Any, url: str, headers: Any, data: Any = None, *_: Any, **more: Any) -> Any:
+        check_wanted()
         self._check_host(url)
         more["try_count"] = 1
         # Copies inside the service take as long as they take: the timeout layer bounds them by size.
@@ -91,7 +92,8 @@ class Account:
         self._session: Any = None
         self._bucket_id: str | None = None
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="b2")
+        self._threads = CallThreads(options.most_concurrent, "b2")
+        self._readers = CallThreads(_READING_THREADS, "b2-read")
         # Its warnings hold raw answers of the service.
         logging.getLogger("b2sdk").setLevel(logging.CRITICAL)
 
@@ -105,13 +107,20 @@ class Account:
         return await self.run_plain(work, key)
 
     async def run_plain(self, call: Callable[[], T], key: str | None = None) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except VENDOR_ERRORS as error:
-            raise from_vendor(error, key) from None
+        return await self._threads.run(call, VENDOR_ERRORS, partial(from_vendor, key=key))
+
+    async def read(self, call: Callable[[], T], key: str | None = None) -> T:
+        """A piece of a body: in other threads, as readers may be many and slow."""
+        return await self._readers.run(call, VENDOR_ERRORS, partial(from_vendor, key=key))
+
+    def later(self, call: Callable[[], object]) -> None:
+        self._threads.later(call)
 
     def _ready(self) -> tuple[Any, str]:
-        with self._lock:
+        if not self._lock.acquire(timeout=self._options.connect_seconds + self._options.read_seconds):
+            raise StoreTimedOut("the store did not answer in time")
+        try:
+            check_wanted()
             if self._session is None:
                 self._session = self._authorized()
             if self._bucket_id is None:
@@ -121,6 +130,8 @@ class Account:
                     raise BucketMissing("the bucket is not there, or the application key may not see it")
                 self._bucket_id = found[0]["bucketId"]
             return self._session, self._bucket_id
+        finally:
+            self._lock.release()
 
     def _authorized(self) -> Any:
         realm_host = urlsplit(self._realm).hostname if "://" in self._realm else None
@@ -147,4 +158,5 @@ class Account:
         return await self.run(work)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._readers.close()

@@ -22,9 +22,8 @@ from simples3dms.providers.bounded import read_answer
 from simples3dms.providers.errors import BadCredential
 from simples3dms.providers.kinds.s3.profiles import PROFILES, Checksum, Profile
 from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, SecretField, Url
+from simples3dms.providers.threads import check_wanted
 
-CONTROL_THREADS: Final = 4
-PART_THREADS: Final = 12
 _AWS_REGION: Final = re.compile(r"(af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov|-iso[a-z]*)?-[a-z]+-\d")
 _ROLE_ARN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$"
 _EXTERNAL_ID: Final = r"^[A-Za-z0-9_+=,.@:/-]+$"
@@ -215,7 +214,7 @@ def boto_config(settings: S3Settings, options: BuildOptions) -> Config:
         connect_timeout=options.connect_seconds,
         read_timeout=options.read_seconds,
         retries={"total_max_attempts": 1},
-        max_pool_connections=CONTROL_THREADS + PART_THREADS,
+        max_pool_connections=options.most_concurrent,
         proxies=proxies,
         ignore_configured_endpoint_urls=True,
     )
@@ -244,6 +243,7 @@ def bounded(client: Any, options: BuildOptions) -> Any:
     send, seconds = session.send, options.connect_seconds + options.read_seconds
 
     def work(request: Any) -> Any:
+        check_wanted()
         wants_stream, request.stream_output = request.stream_output, True
         response = send(request)
         if not wants_stream or response.status_code >= 300:

@@ -138,8 +138,8 @@ def delete_page(
             ClientError({"Error": {"Code": str(item.get("Code", "")), "Message": ""}}, "DeleteObjects"),
             key.removeprefix(own),
         )
-        if isinstance(error, ObjectNotFound):
-            continue
+        if isinstance(error, ObjectNotFound) and error.vendor_code:
+            continue  # the service itself says so, in a listing of errors
         named = by_name.get((key, item.get("VersionId") or ""))
         # An error that names none of what we asked for spoils the whole page: better twice than never.
         for ref in [named] if named else refs:
@@ -152,8 +152,7 @@ def _delete_one(s3: Any, bucket: str, own: str, ref: ObjectRef) -> ProviderError
     try:
         s3.delete_object(Bucket=bucket, Key=own + ref.key, **version)
     except ClientError as error:
-        mapped = from_vendor(error, ref.key)
-        return None if isinstance(mapped, ObjectNotFound) else mapped
+        return from_vendor(error, ref.key)
     return None
 
 

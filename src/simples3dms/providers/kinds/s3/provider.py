@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar
@@ -35,26 +33,36 @@ from simples3dms.providers.base import (
     SignedRequest,
     check_key,
 )
-from simples3dms.providers.errors import ObjectNotFound, ObjectTooLarge, ProviderError, Unsupported
+from simples3dms.providers.errors import (
+    NOT_THIS_KIND,
+    BucketMissing,
+    ObjectNotFound,
+    ObjectTooLarge,
+    ProviderError,
+    Unsupported,
+)
 from simples3dms.providers.kinds.s3 import control, reading
 from simples3dms.providers.kinds.s3.config import (
-    CONTROL_THREADS,
-    PART_THREADS,
     S3Credential,
     S3Settings,
     boto3_client,
     obstore_client,
 )
+from simples3dms.providers.kinds.s3.doubts import Doubts
 from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor, says_nothing_of_the_bucket
 from simples3dms.providers.kinds.s3.inspection import Inspector
 from simples3dms.providers.kinds.s3.keys import Keys
 from simples3dms.providers.kinds.s3.profiles import WEEK_SECONDS
+from simples3dms.providers.kinds.s3.versioning import Versioning
 from simples3dms.providers.parts import part_size, put_in_parts
 from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions, ProviderKind
+from simples3dms.providers.threads import CallThreads
 
 T = TypeVar("T")
 _COPY_PART_BYTES: Final = 1 << 30
+#: What a range past the end is answered with; of obstore also its own refusal of one, which has no code.
+_PAST_THE_END: Final = frozenset({"InvalidRange", "416", "Unsupported"})
 
 
 class S3Provider(ProviderBase):
@@ -70,9 +78,9 @@ class S3Provider(ProviderBase):
         self._bucket = settings.bucket
         self._keys = Keys(settings, credential, self._options)
         self._store = obstore_client(settings, credential, self._keys, self._options)
-        self._control_threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="s3-control")
-        self._part_threads = ThreadPoolExecutor(PART_THREADS, thread_name_prefix="s3-parts")
-        self._is_versioned: bool | None = None
+        self._threads = CallThreads(self._options.most_concurrent, "s3")
+        self._doubts = Doubts(self.check)
+        self._versioning = Versioning(settings, partial(self._control, None))
         # obstore has no way to send the CRC headers, so with those botocore writes small objects too.
         self._puts_by_obstore = settings.checksum_mode in ("none", "sha256")
         profile = settings.profile
@@ -122,7 +130,7 @@ class S3Provider(ProviderBase):
 
     async def _put_by_botocore(self, key: str, path: str, body: bytes, content_type: str | None) -> PutResult:
         asked = self._write_options(content_type) | control.checksum_of(body, self._settings.checksum_mode)
-        done = await self._part_call(key, lambda s3: s3.put_object(Bucket=self._bucket, Key=path, Body=body, **asked))
+        done = await self._control(key, lambda s3: s3.put_object(Bucket=self._bucket, Key=path, Body=body, **asked))
         return PutResult(key, len(body), done.get("VersionId"), done.get("ETag"))
 
     @asynccontextmanager
@@ -155,11 +163,13 @@ class S3Provider(ProviderBase):
         wanted = reading.WINDOW_BYTES if length is None else min(length, reading.WINDOW_BYTES)
         try:
             first = await self._get(key, version_id, (start, start + wanted))
-        except _RangeIgnored:
+        except reading.RangeIgnored:
             result = await self._get(key, version_id, None)
             yield reading.StreamReader(self._info(key, result.meta), result, skip=start, length=length)
             return
-        except ProviderError:
+        except ProviderError as error:
+            if error.vendor_code not in _PAST_THE_END:
+                raise
             # A range past the end is an error to S3, and nothing to read to us.
             info = await self.head(key, version_id=version_id)
             if start < info.size_bytes:
@@ -190,9 +200,12 @@ class S3Provider(ProviderBase):
         if version_id is None:
             return self._info(key, await self._obstore(key, obstore.head_async(self._store, self._path(key))))
         asked = control.customer_key(self._settings, self._credential)
-        found = await self._control(
-            key, lambda s3: s3.head_object(Bucket=self._bucket, Key=self._path(key), VersionId=version_id, **asked)
-        )
+        try:
+            found = await self._control(
+                key, lambda s3: s3.head_object(Bucket=self._bucket, Key=self._path(key), VersionId=version_id, **asked)
+            )
+        except ProviderError as error:
+            raise await self._doubts.ask_again(error) if says_nothing_of_the_bucket(error) else error from None
         return ObjectInfo(key, found["ContentLength"], version_id, found.get("ETag"), found.get("LastModified"))
 
     async def _obstore(self, key: str, call: Any) -> Any:
@@ -201,18 +214,8 @@ class S3Provider(ProviderBase):
         except (*VENDOR_ERRORS, ValueError) as error:
             mapped = from_vendor(error, key)
             if reading.is_range_ignored(mapped, str(error)):
-                mapped = _RangeIgnored("the store does not know ranges", key=key)
-        if says_nothing_of_the_bucket(mapped) or (type(mapped) is ObjectNotFound and mapped.vendor_code is None):
-            mapped = await self._ask_again(mapped)
-        raise mapped
-
-    async def _ask_again(self, error: ProviderError) -> ProviderError:
-        """An answer without a body does not say whether the object or the bucket is missing: the bucket knows."""
-        try:
-            await self.check()
-        except ProviderError as found:
-            return found if not found.retryable else error
-        return error
+                mapped = reading.RangeIgnored("the store does not know ranges", key=key)
+        raise await self._doubts.resolve(mapped)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
@@ -233,7 +236,7 @@ class S3Provider(ProviderBase):
             checksum = control.checksum_of(body, "none")
             return s3.upload_part(**asked, **checksum, **control.customer_key(self._settings, self._credential))
 
-        done = await self._part_call(upload.key, work)
+        done = await self._control(upload.key, work)
         return Part(number, len(body), done["ETag"])
 
     async def list_parts(self, upload: PartsUpload) -> list[Part]:
@@ -259,8 +262,8 @@ class S3Provider(ProviderBase):
     async def abort_parts(self, upload: PartsUpload) -> None:
         try:
             await self._control(upload.key, lambda s3: s3.abort_multipart_upload(**self._place(upload)))
-        except ObjectNotFound:
-            return
+        except ObjectNotFound as error:
+            await self._doubts.believe(error)
 
     def _place(self, upload: PartsUpload) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._path(upload.key), "UploadId": upload.upload_id}
@@ -333,33 +336,11 @@ class S3Provider(ProviderBase):
     # --- control ----------------------------------------------------------------------------------------------------
 
     async def _control(self, key: str | None, call: Callable[[Any], T]) -> T:
-        return await self._in(self._control_threads, key, call)
-
-    async def _part_call(self, key: str, call: Callable[[Any], T]) -> T:
-        return await self._in(self._part_threads, key, call)
-
-    async def _in(self, threads: ThreadPoolExecutor, key: str | None, call: Callable[[Any], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(threads, lambda: call(self._s3))
-        except VENDOR_ERRORS as error:
-            raise from_vendor(error, key) from None
-
-    async def _versioned(self) -> bool:
-        """Whether the bucket keeps versions; a store that can't say keeps none."""
-        if self._is_versioned is None:
-            try:
-                found = await self._control(None, lambda s3: s3.get_bucket_versioning(Bucket=self._bucket))
-                self._is_versioned = found.get("Status") in ("Enabled", "Suspended")
-            except ProviderError as error:
-                if error.retryable:
-                    raise
-                # B2 keeps versions whether or not it is asked, and its keys may not ask.
-                self._is_versioned = self._settings.service == "b2"
-        return self._is_versioned
+        return await self._threads.run(lambda: call(self._s3), VENDOR_ERRORS, partial(from_vendor, key=key))
 
     async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
         failed: dict[ObjectRef, ProviderError] = {}
-        versioned = await self._versioned()
+        versioned = await self._versioning.is_on()
         exact = [ref for ref in refs if ref.version_id is not None or not versioned]
         for offset in range(0, len(exact), control.DELETE_PAGE):
             page = exact[offset : offset + control.DELETE_PAGE]
@@ -370,6 +351,9 @@ class S3Provider(ProviderBase):
                     await self.discard(ref.key)
                 except ProviderError as error:
                     failed[ref] = error
+        if any(isinstance(error, ObjectNotFound) for error in failed.values()):
+            await self.check()
+            failed = {ref: error for ref, error in failed.items() if not isinstance(error, ObjectNotFound)}
         return [DeleteOutcome(ref, failed.get(ref)) for ref in refs]
 
     def _delete_page(self, s3: Any, *, refs: Sequence[ObjectRef]) -> dict[ObjectRef, ProviderError]:
@@ -378,13 +362,17 @@ class S3Provider(ProviderBase):
     async def discard(self, key: str) -> None:
         path = self._path(key)
         # Some servers answer 404 where there is nothing to delete, or nothing was ever uploaded in parts.
-        with suppress(ObjectNotFound):
-            if await self._versioned():
+        try:
+            if await self._versioning.is_on():
                 await self._control(key, lambda s3: control.delete_versions(s3, self._bucket, path))
             else:
                 await self._control(key, lambda s3: s3.delete_object(Bucket=self._bucket, Key=path))
-        with suppress(ObjectNotFound):
+        except ObjectNotFound as error:
+            await self._doubts.believe(error)
+        try:
             await self._control(key, lambda s3: control.abort_uploads(s3, self._bucket, path))
+        except ObjectNotFound as error:
+            await self._doubts.believe(error)
 
     async def list_page(
         self,
@@ -397,7 +385,7 @@ class S3Provider(ProviderBase):
         own, wanted = self._prefix, self._prefix + prefix
         if unfinished:
             return await self._control(None, lambda s3: control.unfinished_page(s3, self._bucket, wanted, own, cursor))
-        versioned = await self._versioned()
+        versioned = await self._versioning.is_on()
         return await self._control(
             None,
             lambda s3: control.list_page(s3, self._bucket, wanted, own, cursor, start_after, versioned=versioned),
@@ -413,21 +401,20 @@ class S3Provider(ProviderBase):
 
     async def check(self) -> None:
         asked = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}
-        await self._control(None, lambda s3: s3.list_objects_v2(**asked))
+        try:
+            await self._control(None, lambda s3: s3.list_objects_v2(**asked))
+        except ObjectNotFound:
+            # No object was asked for: whoever answers is not the store. Never a reason to call anything missing.
+            raise BucketMissing("the endpoint does not answer as S3 does", vendor_code=NOT_THIS_KIND) from None
 
     async def close(self) -> None:
-        for threads in (self._control_threads, self._part_threads):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _path(self, key: str) -> str:
         return self._prefix + check_key(key)
 
     def _info(self, key: str, meta: Any) -> ObjectInfo:
         return ObjectInfo(key, meta["size"], meta.get("version"), meta.get("e_tag"), meta.get("last_modified"))
-
-
-class _RangeIgnored(ProviderError):
-    """The store answered with everything where a part was asked for."""
 
 
 def _build(settings: S3Settings, credential: S3Credential, options: BuildOptions) -> S3Provider:

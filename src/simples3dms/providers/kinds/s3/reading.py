@@ -26,6 +26,10 @@ _CHUNK_BYTES: Final = 256 * 1024
 Fetch = Callable[[int, int], Awaitable[Any]]
 
 
+class RangeIgnored(ProviderError):
+    """The store answered with everything where a part was asked for."""
+
+
 class StreamReader:
     """The bytes of one answer, in small chunks; without the first `skip`, where a range was not honoured."""
 
@@ -65,7 +69,7 @@ class _Window:
         self._fetch = fetch
         self._due = end - start
         # No longer than the window: its memory is the window's.
-        self._chunks: asyncio.Queue[bytes | ProviderError | None] = asyncio.Queue()
+        self._chunks: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self.task = asyncio.create_task(self._run(start, end))
 
     async def _run(self, start: int, end: int) -> None:
@@ -79,14 +83,14 @@ class _Window:
                 _compare(came, self._due, self._info, more=True)
                 self._chunks.put_nowait(chunk)
             _compare(came, self._due, self._info)
-        except ProviderError as error:
+        except Exception as error:  # noqa: BLE001  what nobody foresaw, too, or the reader would wait for ever
             self._chunks.put_nowait(error)
         else:
             self._chunks.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (chunk := await self._chunks.get()) is not None:
-            if isinstance(chunk, ProviderError):
+            if isinstance(chunk, Exception):
                 raise chunk
             yield chunk
 
