@@ -15,6 +15,7 @@ from simples3dms.db.session import Database
 from simples3dms.errors import Failure, Invalid, NotFound, Unavailable
 from simples3dms.kit.ids import new_id
 from simples3dms.storage.credentials.service import Credentials
+from simples3dms.storage.stores import engine
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.stores.values import Store
 
@@ -42,6 +43,24 @@ async def test_a_replaced_credential_is_used_at_once_and_the_old_one_forgotten(
     await before.check()
     await stores.close()
     assert sorted(book.closed) == ["newer", "newer", "right", "right"]
+
+
+async def test_a_provider_is_not_closed_while_somebody_reads_with_it(
+    stores: Stores, store: Store, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes: an object of a terabyte outlasts any grace."""
+    monkeypatch.setattr(engine, "_GRACE_SECONDS", -1)
+    book.keys |= {"newer", "newest"}
+    old = await stores.provider(store.id)
+    await old.put("x", b"1")
+    async with old.open("x"):
+        await stores.set_credential(HOST, store.name, NEWER)
+        await stores.provider(store.id)
+        in_use, tried = book.built.count("right"), book.closed.count("right")
+        assert tried == in_use - 1
+    await stores.set_credential(HOST, store.name, {"key_id": "k", "key": "newest"})
+    await (await stores.provider(store.id)).discard("x")
+    assert book.closed.count("right") == in_use
 
 
 async def test_a_refused_credential_changes_nothing(

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from simples3dms.kit.ids import new_id
-from simples3dms.providers.base import Finding, ObjectRef, StorageProvider
+from simples3dms.providers.base import Finding, StorageProvider
 from simples3dms.providers.conformance import BEHAVIOURS, run_behaviour
-from simples3dms.providers.errors import ProviderError
+from simples3dms.providers.conformance.harness import STRAIGHT_OUT, clean_up
+from simples3dms.providers.registry import BuildOptions
 
 #: Behaviour -> the row's name and meaning. All of them are promises that documents rest on: failing one is red.
 _ROWS: Final[dict[str, tuple[str, str]]] = {
@@ -55,8 +56,11 @@ class ProbeReport:
         return [finding for finding in self.findings if finding.verdict == "red"]
 
 
-async def run_probe(store: StorageProvider) -> ProbeReport:
-    """Probe a store, which may be in use. Raises ProviderError if it can't be reached or signed in to at all."""
+async def run_probe(store: StorageProvider, options: BuildOptions = STRAIGHT_OUT) -> ProbeReport:
+    """Probe a store, which may be in use. Raises ProviderError if it can't be reached or signed in to at all.
+
+    `options`: what the store was built with, so that signed requests go out the same way.
+    """
     await store.check()
     findings = [Finding("access", "green", "Endpoint, credential and bucket work.")]
     rows = {**_ROWS, _SIGNED[0]: _SIGNED[1:]}
@@ -64,7 +68,7 @@ async def run_probe(store: StorageProvider) -> ProbeReport:
         if behaviour.name not in rows:
             continue
         name, meaning = rows[behaviour.name]
-        outcome = await run_behaviour(store, behaviour)
+        outcome = await run_behaviour(store, behaviour, options)
         if outcome.verdict == "failed":
             way_around = _AMBER.get(behaviour.name)
             detail = f"{outcome.detail}: {way_around}" if way_around else outcome.detail
@@ -75,15 +79,9 @@ async def run_probe(store: StorageProvider) -> ProbeReport:
     try:
         findings += await store.inspect(scratch)
     finally:
-        await asyncio.shield(_clean(store, scratch))
+        left = await asyncio.shield(clean_up(store, scratch))
+    meaning = "The probe removes all that it wrote."
+    findings.append(
+        Finding("clean-up", "green", meaning) if left is None else Finding("clean-up", "red", meaning, left)
+    )
     return ProbeReport(findings)
-
-
-async def _clean(store: StorageProvider, scratch: str) -> None:
-    try:
-        keys = {info.key async for info in store.list(scratch)}
-        await store.delete([ObjectRef(key) for key in sorted(keys)])
-        for key in sorted(keys):
-            await store.discard(key)
-    except ProviderError:
-        return  # the report says what is wrong with deleting

@@ -79,6 +79,13 @@ def _fits(value: object, lowest: float, highest: float, *, optional: bool) -> bo
     return isinstance(value, int | float) and not isinstance(value, bool) and lowest <= value <= highest
 
 
+def is_idle(stack: StorageProvider) -> bool:
+    """Whether nobody is reading or writing through a stack of `build_stack`."""
+    assert isinstance(stack, IntegrityLayer)
+    assert isinstance(stack.inner, MeterLayer)
+    return stack.inner.metered.under_way == 0
+
+
 def build_stack(provider: StorageProvider, settings: StackSettings, *faults: Fault) -> StorageProvider:
     """integrity > meter > retry > observe > breaker > concurrency > rate > timeout > read-only > fault > provider.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,10 +15,13 @@ from simples3dms.errors import Failure
 from simples3dms.kit.ids import new_id
 from simples3dms.providers.base import Expected, ObjectRef, PutResult, StorageProvider
 from simples3dms.providers.errors import ProviderError
+from simples3dms.providers.registry import BuildOptions
 
 #: A chunk of the streams that the suite sends.
 CHUNK_BYTES: Final = 200_000
 LONGEST_SECONDS: Final = 120.0
+#: For whoever tests a store of their own.
+STRAIGHT_OUT: Final = BuildOptions()
 
 Verdict = Literal["ok", "declared", "failed"]
 
@@ -37,6 +41,16 @@ class Bench:
 
     store: StorageProvider
     scratch: str
+    options: BuildOptions
+    """How the store's connections go out: signed requests take the same way."""
+
+    async def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> httpx.Response:
+        """A request of somebody who has nothing but the URL."""
+        context = ssl.create_default_context(cafile=self.options.ca_file)
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=60, proxy=self.options.proxy_url, verify=context
+        ) as client:
+            return await client.request(method, url, content=body, headers=headers)
 
     def key(self, name: str) -> str:
         return f"{self.scratch}{name}"
@@ -129,38 +143,67 @@ def behaviour(
     return add
 
 
-async def run_behaviour(store: StorageProvider, one: Behaviour) -> Outcome:
-    """Run one behaviour and remove all that it made. Raises nothing but cancellation."""
+async def run_behaviour(store: StorageProvider, one: Behaviour, options: BuildOptions = STRAIGHT_OUT) -> Outcome:
+    """Run one behaviour and remove all that it made. Raises nothing but cancellation, and cleans up after that, too."""
     lacking = one.missing(store)
     if lacking is not None:
         return Outcome(one, "declared", f"this store has no {lacking.replace('_', ' ')}")
-    bench = Bench(store, f"conformance/{new_id()}/")
+    bench = Bench(store, f"conformance/{new_id()}/", options)
+    left: str | None = None
+    try:
+        failed = await _act(bench, one)
+    finally:
+        left = await asyncio.shield(clean_up(store, bench.scratch))
+    if left is not None:
+        return Outcome(one, "failed", f"{failed or ''} could not be cleaned up after: {left}".strip())
+    return Outcome(one, "ok") if failed is None else Outcome(one, "failed", failed)
+
+
+async def _act(bench: Bench, one: Behaviour) -> str | None:
+    """What went wrong, if anything did."""
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             await one.act(bench)
-        outcome = Outcome(one, "ok")
     except (Failed, Failure) as error:
-        outcome = Outcome(one, "failed", str(error))
+        return str(error)
     except ProviderError as error:
-        outcome = Outcome(one, "failed", f"{error.kind}: {error.message} ({error.vendor_code or 'no code'})")
+        return _told(error)
     except httpx.HTTPError as error:
-        outcome = Outcome(one, "failed", f"a signed request got no answer: {type(error).__name__}")
+        return f"a signed request got no answer: {type(error).__name__}"
     except TimeoutError:
-        outcome = Outcome(one, "failed", f"took longer than {LONGEST_SECONDS:.0f} s")
+        return f"took longer than {LONGEST_SECONDS:.0f} s"
+    except Exception as error:  # noqa: BLE001  a plug-in may raise anything, and that is a finding
+        return f"raised {type(error).__name__} instead of a ProviderError"
+    return None
+
+
+async def clean_up(store: StorageProvider, scratch: str) -> str | None:
+    """Remove all below a scratch prefix, in bounded time. What went wrong, if something may have stayed."""
     try:
-        await _clean(bench)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            return await _remove_below(store, scratch)
     except ProviderError as error:
-        return Outcome(one, "failed", f"{outcome.detail} could not be cleaned up after: {error.message}".strip())
-    return outcome
+        return _told(error)
+    except TimeoutError:
+        return f"took longer than {LONGEST_SECONDS:.0f} s"
+    except Exception as error:  # noqa: BLE001  as above
+        return f"raised {type(error).__name__} instead of a ProviderError"
 
 
-async def _clean(bench: Bench) -> None:
-    keys = {info.key async for info in bench.store.list(bench.scratch)}
-    if bench.store.capabilities.multipart:
-        keys |= {info.key async for info in bench.store.list_unfinished(bench.scratch)}
-    await bench.store.delete([ObjectRef(key) for key in sorted(keys)])
+async def _remove_below(store: StorageProvider, scratch: str) -> str | None:
+    refs = [ObjectRef(info.key, info.version_id) async for info in store.list(scratch)]
+    wrong = [outcome.error for outcome in await store.delete(refs) if outcome.error is not None]
+    # Whatever deleting by version did not get, and uploads that were never finished, which a kind without parts may
+    # still have of its own temporary files.
+    keys = {info.key async for info in store.list(scratch)}
+    keys |= {info.key async for info in store.list_unfinished(scratch)}
     for key in sorted(keys):
-        await bench.store.discard(key)
+        await store.discard(key)
+    return _told(wrong[0]) if wrong else None
+
+
+def _told(error: ProviderError) -> str:
+    return f"{error.kind}: {error.message} ({error.vendor_code or 'no code'})"
 
 
 async def run_conformance(store: StorageProvider) -> list[Outcome]:

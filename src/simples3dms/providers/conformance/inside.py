@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-
 import httpx
 
 from simples3dms.providers.base import CopySource, ObjectRef, PartsUpload, SignedRequest
@@ -152,11 +150,8 @@ async def copy_of_a_missing_object(bench: Bench) -> None:
     require(await bench.keys() == [], "something was made")
 
 
-async def _send(request: SignedRequest, body: bytes | None = None, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False, timeout=60, verify=ssl.create_default_context()) as client:
-        return await client.request(
-            request.method, request.url.reveal(), content=body, headers={**request.headers, **headers}
-        )
+async def _send(bench: Bench, request: SignedRequest, body: bytes | None = None, **headers: str) -> httpx.Response:
+    return await bench.send(request.method, request.url.reveal(), body, **{**request.headers, **headers})
 
 
 async def _signed(bench: Bench, name: str) -> SignedRequest:
@@ -170,7 +165,7 @@ async def signed_download(bench: Bench) -> None:
     """Whoever holds a signed request reads the object, as an attachment of the type that was signed."""
     body = noise(5000)
     await bench.put("x", body)
-    answer = await _send(await _signed(bench, "x"))
+    answer = await _send(bench, await _signed(bench, "x"))
     require(answer.content == body, f"the store answered {answer.status_code}")
     require(answer.headers.get("content-type") == "application/pdf", "the type is not the one that was signed")
     disposition = answer.headers.get("content-disposition", "")
@@ -182,7 +177,7 @@ async def signed_download_in_part(bench: Bench) -> None:
     """A signed request takes a range."""
     body = noise(5000)
     await bench.put("x", body)
-    answer = await _send(await _signed(bench, "x"), Range="bytes=10-19")
+    answer = await _send(bench, await _signed(bench, "x"), Range="bytes=10-19")
     require(answer.status_code == 206 and answer.content == body[10:20], f"the store answered {answer.status_code}")
 
 
@@ -193,9 +188,7 @@ async def signed_download_tampered_with(bench: Bench) -> None:
     await bench.put("y", b"secret")
     request = await _signed(bench, "x")
     name, other = bench.key("x"), bench.key("y")
-    url = request.url.reveal().replace(name, other, 1)
-    async with httpx.AsyncClient(trust_env=False, timeout=60, verify=ssl.create_default_context()) as client:
-        answer = await client.get(url)
+    answer = await bench.send("GET", request.url.reveal().replace(name, other, 1))
     require(answer.status_code in (401, 403) and b"secret" not in answer.content, f"it answered {answer.status_code}")
 
 
@@ -204,8 +197,7 @@ async def signed_download_as_another_type(bench: Bench) -> None:
     """The signed type can't be changed, to HTML for instance."""
     await bench.put("x", b"<script>")
     url = (await _signed(bench, "x")).url.reveal().replace("application%2Fpdf", "text%2Fhtml")
-    async with httpx.AsyncClient(trust_env=False, timeout=60, verify=ssl.create_default_context()) as client:
-        answer = await client.get(url)
+    answer = await bench.send("GET", url)
     require(answer.status_code in (401, 403), f"the store answered {answer.status_code}")
 
 
@@ -216,7 +208,7 @@ async def signed_upload(bench: Bench) -> None:
     request = await bench.store.sign_upload(
         bench.key("x"), size_bytes=len(body), content_type="application/pdf", expires_seconds=60
     )
-    answer = await _send(request, body)
+    answer = await _send(bench, request, body)
     require(answer.status_code == 200, f"the store answered {answer.status_code}")
     await bench.require_body("x", body)
     require("checksum" not in request.url.reveal().lower(), "the URL holds a checksum of an empty body")
@@ -228,7 +220,7 @@ async def signed_upload_of_another_size(bench: Bench) -> None:
     request = await bench.store.sign_upload(
         bench.key("x"), size_bytes=5000, content_type="application/pdf", expires_seconds=60
     )
-    answer = await _send(request, noise(6000), **{"Content-Length": "6000"})
+    answer = await _send(bench, request, noise(6000), **{"Content-Length": "6000"})
     require(answer.status_code >= 400, f"the store answered {answer.status_code}")
     require(await bench.keys() == [], "something was made")
 
@@ -240,7 +232,7 @@ async def signed_part(bench: Bench) -> None:
     bodies = _bodies(upload)[-2:]
     for number, body in enumerate(bodies, 1):
         request = await bench.store.sign_part(upload, number, size_bytes=len(body), expires_seconds=60)
-        answer = await _send(request, body)
+        answer = await _send(bench, request, body)
         require(answer.status_code == 200, f"the store answered {answer.status_code}")
     await bench.store.finish_parts(upload, await bench.store.list_parts(upload))
     await bench.require_body("x", b"".join(bodies))
@@ -254,6 +246,13 @@ async def it_works(bench: Bench) -> None:
 
 @behaviour("working")
 async def it_says_where_it_is(bench: Bench) -> None:
-    """Location and capabilities stay the same."""
-    require(bench.store.location == bench.store.location, "the location changes")
-    require(bench.store.capabilities.part_size_bytes >= 1, "parts have no size")
+    """It has a location, the same after work, and what it declares of sizes fits together."""
+    before, declared = bench.store.location, bench.store.capabilities
+    await bench.put("x", b"1")
+    require(bench.store.location == before and before.account != "", "the location changes, or names no account")
+    require(bench.store.capabilities == declared, "the capabilities change")
+    require(1 <= declared.part_size_bytes <= declared.largest_part_bytes, "a usual part is larger than a part may be")
+    room = declared.largest_part_bytes * declared.most_parts
+    require(not declared.multipart or declared.largest_object_bytes <= room, "the parts can't make the largest object")
+    signs = declared.sign_download or declared.sign_upload
+    require(signs == (declared.longest_signed_seconds > 0), "signed requests, and no time that they may live")

@@ -8,6 +8,8 @@ from simples3dms.providers.base import ObjectRef
 from simples3dms.providers.conformance.harness import Bench, behaviour, noise, require
 
 _MANY = 130
+#: A page has 1,000 at S3 and B2.
+_MORE_THAN_A_PAGE = 1010
 
 
 async def _delete(bench: Bench, *names: str) -> None:
@@ -178,18 +180,22 @@ async def list_tells_sizes(bench: Bench) -> None:
 
 @behaviour("listing")
 async def list_in_pages(bench: Bench) -> None:
-    """A page ends with a cursor, and the next page goes on where it ended."""
-    names = {f"{number:04}" for number in range(_MANY)}
+    """A page ends with a cursor, and the next page goes on where it ended: more keys than services put on one."""
+    names = {f"{number // 300}/{number:04}" for number in range(_MORE_THAN_A_PAGE)}
     await asyncio.gather(*(bench.put(name, b"") for name in names))
     found: list[str] = []
     cursor = None
-    while True:
+    for _ in range(_MORE_THAN_A_PAGE):
         page = await bench.store.list_page(bench.scratch, cursor=cursor)
         found += [info.key.removeprefix(bench.scratch) for info in page.items]
         cursor = page.cursor
         if cursor is None:
             break
+    require(cursor is None, "the pages never end")
     require(sorted(found) == sorted(names), f"{len(found)} keys in pages, {len(names)} written")
+    after = sorted(names)[700]
+    rest = [info.key async for info in bench.store.list(bench.scratch, start_after=bench.key(after))]
+    require(len(rest) == len(names) - 701, f"{len(rest)} keys after the 701st of {len(names)}")
 
 
 @behaviour("listing")

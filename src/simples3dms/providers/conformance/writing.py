@@ -132,7 +132,11 @@ async def result_tells_size_and_digest(bench: Bench) -> None:
     body = noise(5000)
     result = await bench.put_stream("x", body)
     require(result.size_bytes == 5000, "another size was told")
-    require(result.sha256 in (None, hashlib.sha256(body).digest()), "another digest was told")
+    require(result.key == bench.key("x"), "another key was told")
+    require(result.sha256 == hashlib.sha256(body).digest(), "another digest was told")
+    head = await bench.store.head(bench.key("x"))
+    versions = (result.version_id, head.version_id)
+    require(None in versions or versions[0] == versions[1], "the write told another version than is there")
 
 
 @behaviour(GROUP, "versions")
@@ -144,9 +148,14 @@ async def result_tells_the_version(bench: Bench) -> None:
 
 @behaviour(GROUP)
 async def content_type_is_taken(bench: Bench) -> None:
-    """A content type, also one with a parameter, does not disturb the write."""
-    await bench.store.put(bench.key("x"), b"hello", content_type="text/plain; charset=utf-8")
-    await bench.require_body("x", b"hello")
+    """A content type, whatever it says, does not change the bytes: small, and in parts."""
+    for number, content_type in enumerate(("text/plain; charset=utf-8", "application/gzip", "text/html")):
+        body = b"<p>\r\n" + noise(500)
+        await bench.store.put(bench.key(f"x{number}"), body, content_type=content_type)
+        await bench.require_body(f"x{number}", body)
+    large = noise(2 * bench.part_bytes + 5)
+    await bench.store.put(bench.key("y"), stream(large), content_type="application/x-tar; part=1")
+    await bench.require_body("y", large)
 
 
 async def _refused(bench: Bench, size: int, expected: Expected) -> None:

@@ -17,6 +17,8 @@ class Metered:
     objects_deleted: int = 0
     bytes_sent: int = 0
     bytes_read: int = 0
+    under_way: int = 0
+    """Calls that have begun and not ended: writes, and readers that are open."""
 
 
 class MeterLayer(CallLayer):
@@ -28,7 +30,11 @@ class MeterLayer(CallLayer):
         super().__init__(inner)
         self.metered = metered
 
+    async def before(self, call: Call) -> None:  # noqa: ARG002
+        self.metered.under_way += 1
+
     def after(self, call: Call, error: BaseException | None) -> None:  # noqa: ARG002 billed either way
+        self.metered.under_way -= 1
         if call.operation in LOCAL:
             return
         self.metered.calls[call.operation] += 1

@@ -17,13 +17,13 @@ from simples3dms.egress import Destination, EgressGuard
 from simples3dms.errors import Unavailable
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.registry import BuildOptions, ProviderKind, get_kind
-from simples3dms.providers.stack import StackSettings, build_stack
+from simples3dms.providers.stack import StackSettings, build_stack, is_idle
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
 
 log = structlog.get_logger(__name__)
 
-#: How long a replaced provider is left to those who are still reading or writing with it.
+#: How long a replaced provider is left to those who may still be about to read or write with it.
 _GRACE_SECONDS: Final = 3600.0
 
 
@@ -61,6 +61,23 @@ class ProviderPool:
         self._retired: list[tuple[float, StorageProvider]] = []
         self._closed = False
 
+    async def options(
+        self, kind: str, settings: Mapping[str, Any], tuning: Mapping[str, Any] | None = None
+    ) -> BuildOptions:
+        """How the connections of a store of these go out. Raises Invalid."""
+        tuned = self._stack_settings.tuned(dict(tuning or {}))
+        options = replace(
+            self._options,
+            connect_seconds=tuned.connect_timeout_seconds,
+            read_seconds=tuned.read_timeout_seconds,
+            most_concurrent=tuned.most_concurrent,
+        )
+        if self._guard is None:
+            return options
+        # In threads: loading a kind imports its vendor's library, and the first URL starts the guard.
+        places = destinations(await asyncio.to_thread(get_kind, kind), settings)
+        return replace(options, proxy_url=await asyncio.to_thread(self._guard.proxy_url, places))
+
     async def build(
         self,
         kind: str,
@@ -69,24 +86,14 @@ class ProviderPool:
         tuning: Mapping[str, Any] | None = None,
     ) -> StorageProvider:
         """A provider of these, in all its layers; the caller closes it. Raises Invalid, or a ProviderError."""
-        tuned = self._stack_settings.tuned(dict(tuning or {}))
-        options = replace(
-            self._options,
-            connect_seconds=tuned.connect_timeout_seconds,
-            read_seconds=tuned.read_timeout_seconds,
-            most_concurrent=tuned.most_concurrent,
-        )
         for name, value in fields.items():
             if not value.strip():
                 raise errors.credential_blank(name)
-        # In a thread: loading a kind imports its vendor's library, and some clients take long to make.
+        options = await self.options(kind, settings, tuning)
+        # In threads, as above; and some clients take long to make.
         loaded = await asyncio.to_thread(get_kind, kind)
-        if self._guard is not None:
-            places = destinations(loaded, settings)
-            # In a thread: the first one starts the guard.
-            options = replace(options, proxy_url=await asyncio.to_thread(self._guard.proxy_url, places))
         provider = await asyncio.to_thread(loaded.create, settings, fields, options=options)
-        return build_stack(provider, tuned)
+        return build_stack(provider, self._stack_settings.tuned(dict(tuning or {})))
 
     def check_tuning(self, tuning: Mapping[str, Any]) -> None:
         """Raises Invalid (`store_settings_invalid`, with fields) for what is unknown or out of range."""
@@ -128,9 +135,10 @@ class ProviderPool:
         now = time.monotonic()
         if replaced is not None:
             self._retired.append((now, replaced.provider))
-        expired = [provider for at, provider in self._retired if now - at > _GRACE_SECONDS]
-        self._retired = [(at, provider) for at, provider in self._retired if now - at <= _GRACE_SECONDS]
-        await _close_all(expired)
+        # A large object may take longer than the grace: whoever is at it ends with the credential it began with.
+        expired = [(at, provider) for at, provider in self._retired if now - at > _GRACE_SECONDS and is_idle(provider)]
+        self._retired = [one for one in self._retired if one not in expired]
+        await _close_all([provider for _, provider in expired])
 
     def expire(self, store_id: UUID) -> None:
         """Look for a newer credential at the next use."""

@@ -152,7 +152,7 @@ class Stores:
         try:
             provider = await self._pool.build(kind, settings, fields, tuning)
             try:
-                return _result(await run_probe(provider))
+                return _result(await run_probe(provider, await self._pool.options(kind, settings, tuning)))
             finally:
                 await provider.close()
         except ProviderError as error:
@@ -182,7 +182,8 @@ class Stores:
 
     async def _probe_and_save(self, store: Store) -> ProbeResult:
         try:
-            result = _result(await run_probe(await self._pool.get(store.id)))
+            options = await self._pool.options(store.kind, store.settings, store.tuning)
+            result = _result(await run_probe(await self._pool.get(store.id), options))
         except ProviderError as error:
             failure = explain(error)
             row = Finding("access", "red", "Endpoint, credential and bucket work.", failure.message)

@@ -55,26 +55,42 @@ def checksum_of(body: bytes, mode: str) -> dict[str, Any]:
 
 
 def list_page(
-    s3: Any, bucket: str, prefix: str, own: str, cursor: str | None, start_after: str | None, *, versioned: bool
+    s3: Any,
+    bucket: str,
+    prefix: str,
+    own: str,
+    cursor: str | None,
+    start_after: str | None,
+    *,
+    versioned: bool,
+    limit: int = LIST_PAGE,
 ) -> ListPage:
-    """A page below `prefix`; keys come without `own`. What lies elsewhere was not asked for and is left out."""
+    """A page below `prefix`; keys come without `own`. What lies elsewhere was not asked for and is left out.
+
+    A full page that is told as the last is not believed (JuiceFS does so with versions): the next one is asked for.
+    """
     if versioned:
-        return _versions_page(s3, bucket, prefix, own, cursor, start_after)
-    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": LIST_PAGE}
+        return _versions_page(s3, bucket, prefix, own, cursor, start_after, limit)
+    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": limit}
     if cursor is not None:
-        asked["ContinuationToken"] = cursor
+        name, value = json.loads(cursor)
+        asked[name] = value
     elif start_after is not None:
         asked["StartAfter"] = own + start_after
     page = s3.list_objects_v2(**asked)
-    items = [_info(item, own, None) for item in page.get("Contents", ()) if _is_ours(item, prefix)]
-    following = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+    found, following = page.get("Contents", ()), None
+    if page.get("IsTruncated") and "NextContinuationToken" in page:
+        following = json.dumps(["ContinuationToken", page["NextContinuationToken"]])
+    elif page.get("IsTruncated") or len(found) >= limit:
+        following = json.dumps(["StartAfter", found[-1]["Key"]])
+    items = [_info(item, own, None) for item in found if _is_ours(item, prefix)]
     return ListPage([i for i in items if start_after is None or i.key > start_after], following)
 
 
 def _versions_page(
-    s3: Any, bucket: str, prefix: str, own: str, cursor: str | None, start_after: str | None
+    s3: Any, bucket: str, prefix: str, own: str, cursor: str | None, start_after: str | None, limit: int
 ) -> ListPage:
-    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": LIST_PAGE}
+    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": limit}
     if cursor is not None:
         asked["KeyMarker"], asked["VersionIdMarker"] = json.loads(cursor)
     elif start_after is not None:
@@ -85,6 +101,9 @@ def _versions_page(
     following = None
     if page.get("IsTruncated"):
         following = json.dumps([page["NextKeyMarker"], page.get("NextVersionIdMarker", "")])
+    elif len(found) >= limit:
+        last = max(found, key=lambda item: item["Key"])
+        following = json.dumps([last["Key"], last.get("VersionId", "")])
     kept = [item for item in items if start_after is None or item.key > start_after]
     return ListPage(sorted(kept, key=lambda item: item.key), following)
 

@@ -21,6 +21,7 @@ from simples3dms.providers.registry import BuildOptions
 _BODY: Final = b"what the probe writes"
 _OTHER: Final = b"what the probe does not write"
 _MOST_READ: Final = 1000
+_MOST_PAGES: Final = 5
 _SKEW_AMBER_SECONDS: Final = 60
 _SKEW_RED_SECONDS: Final = 600
 Verdict = Literal["green", "amber", "red"]
@@ -38,6 +39,7 @@ class Inspector:
             self.clock,
             self.checksums,
             self.ranges,
+            self.paging,
             self.conditional_put,
             self.presigned_copy_source,
             self.versioning,
@@ -99,6 +101,34 @@ class Inspector:
         if body == _BODY[5:10] and answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
             return self._found(self.ranges, "green", "")
         return self._found(self.ranges, "amber", "the whole object comes; downloads of parts will be slow")
+
+    def paging(self) -> Finding:
+        """A listing that does not fit on a page goes on: else what lies beyond the first page is taken for missing."""
+        place = f"{self._scratch}paging/"
+        for number in range(3):
+            self._s3.put_object(Bucket=self._bucket, Key=f"{place}{number}", Body=_BODY)
+        verdict: Verdict = "green"
+        detail = ""
+        for versioned in (False, True):
+            try:
+                told = self._page_through(place, versioned=versioned)
+            except ClientError:
+                continue  # the service has no such listing
+            if told != 3:
+                name = "versions" if versioned else "objects"
+                verdict, detail = "red", f"of 3 objects in pages of 2, its list of {name} tells {told}"
+        return self._found(self.paging, verdict, detail)
+
+    def _page_through(self, place: str, *, versioned: bool) -> int:
+        keys: list[str] = []
+        cursor = None
+        for _ in range(_MOST_PAGES):
+            page = control.list_page(self._s3, self._bucket, place, "", cursor, None, versioned=versioned, limit=2)
+            keys += [info.key for info in page.items]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return len(keys)
 
     def conditional_put(self) -> Finding:
         """`If-None-Match: *` keeps a second write off. We never rely on it: keys are written once."""

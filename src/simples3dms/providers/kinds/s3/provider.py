@@ -95,7 +95,7 @@ class S3Provider(ProviderBase):
             most_parts=profile.most_parts,
             largest_part_bytes=profile.largest_put_bytes,
             largest_object_bytes=profile.largest_object_bytes,
-            longest_signed_seconds=WEEK_SECONDS if settings.role_arn is None else 3600,
+            longest_signed_seconds=0 if not signs else WEEK_SECONDS if settings.role_arn is None else 3600,
             notes=profile.notes,
         )
         host = urlsplit(settings.url).netloc
@@ -408,6 +408,8 @@ class S3Provider(ProviderBase):
             raise BucketMissing("the endpoint does not answer as S3 does", vendor_code=NOT_THIS_KIND) from None
 
     async def close(self) -> None:
+        if "_s3" in self.__dict__:
+            self._threads.later(self._s3.close)
         self._threads.close()
 
     def _path(self, key: str) -> str:
