@@ -27,7 +27,7 @@ def refused(code: str, status: int, act: Callable[[], object]) -> ApiProblem:
 
 
 def objects(door: Door) -> list[Path]:
-    return [path for root in door.roots.values() for path in root.rglob("*") if path.is_file()]
+    return [path for root in door.roots.values() for path in root.rglob("[!.]*") if path.is_file()]
 
 
 def assert_nothing_left(door: Door) -> None:

@@ -55,6 +55,6 @@ def test_the_tutorial_works_as_it_is_written(installation: Installation) -> None
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "Clean:" in done.stderr
-    assert not [path for path in (home / "store-a").rglob("*") if path.is_file()]
-    assert len([path for path in (home / "store-b").rglob("*") if path.is_file()]) == 2
+    assert not [path for path in (home / "store-a").rglob("[!.]*") if path.is_file()]
+    assert len([path for path in (home / "store-b").rglob("[!.]*") if path.is_file()]) == 2
     installation.end(server)

@@ -33,7 +33,7 @@ _KINDS: dict[str, type[ours.ProviderError]] = {
     "EMLINK": ours.Unsupported,
     "EEXIST": ours.PreconditionFailed,
     "ETIMEDOUT": ours.StoreTimedOut,
-    "EIO": ours.StoreUnavailable,
+    "EIO": ours.StoreBroken,
     "ENODEV": ours.StoreUnavailable,
     "ENXIO": ours.StoreUnavailable,
     "ESTALE": ours.StoreUnavailable,
@@ -80,9 +80,9 @@ def test_a_full_disk_and_a_broken_disk_are_told_apart() -> None:
     full, quota, broken = (_error(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
 
     assert type(full) is type(quota) is ours.StoreFull
-    assert type(broken) is ours.StoreUnavailable
+    assert type(broken) is ours.StoreBroken
     assert len({full.message, quota.message, broken.message}) == 3
-    assert (full.retryable, quota.retryable, broken.retryable) == (False, False, True)
+    assert (full.retryable, quota.retryable, broken.retryable) == (False, False, False)
     assert "disk failed" in broken.message
     assert "must not be taken as done" in broken.message
 

@@ -13,6 +13,7 @@ ProviderError
 ├── PreconditionFailed      a conditional request found another state
 ├── CapExceeded             an account's spending or transaction cap: retrying burns money or nothing
 ├── StoreFull               no space left (ENOSPC, EDQUOT)
+├── StoreBroken             the disk failed (EIO): what was written may be lost, and repeating it would hide that
 ├── ObjectTooLarge          over the store's declared largest object
 └── Unsupported             this kind of store can't do it; ask `capabilities` first
 """
@@ -95,6 +96,10 @@ class StoreFull(ProviderError):
     kind = "store_full"
 
 
+class StoreBroken(ProviderError):
+    kind = "store_broken"
+
+
 class ObjectTooLarge(ProviderError):
     kind = "object_too_large"
 
@@ -107,4 +112,13 @@ class Unsupported(ProviderError):
 NOT_THIS_KIND: Final = "not_this_kind"
 
 #: Errors that say something about the store as a whole and nothing about one object.
-STORE_FAULTS = (StoreUnavailable, StoreTimedOut, Throttled, BadCredential, BucketMissing, CapExceeded, StoreFull)
+STORE_FAULTS = (
+    StoreUnavailable,
+    StoreTimedOut,
+    Throttled,
+    BadCredential,
+    BucketMissing,
+    CapExceeded,
+    StoreFull,
+    StoreBroken,
+)

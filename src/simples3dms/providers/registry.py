@@ -122,6 +122,11 @@ class ProviderKind:
     """From the settings, where its connections go: `https://host[:port]`, or `https://*.host` for all below a host.
     Through the egress guard a store reaches these only. None: the kind does not promise to use `proxy_url`, so it
     can't be used where the guard is required. Empty: it makes no connections."""
+    settle: Callable[[Any], Mapping[str, object]] | None = None
+    """Called once, when a store that passed its probe is saved: what is to be saved of its settings besides, such as
+    a mark by which the place is known again. It may block, and may raise a ProviderError."""
+    settled: frozenset[str] = frozenset()
+    """The settings that `settle` fills in."""
 
     def validate_settings(self, settings: Mapping[str, object]) -> FormModel:
         """The settings as a model; raises Invalid `store_settings_invalid` with `fields`."""

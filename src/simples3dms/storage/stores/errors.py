@@ -37,6 +37,11 @@ _EXPLANATIONS: Final[dict[str, tuple[type[Failure], str, str]]] = {
         "The store's account has reached a spending or transaction cap: raise it with the provider.",
     ),
     "store_full": (StorageFailed, "store_full", "The store has no space left: make room, nothing was stored."),
+    "store_broken": (
+        StorageFailed,
+        "store_broken",
+        "The store's disk failed: nothing was stored. Look at the disk before you use the store again.",
+    ),
     "object_too_large": (TooLarge, "store_object_too_large", "The store does not take objects of this size."),
     "unsupported": (Invalid, "store_unsupported", "This kind of store can't do that."),
 }

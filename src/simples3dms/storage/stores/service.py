@@ -90,6 +90,7 @@ class Stores:
         probe = await self._probe(kind, clean, fields, tuning)
         if probe.verdict == "red":
             raise errors.probe_failed(probe.findings)
+        clean |= await _settle(chosen, clean)
         async with self._database.platform() as uow:
             await repository.lock_places(uow)
             await _refuse_taken(uow, name, kind, clean)
@@ -122,7 +123,10 @@ class Stores:
         if store is None:
             await self.add_store(principal, name, kind, settings, credential)
             return "added"
-        if (store.kind, store.settings) != (kind, clean):
+        known = {
+            field: value for field, value in store.settings.items() if field in clean or field not in chosen.settled
+        }
+        if (store.kind, known) != (kind, clean):
             raise errors.differs(name)
         if {key: value.reveal() for key, value in held.items()} == fields:
             return None
@@ -352,6 +356,15 @@ def _revealed(form: FormModel) -> dict[str, str]:
         for name, value in values.items()
         if value is not None
     }
+
+
+async def _settle(kind: ProviderKind, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    if kind.settle is None:
+        return {}
+    try:
+        return await asyncio.to_thread(kind.settle, kind.validate_settings(settings))
+    except ProviderError as error:
+        raise explain(error, typed_in=True) from error
 
 
 async def _refuse_taken(uow: UnitOfWork, name: str, kind: str, settings: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from simples3dms.providers.errors import (
     IntegrityError,
     ObjectNotFound,
     ProviderError,
+    StoreBroken,
     StoreFull,
     StoreTimedOut,
     StoreUnavailable,
@@ -48,13 +49,16 @@ STORE_FAULTS = (
     BadCredential,
     BucketMissing,
     CapExceeded,
+    StoreBroken,
     StoreFull,
     StoreTimedOut,
     StoreUnavailable,
     Throttled,
 )
 #: Those of them that time alone does not mend: a person has to act.
-PARKING_KINDS = frozenset(error.kind for error in (AccessDenied, BadCredential, BucketMissing, CapExceeded, StoreFull))
+PARKING_KINDS = frozenset(
+    error.kind for error in (AccessDenied, BadCredential, BucketMissing, CapExceeded, StoreBroken, StoreFull)
+)
 
 
 @dataclass(frozen=True, slots=True)

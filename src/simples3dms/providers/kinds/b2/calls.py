@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 from b2sdk.v3.exception import B2Error, BadRequest
 
 from simples3dms.providers.base import CopySource, Finding
-from simples3dms.providers.errors import ObjectNotFound, Unsupported
+from simples3dms.providers.errors import ObjectNotFound, StoreUnavailable, Unsupported
 from simples3dms.providers.kinds.b2.errors import is_worth_another_url
+from simples3dms.providers.threads import check_wanted
 
 T = TypeVar("T")
 #: One swap of a broken upload URL at once, as the service asks for; more is the retry layer's, with pauses.
@@ -68,11 +69,17 @@ def known_upload(call: Callable[[], T], key: str) -> T:
 def all_parts(session: Any, file_id: str, key: str) -> list[Any]:
     """Every part that the service has, by number."""
     found: list[Any] = []
-    start: int | None = 1
-    while start is not None:
+    start = 1
+    while True:
+        check_wanted()
         page = known_upload(partial(session.list_parts, file_id, start, _PARTS_PAGE), key)
         found += page["parts"]
-        start = page.get("nextPartNumber")
+        following = page.get("nextPartNumber")
+        if following is None:
+            break
+        if following <= start:
+            raise stuck()
+        start = following
     return sorted(found, key=lambda item: item["partNumber"])
 
 
@@ -124,25 +131,38 @@ def vouched_sha1(item: Any) -> str | None:
     return digest
 
 
-def iter_versions(session: Any, bucket_id: str, path: str, page_size: int) -> Iterator[Any]:
-    """Every version of exactly this name, hidden ones and hide markers too."""
-    name: str | None = path
-    file_id: str | None = None
-    while name is not None and name.startswith(path):
-        page = session.list_file_versions(bucket_id, name, file_id, page_size, path)
-        yield from (item for item in page["files"] if item["fileName"] == path)
-        name, file_id = page.get("nextFileName"), page.get("nextFileId")
+Cursor = tuple[str | None, str | None]
 
 
-def iter_unfinished(session: Any, bucket_id: str, path: str, page_size: int) -> Iterator[Any]:
-    """Every unfinished large file of exactly this name."""
-    file_id: str | None = None
-    while True:
-        page = session.list_unfinished_large_files(bucket_id, file_id, page_size, path)
-        yield from (item for item in page["files"] if item["fileName"] == path)
-        file_id = page.get("nextFileId")
-        if file_id is None:
-            return
+def versions_page(session: Any, bucket_id: str, path: str, cursor: Cursor, page_size: int) -> tuple[Any, Cursor | None]:
+    """Versions of exactly this name, hidden ones and hide markers too, and where the next page begins."""
+    page = session.list_file_versions(bucket_id, cursor[0], cursor[1], page_size, path)
+    following = (page.get("nextFileName"), page.get("nextFileId"))
+    # Names are in order: behind the last version of this one come longer ones.
+    return _exactly(path, page), _another(cursor, following) if following[0] == path else None
+
+
+def unfinished_page(
+    session: Any, bucket_id: str, path: str, cursor: Cursor, page_size: int
+) -> tuple[Any, Cursor | None]:
+    """Unfinished large files of exactly this name, and where the next page begins."""
+    page = session.list_unfinished_large_files(bucket_id, cursor[1], page_size, path)
+    following = (path, page.get("nextFileId"))
+    return _exactly(path, page), None if following[1] is None else _another(cursor, following)
+
+
+def _exactly(path: str, page: Any) -> list[Any]:
+    return [item for item in page["files"] if item["fileName"] == path]
+
+
+def _another(cursor: Cursor, following: Cursor) -> Cursor:
+    if following == cursor:
+        raise stuck()
+    return following
+
+
+def stuck() -> StoreUnavailable:
+    return StoreUnavailable("the store lists the same page again and again", vendor_code="malformed_answer")
 
 
 def inspect_key(session: Any, bucket_id: str) -> list[Finding]:

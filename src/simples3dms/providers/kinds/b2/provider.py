@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -37,15 +38,16 @@ from simples3dms.providers.base import (
 from simples3dms.providers.errors import AccessDenied, ObjectNotFound, ProviderError, Unsupported
 from simples3dms.providers.kinds.b2 import reading
 from simples3dms.providers.kinds.b2.calls import (
+    Cursor,
     all_parts,
     copy_file,
     inspect_key,
-    iter_unfinished,
-    iter_versions,
     known_upload,
     sign_download,
+    unfinished_page,
     upload_part,
     upload_small,
+    versions_page,
     vouched_sha1,
 )
 from simples3dms.providers.kinds.b2.session import Account
@@ -221,7 +223,7 @@ class B2Provider(ProviderBase):
             if start >= end:
                 yield reading.EmptyReader(info)
                 return
-            wanted: tuple[int, int] | None = (start, end - 1)
+            wanted: tuple[int, int, int] | None = (start, end - 1, info.size_bytes)
         else:
             wanted = None
         response = await self._account.run(lambda session, _: self._request(session, key, version_id, wanted), key)
@@ -232,12 +234,12 @@ class B2Provider(ProviderBase):
         finally:
             reading.let_go(self._account, response, is_whole=reader is not None and reader.is_whole)
 
-    def _request(self, session: Any, key: str, version_id: str | None, wanted: tuple[int, int] | None) -> Any:
+    def _request(self, session: Any, key: str, version_id: str | None, wanted: tuple[int, int, int] | None) -> Any:
         if version_id is not None:
             url = session.get_download_url_by_id(version_id)
         else:
             url = session.get_download_url_by_name(self._bucket, self._path(key))
-        return session.download_file_from_url(url, wanted).__enter__()
+        return session.download_file_from_url(url, wanted and wanted[:2]).__enter__()
 
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         path = self._path(key)
@@ -280,17 +282,19 @@ class B2Provider(ProviderBase):
 
     async def discard(self, key: str) -> None:
         path = self._path(key)
-        versions = await self._account.run(
-            lambda session, bucket: list(iter_versions(session, bucket, path, _LIST_PAGE)), key
-        )
-        for version in versions:
+        async for version in self._pages(versions_page, path, _LIST_PAGE, key):
             if version["action"] != "start":
                 await self._delete_version(key, version["fileId"])
-        unfinished = await self._account.run(
-            lambda session, bucket: list(iter_unfinished(session, bucket, path, _UNFINISHED_PAGE)), key
-        )
-        for item in unfinished:
+        async for item in self._pages(unfinished_page, path, _UNFINISHED_PAGE, key):
             await self._cancel(item["fileId"], key)
+
+    async def _pages(self, page: Any, path: str, size: int, key: str) -> AsyncIterator[Any]:
+        """A page at a time: what is deleted of one does not move where the next begins."""
+        cursor: Cursor | None = (path, None)
+        while cursor is not None:
+            found, cursor = await self._account.run(partial(page, path=path, cursor=cursor, page_size=size), key)
+            for item in found:
+                yield item
 
     # --- listing ----------------------------------------------------------------------------------------------------
 

@@ -20,10 +20,10 @@ _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class Reader:
-    """One answer. `wanted`: the first and the last byte that were asked for; None: all of it."""
+    """One answer. `wanted`: the first and the last byte that were asked for, and the object's size; None: all."""
 
     def __init__(
-        self, account: Account, key: str, version_id: str | None, response: Any, wanted: tuple[int, int] | None
+        self, account: Account, key: str, version_id: str | None, response: Any, wanted: tuple[int, int, int] | None
     ) -> None:
         self.is_whole = False
         self._account, self._response = account, response
@@ -66,7 +66,7 @@ class EmptyReader:
             yield piece
 
 
-def _sizes(key: str, response: Any, wanted: tuple[int, int] | None) -> tuple[int, int]:
+def _sizes(key: str, response: Any, wanted: tuple[int, int, int] | None) -> tuple[int, int]:
     """The object's size, and how many bytes are to come. Raises IntegrityError for another range than was asked for."""
     try:
         if wanted is None:
@@ -75,9 +75,9 @@ def _sizes(key: str, response: Any, wanted: tuple[int, int] | None) -> tuple[int
             size = int(response.headers["Content-Length"])
             return size, size
         told = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if response.status_code != 206 or told is None or (int(told[1]), int(told[2])) != wanted:
+        if response.status_code != 206 or told is None or tuple(map(int, told.groups())) != wanted:
             raise IntegrityError("another range came than was asked for", key=key)
-        return int(told[3]), wanted[1] - wanted[0] + 1
+        return wanted[2], wanted[1] - wanted[0] + 1
     except (KeyError, ValueError):
         raise StoreUnavailable("the store's answer makes no sense", vendor_code="malformed_answer", key=key) from None
 

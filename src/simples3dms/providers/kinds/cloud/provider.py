@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,9 +30,12 @@ from simples3dms.providers.base import (
     check_key,
 )
 from simples3dms.providers.errors import (
+    NOT_THIS_KIND,
     AccessDenied,
     BadCredential,
+    BucketMissing,
     ObjectNotFound,
+    ObjectTooLarge,
     PreconditionFailed,
     ProviderError,
     StoreTimedOut,
@@ -59,6 +63,30 @@ _BY_CLASS: Final[dict[type[BaseException], type[ProviderError]]] = {
     OSError: StoreUnavailable,
     ValueError: Unsupported,
 }
+#: Google's XML API and Azure's blob service: codes of their error bodies that say more than the status.
+_BY_CODE: Final[dict[str, type[ProviderError]]] = {
+    **dict.fromkeys(("NoSuchKey", "BlobNotFound"), ObjectNotFound),
+    **dict.fromkeys(("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"), BucketMissing),
+    **dict.fromkeys(("AuthenticationFailed", "SignatureDoesNotMatch", "InvalidAuthenticationInfo"), BadCredential),
+    **dict.fromkeys(
+        ("AccessDenied", "AuthorizationFailure", "AuthorizationPermissionMismatch", "AccountIsDisabled"), AccessDenied
+    ),
+    **dict.fromkeys(("SlowDown", "ServerBusy", "TooManyRequests"), Throttled),
+    **dict.fromkeys(("OperationTimedOut", "RequestTimeout"), StoreTimedOut),
+    **dict.fromkeys(("EntityTooLarge", "RequestBodyTooLarge"), ObjectTooLarge),
+}
+#: Statuses that obstore has no class for.
+_BY_STATUS: Final[dict[int, type[ProviderError]]] = {
+    404: ObjectNotFound,
+    408: StoreTimedOut,
+    413: ObjectTooLarge,
+    429: Throttled,
+    504: StoreTimedOut,
+}
+_CODE: Final = re.compile(r"<Code>\s*([A-Za-z]{1,48})\s*</Code>")
+_STATUS: Final = re.compile(r"status code: (\d{3})\b")
+_TIMED_OUT: Final = re.compile(r"kind: Timeout|TimedOut|operation timed out")
+_LOOKED_AT: Final = 6000
 _VENDOR_ERRORS: Final = (theirs.BaseError, OSError, ValueError)
 
 
@@ -77,11 +105,21 @@ NO_REPEATS: Final[Any] = {"max_retries": 0, "retry_timeout": timedelta(seconds=1
 
 
 def _mapped(error: BaseException, key: str | None) -> ProviderError:
-    text = str(error)
+    """By the service's code, else by status, else by obstore's class. Its text begins with the key where that is
+    missing, and ends with its own view of things, where the key is, too: what the service said lies in between."""
+    text = str(error)[:_LOOKED_AT].partition("\n\nDebug source")[0]
+    if key:
+        text = text.rpartition(f"{key} not found: ")[2]
     kind = next((_BY_CLASS[base] for base in type(error).__mro__ if base in _BY_CLASS), ProviderError)
-    if kind is StoreUnavailable and ("429" in text or "SlowDown" in text or "ServerBusy" in text):
-        kind = Throttled
-    return kind("the store refused the request, or failed", vendor_code=type(error).__name__, key=key)
+    code, status = _CODE.search(text), _STATUS.search(text)
+    if code and code[1] in _BY_CODE:
+        kind = _BY_CODE[code[1]]
+    elif status:
+        kind = _BY_STATUS.get(int(status[1]), kind)
+    elif kind is StoreUnavailable and _TIMED_OUT.search(text):
+        kind = StoreTimedOut
+    said = code[1] if code and code[1] in _BY_CODE else type(error).__name__
+    return kind("the store refused the request, or failed", vendor_code=said, key=key)
 
 
 class CloudProvider(ProviderBase):
@@ -209,13 +247,21 @@ class CloudProvider(ProviderBase):
         return PutResult(key, source.size_bytes)
 
     async def check(self) -> None:
-        await self.list_page()
+        try:
+            await self.list_page()
+        except ObjectNotFound:
+            # No object was asked for: whoever answers is not the store.
+            raise BucketMissing("the endpoint does not answer as the service does", vendor_code=NOT_THIS_KIND) from None
 
     async def _call(self, key: str | None, call: Any) -> Any:
         try:
             return await call
         except _VENDOR_ERRORS as error:
-            raise _mapped(error, key) from None
+            mapped = _mapped(error, key)
+        if type(mapped) is ObjectNotFound and mapped.vendor_code not in _BY_CODE:
+            # A bare 404 does not say what is missing, and may come from a gateway without the service: ask it.
+            await self.check()
+        raise mapped
 
     def _path(self, key: str) -> str:
         return self._prefix + check_key(key)

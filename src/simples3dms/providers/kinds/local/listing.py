@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from simples3dms.providers.base import ObjectInfo
-from simples3dms.providers.kinds.local.tree import TEMP_MARK, Tree, name_of_temp
+from simples3dms.providers.kinds.local.tree import STORE_MARK, TEMP_MARK, Tree, name_of_temp
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def _iter_folder(tree: Tree, wanted: Wanted, folder: int, path: str) -> Iterator
         if name.endswith("/"):
             if wanted.enters(path + name):
                 yield from _enter(tree, wanted, folder, path, name)
-        elif name.startswith(TEMP_MARK) == wanted.unfinished:
+        elif name.startswith(TEMP_MARK) == wanted.unfinished and not (path == "" and name.startswith(STORE_MARK)):
             info = _inspect(tree, wanted, folder, path, name)
             if info is not None:
                 yield info

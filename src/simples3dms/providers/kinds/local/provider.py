@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Annotated, Final, ParamSpec, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
@@ -32,7 +32,7 @@ from simples3dms.providers.base import (
 from simples3dms.providers.errors import AccessDenied, IntegrityError, ProviderError
 from simples3dms.providers.kinds.local.errors import from_os_error
 from simples3dms.providers.kinds.local.listing import Wanted, iter_tree
-from simples3dms.providers.kinds.local.tree import FileOps, Tree
+from simples3dms.providers.kinds.local.tree import FileOps, Tree, ensure_mark
 from simples3dms.providers.kinds.local.writer import PendingFile
 from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions, FormModel, NoCredential, Prefix, ProviderKind
@@ -58,6 +58,11 @@ class LocalSettings(FormModel):
 
     path: Annotated[str, AfterValidator(_absolute)]
     prefix: Prefix = ""
+    mark: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
+        default=None,
+        description="What the file `.~store` in the directory says: made when the store is added. A directory without "
+        "it is a disk that is not mounted, and never an empty store.",
+    )
 
 
 class LocalProvider(ProviderBase):
@@ -70,7 +75,7 @@ class LocalProvider(ProviderBase):
     )
 
     def __init__(self, settings: LocalSettings, *, ops: FileOps | None = None) -> None:
-        self._tree = Tree(Path(settings.path), settings.prefix, ops or FileOps())
+        self._tree = Tree(Path(settings.path), settings.prefix, ops or FileOps(), settings.mark)
         self.location = Location("local", settings.path, settings.prefix)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="local-store")
 
@@ -258,6 +263,14 @@ def _build(settings: LocalSettings, _credential: NoCredential, _options: BuildOp
     return LocalProvider(settings)
 
 
+def _settle(settings: LocalSettings) -> dict[str, object]:
+    tree = Tree(Path(settings.path), settings.prefix, FileOps(), settings.mark)
+    try:
+        return {"mark": ensure_mark(tree)}
+    except OSError as error:
+        raise from_os_error(error) from None
+
+
 KIND = ProviderKind(
     name="local",
     title="A directory of this machine",
@@ -265,4 +278,6 @@ KIND = ProviderKind(
     credential_model=NoCredential,
     build=_build,
     destinations=lambda _: (),
+    settle=_settle,
+    settled=frozenset({"mark"}),
 )

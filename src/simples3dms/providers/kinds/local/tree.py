@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +17,9 @@ from simples3dms.providers.base import ObjectInfo, check_key
 from simples3dms.providers.errors import AccessDenied, BucketMissing, ObjectNotFound, Unsupported
 
 TEMP_MARK: Final = ".~"
+#: The file in the root that says which directory this is. No key is called so.
+STORE_MARK: Final = ".~store"
+_MARK_BYTES: Final = 64
 #: Names tried for a temporary file, in order: derived from the key, so that `discard` finds them without a search.
 TEMP_SLOTS: Final = 8
 _LONGEST_SEGMENT_BYTES: Final = 250
@@ -47,6 +51,8 @@ class Tree:
     root: Path
     prefix: str
     ops: FileOps
+    mark: str | None = None
+    """What the root's mark must say; None: any directory will do."""
 
     def segments(self, key: str) -> list[str]:
         """The path of a key below the root; Unsupported for names that we keep for ourselves."""
@@ -60,6 +66,9 @@ class Tree:
         """Descriptors of the root and of each folder on the way down, closed at the end."""
         with ExitStack() as stack:
             fds = [self._open(stack, None, str(self.root))]
+            # On the descriptor that is used: a disk that goes away between this look and the use takes it along.
+            if self.mark is not None and read_mark(fds[0]) != self.mark:
+                raise BucketMissing("the store's disk is not mounted: its mark is not there", vendor_code="NoMark")
             for name in folders:
                 if create:
                     with suppress(FileExistsError):
@@ -134,6 +143,36 @@ class Tree:
                 break  # not empty: somebody lives there
             level -= 1
         self.ops.fsync(fds[level])
+
+
+def read_mark(root: int) -> str | None:
+    try:
+        fd = os.open(STORE_MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(fd, _MARK_BYTES).decode("ascii", "replace").strip()
+    finally:
+        os.close(fd)
+
+
+def ensure_mark(tree: Tree) -> str:
+    """The mark of the root, made durably if there is none; all stores in one directory share it."""
+    with tree.folder([]) as fds:
+        fresh = f"{STORE_MARK}~{secrets.token_hex(8)}"
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640, dir_fd=fds[0])
+        try:
+            os.write(fd, f"{secrets.token_hex(16)}\n".encode())
+            tree.ops.fsync(fd)
+            with suppress(FileExistsError):
+                os.link(fresh, STORE_MARK, src_dir_fd=fds[0], dst_dir_fd=fds[0])
+        finally:
+            os.close(fd)
+            os.unlink(fresh, dir_fd=fds[0])
+        tree.ops.fsync(fds[0])
+        found = read_mark(fds[0])
+    assert found is not None
+    return found
 
 
 def unlink_if_there(name: str, folder: int) -> bool:

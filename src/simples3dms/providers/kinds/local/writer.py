@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from simples3dms.providers.errors import StoreUnavailable, Unsupported
+from simples3dms.providers.errors import BucketMissing, StoreUnavailable, Unsupported
 from simples3dms.providers.kinds.local.tree import TEMP_SLOTS, Tree, refuse_link, temp_name, unlink_if_there
 
 _EXCLUSIVE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,7 +61,7 @@ class PendingFile:
                 os.close(self._fd)
                 self._fd = None
             if self._temp is not None:
-                with suppress(OSError), self._tree.folder(self._folders) as fds:
+                with suppress(OSError, BucketMissing), self._tree.folder(self._folders) as fds:
                     unlink_if_there(self._temp, fds[-1])
                     # The folders were made for this file; those where nobody lives go with it.
                     self._tree.prune(self._folders, fds)

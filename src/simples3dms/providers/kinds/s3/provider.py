@@ -34,8 +34,6 @@ from simples3dms.providers.base import (
     check_key,
 )
 from simples3dms.providers.errors import (
-    NOT_THIS_KIND,
-    BucketMissing,
     ObjectNotFound,
     ObjectTooLarge,
     ProviderError,
@@ -53,7 +51,7 @@ from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor, sa
 from simples3dms.providers.kinds.s3.inspection import Inspector
 from simples3dms.providers.kinds.s3.keys import Keys
 from simples3dms.providers.kinds.s3.profiles import WEEK_SECONDS
-from simples3dms.providers.kinds.s3.versioning import Versioning
+from simples3dms.providers.kinds.s3.versioning import Versioning, not_the_store
 from simples3dms.providers.parts import part_size, put_in_parts
 from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions, ProviderKind
@@ -80,7 +78,7 @@ class S3Provider(ProviderBase):
         self._store = obstore_client(settings, credential, self._keys, self._options)
         self._threads = CallThreads(self._options.most_concurrent, "s3")
         self._doubts = Doubts(self.check)
-        self._versioning = Versioning(settings, partial(self._control, None))
+        self._versioning = Versioning(settings, self._ask_bucket)
         # obstore has no way to send the CRC headers, so with those botocore writes small objects too.
         self._puts_by_obstore = settings.checksum_mode in ("none", "sha256")
         profile = settings.profile
@@ -338,13 +336,20 @@ class S3Provider(ProviderBase):
     async def _control(self, key: str | None, call: Callable[[Any], T]) -> T:
         return await self._threads.run(lambda: call(self._s3), VENDOR_ERRORS, partial(from_vendor, key=key))
 
+    async def _ask_bucket(self, call: Callable[[Any], T]) -> T:
+        """A call about no single object: a 404 to it is never a reason to call an object missing."""
+        try:
+            return await self._control(None, call)
+        except ObjectNotFound:
+            raise not_the_store() from None
+
     async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
         failed: dict[ObjectRef, ProviderError] = {}
         versioned = await self._versioning.is_on()
         exact = [ref for ref in refs if ref.version_id is not None or not versioned]
         for offset in range(0, len(exact), control.DELETE_PAGE):
             page = exact[offset : offset + control.DELETE_PAGE]
-            failed |= await self._control(None, partial(self._delete_page, refs=page))
+            failed |= await self._ask_bucket(partial(self._delete_page, refs=page))
         if versioned:
             for ref in [ref for ref in refs if ref.version_id is None]:
                 try:
@@ -384,11 +389,10 @@ class S3Provider(ProviderBase):
     ) -> ListPage:
         own, wanted = self._prefix, self._prefix + prefix
         if unfinished:
-            return await self._control(None, lambda s3: control.unfinished_page(s3, self._bucket, wanted, own, cursor))
+            return await self._ask_bucket(lambda s3: control.unfinished_page(s3, self._bucket, wanted, own, cursor))
         versioned = await self._versioning.is_on()
-        return await self._control(
-            None,
-            lambda s3: control.list_page(s3, self._bucket, wanted, own, cursor, start_after, versioned=versioned),
+        return await self._ask_bucket(
+            lambda s3: control.list_page(s3, self._bucket, wanted, own, cursor, start_after, versioned=versioned)
         )
 
     async def inspect(self, scratch: str) -> Sequence[Finding]:
@@ -401,11 +405,7 @@ class S3Provider(ProviderBase):
 
     async def check(self) -> None:
         asked = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}
-        try:
-            await self._control(None, lambda s3: s3.list_objects_v2(**asked))
-        except ObjectNotFound:
-            # No object was asked for: whoever answers is not the store. Never a reason to call anything missing.
-            raise BucketMissing("the endpoint does not answer as S3 does", vendor_code=NOT_THIS_KIND) from None
+        await self._ask_bucket(lambda s3: s3.list_objects_v2(**asked))
 
     async def close(self) -> None:
         if "_s3" in self.__dict__:

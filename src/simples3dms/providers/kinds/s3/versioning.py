@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from simples3dms.providers.errors import AccessDenied, Unsupported
+from simples3dms.providers.errors import NOT_THIS_KIND, AccessDenied, BucketMissing, Unsupported
 from simples3dms.providers.kinds.s3.config import S3Settings
 
 _MAY_NOT_ASK: Final = frozenset({"AccessDenied", "NotImplemented", "MethodNotAllowed", "403", "405", "501"})
+
+
+def not_the_store() -> BucketMissing:
+    """For a 404 to a question about no object: whoever says that is not the store, and knows nothing of its objects."""
+    return BucketMissing("the endpoint does not answer as S3 does", vendor_code=NOT_THIS_KIND)
 
 
 class Versioning:

@@ -1,0 +1,97 @@
+"""A local store knows its own directory: a disk that is not mounted is no empty store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simples3dms.providers.base import ObjectRef, StorageProvider
+from simples3dms.providers.errors import BucketMissing, ObjectNotFound
+from simples3dms.providers.kinds.local.provider import KIND
+from simples3dms.providers.stack import StackSettings, build_stack
+
+pytestmark = pytest.mark.anyio
+
+
+def settled(disk: Path, prefix: str = "") -> dict[str, object]:
+    settings = {"path": str(disk), "prefix": prefix}
+    assert KIND.settle is not None
+    return {**settings, **KIND.settle(KIND.validate_settings(settings))}
+
+
+def opened(settings: dict[str, object]) -> StorageProvider:
+    return build_stack(KIND.create(settings), StackSettings(retry_attempts=1))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    return disk
+
+
+async def everything(store: StorageProvider) -> list[str]:
+    return [info.key async for info in store.list()] + [info.key async for info in store.list_unfinished()]
+
+
+@pytest.mark.parametrize("there", ["an empty directory", "another store"])
+async def test_f51_a_disk_that_is_not_mounted_is_no_empty_store(disk: Path, tmp_path: Path, there: str) -> None:
+    """Nothing is called missing, nothing is called deleted, and nothing is written onto the wrong disk."""
+    store = opened(settled(disk))
+    await store.put("a/x", b"1")
+    elsewhere = disk.rename(tmp_path / "unmounted")
+    disk.mkdir()
+    if there == "another store":
+        settled(disk)
+    before = sorted(path.name for path in disk.rglob("*"))
+
+    async def read() -> None:
+        async with store.open("a/x"):
+            pass
+
+    for act in (
+        lambda: store.head("a/x"),
+        read,
+        lambda: store.put("b/y", b"2"),
+        lambda: store.discard("a/x"),
+        lambda: everything(store),
+        store.check,
+    ):
+        with pytest.raises(BucketMissing) as caught:
+            await act()  # type: ignore[operator]
+        assert caught.value.vendor_code == "NoMark"
+    [outcome] = await store.delete([ObjectRef("a/x")])
+    assert isinstance(outcome.error, BucketMissing)
+    assert sorted(path.name for path in disk.rglob("*")) == before
+
+    for path in disk.iterdir():
+        path.unlink()
+    disk.rmdir()
+    elsewhere.rename(disk)
+    assert await everything(store) == ["a/x"]
+    with pytest.raises(ObjectNotFound):
+        await store.head("a/y")
+    await store.close()
+
+
+async def test_stores_in_one_directory_share_its_mark_and_never_list_it(disk: Path) -> None:
+    first, second, again = settled(disk), settled(disk, "b"), settled(disk)
+    assert first["mark"] == second["mark"] == again["mark"]
+    store = opened(first)
+    assert await everything(store) == []
+    for key in ("x", "~store/x", "store"):
+        await store.put(key, b"1")
+    assert await everything(store) == ["store", "x", "~store/x"]
+    for key in ("x", "~store/x", "store"):
+        await store.discard(key)
+    assert [path.name for path in disk.iterdir()] == [".~store"]
+    await store.check()
+    await store.close()
+
+
+async def test_a_store_without_a_mark_works_as_before(disk: Path) -> None:
+    store = opened({"path": str(disk)})
+    await store.put("x", b"1")
+    assert await everything(store) == ["x"]
+    await store.close()
