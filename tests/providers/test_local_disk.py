@@ -8,7 +8,10 @@ import pytest
 
 from simples3dms.providers.base import ObjectRef, StorageProvider
 from simples3dms.providers.errors import BucketMissing, ObjectNotFound
+from simples3dms.providers.kinds.local import provider as local_provider
 from simples3dms.providers.kinds.local.provider import KIND
+from simples3dms.providers.kinds.local.tree import FileOps, Tree
+from simples3dms.providers.kinds.local.writer import PendingFile
 from simples3dms.providers.stack import StackSettings, build_stack
 
 pytestmark = pytest.mark.anyio
@@ -94,4 +97,25 @@ async def test_a_store_without_a_mark_works_as_before(disk: Path) -> None:
     store = opened({"path": str(disk)})
     await store.put("x", b"1")
     assert await everything(store) == ["x"]
+    await store.close()
+
+
+async def test_every_leftover_is_listed_whatever_the_borders_of_pages(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporary names sort otherwise than the keys they belong to, and one key may have several."""
+    monkeypatch.setattr(local_provider, "_LIST_PAGE", 2)
+    tree = Tree(disk, "own/", FileOps())
+    keys = ["a", "a", "a", "a-b", "a.b", "a/b", "a/b", "ab", "z/y/x", "~"]
+    writers = [PendingFile(tree, key) for key in keys]
+    for writer in writers:
+        writer.write([b"1"])
+    store = opened({"path": str(disk), "prefix": "own"})
+    assert sorted([info.key async for info in store.list_unfinished()]) == sorted(keys)
+    assert [info async for info in store.list()] == []
+    for key in ("a", "a/b"):
+        await store.discard(key)
+    assert sorted([info.key async for info in store.list_unfinished()]) == ["a-b", "a.b", "ab", "z/y/x", "~"]
+    for writer in writers:
+        writer.abort()
     await store.close()

@@ -13,14 +13,17 @@ from simples3dms.providers.kinds.local.tree import STORE_MARK, TEMP_MARK, Tree, 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which paths, from the root: those that start with `prefix`, after `start_after`; finished ones or leftovers."""
+    """Which paths, from the root: those that start with `prefix`, after `start_after`; finished ones or leftovers.
+
+    `start_after` is a place in the walk, which goes by the names on the disk: those of leftovers are not their keys.
+    """
 
     prefix: str
     start_after: str | None = None
     unfinished: bool = False
 
-    def takes(self, path: str) -> bool:
-        return path.startswith(self.prefix) and (self.start_after is None or path > self.start_after)
+    def takes(self, path: str, place: str) -> bool:
+        return path.startswith(self.prefix) and (self.start_after is None or place > self.start_after)
 
     def enters(self, folder: str) -> bool:
         """Whether anything below `folder` (which ends with a slash) can be wanted."""
@@ -61,7 +64,7 @@ def _enter(tree: Tree, wanted: Wanted, folder: int, path: str, name: str) -> Ite
 
 def _inspect(tree: Tree, wanted: Wanted, folder: int, path: str, name: str) -> ObjectInfo | None:
     full = path + (name_of_temp(name) if wanted.unfinished else name)
-    if not wanted.takes(full):
+    if not wanted.takes(full, path + name):
         return None
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)

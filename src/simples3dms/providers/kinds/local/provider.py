@@ -166,7 +166,10 @@ class LocalProvider(ProviderBase):
             self._tree.prefix + prefix, None if after is None else self._tree.prefix + after, unfinished=unfinished
         )
         page = await self._run(None, self._page_now, wanted)
-        return ListPage(page, page[-1].key if len(page) >= _LIST_PAGE else None)
+        if len(page) < _LIST_PAGE:
+            return ListPage(page)
+        folder, slash, name = page[-1].key.rpartition("/")
+        return ListPage(page, f"{folder}{slash}{page[-1].version_id or name}")
 
     def _page_now(self, wanted: Wanted) -> list[ObjectInfo]:
         with closing(iter_tree(self._tree, wanted)) as walk:
