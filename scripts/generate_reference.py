@@ -17,6 +17,7 @@ from simples3dms.api import problems
 from simples3dms.api.app import create_app
 from simples3dms.cli.main import app as command_line
 from simples3dms.errors import Failure
+from simples3dms.identity.permissions import MEANINGS, PLATFORM_ROLES, TENANT_ROLES, Permission
 from simples3dms.providers.errors import ProviderError
 from simples3dms.providers.kinds.s3.profiles import PROFILES
 from simples3dms.providers.registry import get_kind
@@ -238,6 +239,33 @@ def api_page() -> str:
 # --- problems -------------------------------------------------------------------------------------------------------
 
 
+def permissions_page() -> str:
+    """Roles and permissions, and what each operation takes."""
+    roles = [*TENANT_ROLES, *PLATFORM_ROLES]
+    heads = ["permission", "allows", *TENANT_ROLES, *(f"platform {role}" for role in PLATFORM_ROLES)]
+    held = {**TENANT_ROLES, **PLATFORM_ROLES}
+    rows = [
+        [f"`{one}`", MEANINGS[one], *("yes" if one is Permission.OWN or one in held[role] else "" for role in roles)]
+        for one in Permission
+    ]
+    operations = [
+        [f"`{method.upper()} {path}`", f"`{operation['operationId']}`", f"`{operation['x-permission']}`"]
+        for path, methods in openapi()["paths"].items()
+        for method, operation in methods.items()
+        if "x-permission" in operation
+    ]
+    return (
+        "# Permissions\n\n"
+        "A member of a tenant has one role in it; a user may be an operator or an auditor of the platform besides.\n"
+        "What no role allows is refused with `permission_required`, which names the permission. A tenant in which one\n"
+        "may do nothing looks like one that does not exist. Administrators give places up to administrator; owners\n"
+        "are made, changed and removed by owners and operators, and the last one stays.\n\n"
+        + table(heads, rows)
+        + "\n## What each operation takes\n\nAll others are open: signing in, and the two health checks.\n\n"
+        + table(["operation", "id", "permission"], operations)
+    )
+
+
 def problems_page() -> str:
     """Every code that a failure can carry, with its status and its sentences."""
     found: dict[str, tuple[set[str], bool, list[str]]] = {}
@@ -351,6 +379,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "http.md": api_page,
     "problems.md": problems_page,
+    "permissions.md": permissions_page,
     "openapi.json": lambda: json.dumps(openapi(), indent=2, sort_keys=True) + "\n",
 }
 

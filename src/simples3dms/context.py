@@ -16,6 +16,7 @@ class Principal:
     id: UUID | None
     name: str
     is_operator: bool = False
+    is_auditor: bool = False
 
 
 #: Work that the system does by itself, on behalf of a row that somebody was allowed to make.

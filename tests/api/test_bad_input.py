@@ -119,7 +119,7 @@ def test_another_tenants_ids_do_not_exist(door: Door, tmp_path: Path) -> None:
         operator.grant_store("globex", "disk-a")
         operator.set_placement("globex", write="disk-a")
         made = operator.create_user("eve@globex.example")
-        operator.set_member("globex", "eve@globex.example", "admin")
+        operator.set_member("globex", "eve@globex.example", "owner")
     assert made.password is not None
     with Client(door.url, tries=1) as client:
         token = client.log_in("eve@globex.example", Secret(made.password)).token
@@ -130,9 +130,9 @@ def test_another_tenants_ids_do_not_exist(door: Door, tmp_path: Path) -> None:
         foreign = refused("tenant_not_found", 404, lambda: eve.get_document("acme", document.id))
         never = refused("tenant_not_found", 404, lambda: eve.get_document("never-was", document.id))
         assert foreign.problem.detail == never.problem.detail
-        refused("operator_required", 403, lambda: eve.create_tenant("mine", "Mine"))
-        refused("operator_required", 403, lambda: list(eve.iter_tenants()))
-        refused("operator_required", 403, eve.list_stores)
+        refused("permission_required", 403, lambda: eve.create_tenant("mine", "Mine"))
+        refused("permission_required", 403, lambda: list(eve.iter_tenants()))
+        refused("permission_required", 403, eve.list_stores)
 
 
 def test_stores_that_do_not_work_are_not_saved(door: Door, tmp_path: Path) -> None:

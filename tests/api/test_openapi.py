@@ -15,7 +15,7 @@ OPEN = {"get_livez", "get_readyz", "log_in"}
 _VERBS = {
     "probe",
     *("add", "cancel", "check", "create", "cut", "delete", "finalize", "get", "grant", "list", "log", "pause"),
-    *("plan", "purge", "remove", "restore", "resume", "retry", "revoke", "roll", "set", "start", "upload"),
+    *("plan", "purge", "remove", "restore", "resume", "retry", "revoke", "roll", "set", "start", "suspend", "upload"),
 }
 
 

@@ -1,9 +1,10 @@
-"""Who may do what: every operation of the OpenAPI document, asked by nobody, a stranger, a member and an operator."""
+"""Who may do what: every operation of the OpenAPI document, asked as every role, of one's own tenant and another's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from fastapi import APIRouter
 from tests.api.conftest import Door
 
-from simples3dms.api.app import create_app
+from simples3dms.api.app import OPEN, create_app, permissions_of
 from simples3dms.client import Client
+from simples3dms.identity.permissions import OF_TENANT, PLATFORM_ROLES, TENANT_ROLES, Permission
+from simples3dms.identity.values import PlatformRole, Role
 from simples3dms.kit.secret import Secret
-
-#: Operations below a tenant that need its administrator; a member may call all others there.
-ADMIN = {
-    *("set_member", "remove_member", "set_placement", "list_audit_events", "purge_document", "plan_migration"),
-    *("start_migration", "pause_migration", "resume_migration", "cut_over_migration", "roll_back_migration"),
-    *("finalize_migration", "cancel_migration", "retry_failures"),
-}
-#: Operations outside of tenants that anybody signed in may call, about themselves.
-OWN = {"create_token", "list_tokens", "revoke_token"}
-OPEN = {"get_livez", "get_readyz", "log_in"}
 
 
 @dataclass(frozen=True)
@@ -34,10 +28,11 @@ class Operation:
     method: str
     path: str
     body: dict[str, Any] | None
+    permission: Permission | None
 
     @property
     def is_of_tenant(self) -> bool:
-        return self.path.startswith("/api/v1/tenants/{tenant}")
+        return self.permission in OF_TENANT
 
     def ask(self, client: httpx.Client, **ids: str) -> httpx.Response:
         path = re.sub(r"{(\w+)}", lambda found: ids.get(found.group(1), str(uuid4())), self.path)
@@ -57,16 +52,17 @@ BODIES: dict[str, dict[str, Any]] = {
     "retry_failures": {},
     "set_credential": {"credential": {}},
     "set_tuning": {"tuning": {}},
-    "set_member": {"role": "member"},
+    "set_member": {"role": "viewer"},
     "set_placement": {"write": "disk-b"},
+    "suspend_tenant": {"reason": "x"},
 }
 
 
 def operations() -> Iterator[Operation]:
     for path, methods in create_app(None).openapi()["paths"].items():
         for method, found in methods.items():
-            name = found["operationId"]
-            yield Operation(name, method, path, BODIES.get(name))
+            name, needed = found["operationId"], found.get("x-permission")
+            yield Operation(name, method, path, BODIES.get(name), Permission(needed) if needed else None)
 
 
 def test_every_body_is_known() -> None:
@@ -81,17 +77,36 @@ def test_every_body_is_known() -> None:
     assert with_body - {"log_in"} == set(BODIES)
 
 
+#: Who they are: a tenant and a role in it, or a role of the platform.
+PEOPLE: dict[str, tuple[str | None, Role | PlatformRole | None]] = {
+    **{f"acme-{role}": ("acme", role) for role in Role},
+    "globex-owner": ("globex", Role.OWNER),
+    "nobodys": (None, None),
+    **{f"platform-{role}": (None, role) for role in PlatformRole},
+}
+
+
+def may(person: str, permission: Permission) -> bool:
+    """Whether the tables say so, of the tenant acme and of the platform."""
+    tenant, role = PEOPLE[person]
+    if isinstance(role, PlatformRole):
+        return permission in PLATFORM_ROLES[role] or permission is Permission.OWN
+    rights = TENANT_ROLES[role] if role is not None and tenant == "acme" else frozenset()
+    return permission in rights or permission is Permission.OWN
+
+
 @pytest.fixture
 def people(door: Door) -> dict[str, Secret]:
-    """Eve owns another tenant; Max is a plain member of acme."""
     tokens = {}
     with door.connect() as operator:
         operator.create_tenant("globex", "Globex")
         operator.grant_store("globex", "disk-a")
         operator.set_placement("globex", write="disk-a")
-        for name, tenant, role in (("eve", "globex", "admin"), ("max", "acme", "member")):
-            made = operator.create_user(f"{name}@example.org")
-            operator.set_member(tenant, f"{name}@example.org", role)
+        for name, (tenant, role) in PEOPLE.items():
+            platform_role = str(role) if isinstance(role, PlatformRole) else None
+            made = operator.create_user(f"{name}@example.org", platform_role=platform_role)
+            if tenant is not None:
+                operator.set_member(tenant, f"{name}@example.org", str(role))
             assert made.password is not None
             with Client(door.url, tries=1) as client:
                 tokens[name] = Secret(client.log_in(f"{name}@example.org", Secret(made.password)).token)
@@ -109,10 +124,12 @@ def state_of(door: Door) -> object:
         placement = client.get_placement("acme")
         members = client.list_members("acme")
         documents = list(client.iter_documents("acme")), list(client.iter_documents("acme", trash=True))
-        return placement, members, documents, list(client.iter_migrations("acme")), client.list_stores()
+        tenants = list(client.iter_tenants())
+        return placement, members, documents, list(client.iter_migrations("acme")), client.list_stores(), tenants
 
 
 def test_rights(door: Door, people: dict[str, Secret], tmp_path: Path) -> None:
+    """S-03: refused with the right ids, and nothing changes; allowed with ids that nobody has, and nothing happens."""
     file = tmp_path / "mine.txt"
     file.write_bytes(b"mine")
     with door.connect() as operator:
@@ -121,34 +138,42 @@ def test_rights(door: Door, people: dict[str, Secret], tmp_path: Path) -> None:
             "migration": str(operator.plan_migration("acme", target="disk-b").id),
             "token": str(operator.list_tokens()[0].id),
             "store": "disk-a",
-            "email": "max@example.org",
+            "email": "acme-viewer@example.org",
             "number": "1",
         }
     before = state_of(door)
-    with (
-        signed_in(door, None) as nobody,
-        signed_in(door, people["eve"]) as eve,
-        signed_in(door, people["max"]) as member,
-    ):
-        for operation in operations():
-            if operation.id in OPEN:
-                continue
+    asked = [operation for operation in operations() if operation.id not in OPEN]
+    with ExitStack() as stack:
+        nobody = stack.enter_context(signed_in(door, None))
+        doors = {name: stack.enter_context(signed_in(door, token)) for name, token in people.items()}
+        for operation in asked:
             refused = operation.ask(nobody, tenant="acme", **ids)
             assert (refused.status_code, refused.json()["code"]) == (401, "token_missing"), operation.id
             assert refused.headers["www-authenticate"] == "Bearer"
             if operation.is_of_tenant:
-                _assert_hidden(operation, eve, ids)
-                if operation.id in ADMIN:
-                    answer = operation.ask(member, tenant="acme", **ids)
-                    assert (answer.status_code, answer.json()["code"]) == (403, "admin_required"), operation.id
-            elif operation.id not in OWN:
-                for asker in (eve, member):
-                    answer = operation.ask(asker, **ids)
-                    assert (answer.status_code, answer.json()["code"]) == (403, "operator_required"), operation.id
-    assert state_of(door) == before
+                for stranger in ("globex-owner", "nobodys"):
+                    _assert_hidden(operation, doors[stranger], ids, has_tenant=stranger == "globex-owner")
+            assert operation.permission is not None
+            for name, asker in doors.items():
+                is_stranger = operation.is_of_tenant and name in ("globex-owner", "nobodys")
+                if not is_stranger and not may(name, operation.permission):
+                    answer = operation.ask(asker, tenant="acme", **ids).json()
+                    told = (answer["status"], answer["code"], answer["permission"])
+                    assert told == (403, "permission_required", operation.permission), (operation.id, name)
+        assert state_of(door) == before
+        unknown = {name: str(uuid4()) for name in ids} | {"number": "1"}
+        for operation in asked:
+            assert operation.permission is not None
+            for name, asker in doors.items():
+                if may(name, operation.permission):
+                    tenant = "acme" if operation.is_of_tenant else "never-was"
+                    answer = operation.ask(asker, tenant=tenant, **unknown)
+                    code = "" if answer.is_success else answer.json()["code"]
+                    assert answer.status_code not in (401, 403, 500), (operation.id, name, code)
+                    assert tenant != "acme" or code != "tenant_not_found", (operation.id, name)
 
 
-def _assert_hidden(operation: Operation, eve: httpx.Client, ids: dict[str, str]) -> None:
+def _assert_hidden(operation: Operation, eve: httpx.Client, ids: dict[str, str], *, has_tenant: bool) -> None:
     """Another's tenant looks like one that never was; another's ids in her own tenant like ids that nobody has."""
     foreign = operation.ask(eve, tenant="acme", **ids)
     never = operation.ask(eve, tenant="never-was", **ids)
@@ -156,15 +181,15 @@ def _assert_hidden(operation: Operation, eve: httpx.Client, ids: dict[str, str])
     told = [{**answer.json(), "request_id": "", "instance": ""} for answer in (foreign, never)]
     assert told[0] == told[1], operation.id
     for noun in ("document", "migration"):
-        if f"{{{noun}}}" in operation.path:
+        if has_tenant and f"{{{noun}}}" in operation.path:
             crossed = operation.ask(eve, tenant="globex", **ids)
             assert (crossed.status_code, crossed.json()["code"]) == (404, f"{noun}_not_found"), operation.id
 
 
-def test_a_member_reads_and_writes_documents(door: Door, people: dict[str, Secret], tmp_path: Path) -> None:
+def test_an_editor_reads_and_writes_documents(door: Door, people: dict[str, Secret], tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes(b"a")
-    with door.connect(people["max"]) as client:
+    with door.connect(people["acme-editor"]) as client:
         document = client.upload_document("acme", file)
         client.upload_document("acme", file, document_id=document.id)
         client.delete_document("acme", document.id)
@@ -177,10 +202,27 @@ def test_a_member_reads_and_writes_documents(door: Door, people: dict[str, Secre
 
 
 def test_tokens_end_when_they_are_revoked(door: Door, people: dict[str, Secret]) -> None:
-    with door.connect(people["max"]) as client:
+    with door.connect(people["acme-editor"]) as client:
         made = client.create_token("laptop")
         with door.connect(made.token) as laptop:
             laptop.list_tokens()
             client.revoke_token(made.id)
             answer = laptop.http.get("/api/v1/tokens")
             assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
+
+
+def test_a_route_that_names_no_permission_stops_the_start() -> None:
+    """Default deny: nothing is open by oversight."""
+    router = APIRouter()
+
+    @router.get("/api/v1/secrets", operation_id="list_secrets")
+    async def list_secrets() -> list[str]:
+        return []
+
+    with pytest.raises(RuntimeError, match="one permission"):
+        permissions_of(router.routes)
+
+
+def test_every_operation_but_the_open_ones_takes_a_permission() -> None:
+    assert {operation.id for operation in operations() if operation.permission is None} == OPEN
+    assert {operation.permission for operation in operations()} - {None} == set(Permission) - {Permission.OWNERS_WRITE}

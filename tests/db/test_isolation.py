@@ -98,7 +98,7 @@ def test_a_planted_hole_is_found(owner: psycopg.Connection[Any], statement: str,
 ONE, TWO = UUID(int=1), UUID(int=2)
 #: A row of each tenant's table, in the order in which they can be made; `t` is the tenant, `i` an id.
 ROWS = {
-    "members": "INSERT INTO members VALUES (%(t)s, %(user)s, 'member')",
+    "members": "INSERT INTO members VALUES (%(t)s, %(user)s, 'viewer')",
     "store_grants": "INSERT INTO store_grants VALUES (%(t)s, %(store)s, 't/' || %(t)s || '/')",
     "placements": "INSERT INTO placements (tenant_id, version, write_store_id) VALUES (%(t)s, 1, %(store)s)",
     "placement_versions": "INSERT INTO placement_versions VALUES (%(t)s, 1, '{}', 'set')",

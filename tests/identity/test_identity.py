@@ -11,7 +11,8 @@ from simples3dms.audit.service import Audit
 from simples3dms.context import HOST, WORKER, Principal
 from simples3dms.db.session import Database
 from simples3dms.errors import Conflict, Failure, Forbidden, Invalid, NotFound, Unauthenticated
-from simples3dms.identity.service import Identity, require_admin, require_operator, require_role
+from simples3dms.identity.permissions import OF_TENANT, TENANT_ROLES, Permission, require
+from simples3dms.identity.service import Identity, require_operator
 from simples3dms.identity.values import Role
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
@@ -103,20 +104,20 @@ async def test_only_operators_make_users(identity: Identity) -> None:
 
 async def test_roles(identity: Identity, tenant: Tenant) -> None:
     anna, ben = await _user(identity, "anna@example.org"), await _user(identity, "ben@example.org")
-    assert await identity.get_role(anna, tenant.id) is None
-    assert await identity.get_role(WORKER, tenant.id) is None
-    assert await identity.get_role(HOST, tenant.id) is Role.ADMIN
-    await identity.set_member(HOST, tenant.id, "anna@example.org", "admin")
-    member = await identity.set_member(anna, tenant.id, "Ben@example.org", Role.MEMBER)
-    assert (member.user_id, member.email, member.role) == (ben.id, "ben@example.org", "member")
-    assert await identity.get_role(anna, tenant.id) is Role.ADMIN
-    assert await identity.get_role(ben, tenant.id) is Role.MEMBER
-    assert await identity.get_role(ben, new_id()) is None
+    assert not await identity.get_rights(anna, tenant.id)
+    assert not await identity.get_rights(WORKER, tenant.id)
+    assert await identity.get_rights(HOST, tenant.id) == OF_TENANT
+    await identity.set_member(HOST, tenant.id, "anna@example.org", "administrator")
+    member = await identity.set_member(anna, tenant.id, "Ben@example.org", Role.EDITOR)
+    assert (member.user_id, member.email, member.role) == (ben.id, "ben@example.org", "editor")
+    assert await identity.get_rights(anna, tenant.id) == TENANT_ROLES[Role.ADMINISTRATOR]
+    assert await identity.get_rights(ben, tenant.id) == TENANT_ROLES[Role.EDITOR]
+    assert not await identity.get_rights(ben, new_id())
     assert [member.email for member in await identity.list_members(tenant.id)] == [anna.name, ben.name]
-    await identity.set_member(anna, tenant.id, "ben@example.org", "admin")
-    assert await identity.get_role(ben, tenant.id) is Role.ADMIN
+    await identity.set_member(anna, tenant.id, "ben@example.org", "administrator")
+    assert await identity.get_rights(ben, tenant.id) == TENANT_ROLES[Role.ADMINISTRATOR]
     await identity.remove_member(anna, tenant.id, "ben@example.org")
-    assert await identity.get_role(ben, tenant.id) is None
+    assert not await identity.get_rights(ben, tenant.id)
     await _refused(NotFound, "member_not_found", identity.remove_member(anna, tenant.id, "ben@example.org"))
 
 
@@ -124,7 +125,7 @@ async def test_changes_of_members_are_in_the_tenants_own_audit(
     identity: Identity, tenant: Tenant, database: Database
 ) -> None:
     anna = await _user(identity, "anna@example.org")
-    await identity.set_member(HOST, tenant.id, "anna@example.org", "admin")
+    await identity.set_member(HOST, tenant.id, "anna@example.org", "administrator")
     await identity.remove_member(anna, tenant.id, "anna@example.org")
     events = await Audit(database).list_events(tenant.id)
     assert [(event.action, event.principal_name, event.target_id) for event in events] == [
@@ -138,21 +139,52 @@ async def test_only_administrators_of_this_tenant_manage_its_members(
 ) -> None:
     other = await Tenants(database).create_tenant(HOST, "globex", "Globex")
     anna, ben = await _user(identity, "anna@example.org"), await _user(identity, "ben@example.org")
-    await identity.set_member(HOST, tenant.id, anna.name, "admin")
-    await identity.set_member(HOST, tenant.id, ben.name, "member")
-    await _refused(Forbidden, "admin_required", identity.set_member(ben, tenant.id, ben.name, "admin"))
-    await _refused(Forbidden, "admin_required", identity.remove_member(ben, tenant.id, anna.name))
-    await _refused(NotFound, "tenant_not_found", identity.set_member(anna, other.id, anna.name, "admin"))
-    await _refused(NotFound, "tenant_not_found", identity.set_member(WORKER, other.id, anna.name, "admin"))
+    await identity.set_member(HOST, tenant.id, anna.name, "administrator")
+    await identity.set_member(HOST, tenant.id, ben.name, "viewer")
+    await _refused(Forbidden, "permission_required", identity.set_member(ben, tenant.id, ben.name, "administrator"))
+    await _refused(Forbidden, "permission_required", identity.remove_member(ben, tenant.id, anna.name))
+    await _refused(NotFound, "tenant_not_found", identity.set_member(anna, other.id, anna.name, "administrator"))
+    await _refused(NotFound, "tenant_not_found", identity.set_member(WORKER, other.id, anna.name, "administrator"))
     assert await identity.list_members(other.id) == []
+
+
+async def test_owners_are_changed_by_owners_and_the_last_one_stays(identity: Identity, tenant: Tenant) -> None:
+    people = {name: await _user(identity, f"{name}@example.org") for name in ("olga", "otto", "anna", "ben")}
+    olga, otto, anna, ben = people.values()
+    await identity.set_member(HOST, tenant.id, olga.name, "owner")
+    await identity.set_member(olga, tenant.id, anna.name, "administrator")
+    for act in (
+        identity.set_member(anna, tenant.id, ben.name, "owner"),
+        identity.set_member(anna, tenant.id, olga.name, "viewer"),
+        identity.remove_member(anna, tenant.id, olga.name),
+        identity.set_member(anna, tenant.id, anna.name, "owner"),
+    ):
+        await _refused(Forbidden, "permission_required", act)
+    for act in (
+        identity.set_member(olga, tenant.id, olga.name, "administrator"),
+        identity.remove_member(olga, tenant.id, olga.name),
+    ):
+        await _refused(Conflict, "last_owner", act)
+    await identity.set_member(olga, tenant.id, otto.name, "owner")
+    # Both at once: whoever comes second finds that nobody else is left.
+    outcomes = await asyncio.gather(
+        identity.remove_member(olga, tenant.id, otto.name),
+        identity.remove_member(otto, tenant.id, olga.name),
+        return_exceptions=True,
+    )
+    assert sum(outcome is None for outcome in outcomes) == 1
+    [left] = [member for member in await identity.list_members(tenant.id) if member.role == "owner"]
+    await identity.remove_member(HOST, tenant.id, left.email)
 
 
 async def test_bad_members_are_refused(identity: Identity, tenant: Tenant) -> None:
     await _user(identity, "anna@example.org")
-    await _refused(Invalid, "role_invalid", identity.set_member(HOST, tenant.id, "anna@example.org", "owner"))
-    await _refused(NotFound, "tenant_not_found", identity.set_member(HOST, new_id(), "anna@example.org", "admin"))
+    await _refused(Invalid, "role_invalid", identity.set_member(HOST, tenant.id, "anna@example.org", "admin"))
+    await _refused(
+        NotFound, "tenant_not_found", identity.set_member(HOST, new_id(), "anna@example.org", "administrator")
+    )
     for unknown in ("nobody@example.org", "\0", "x" * 5000):
-        await _refused(NotFound, "user_not_found", identity.set_member(HOST, tenant.id, unknown, "admin"))
+        await _refused(NotFound, "user_not_found", identity.set_member(HOST, tenant.id, unknown, "administrator"))
     await _refused(NotFound, "user_not_found", identity.remove_member(HOST, tenant.id, "\0"))
 
 
@@ -165,14 +197,11 @@ async def test_pages_of_users_join_up(identity: Identity) -> None:
 
 def test_what_a_role_is_enough_for() -> None:
     require_operator(HOST)
-    assert require_role(Role.ADMIN, Role.ADMIN) is Role.ADMIN
-    assert require_role(Role.MEMBER) is Role.MEMBER
-    require_admin(Role.ADMIN)
-    with pytest.raises(Forbidden, match="administrator"):
-        require_admin(Role.MEMBER)
-    with pytest.raises(NotFound) as caught:
-        require_admin(None)
-    assert caught.value.problem_code == "tenant_not_found"
+    require(TENANT_ROLES[Role.ADMINISTRATOR], Permission.MEMBERS_WRITE)
+    with pytest.raises(Forbidden, match=r"members\.write: ask an administrator or owner"):
+        require(TENANT_ROLES[Role.EDITOR], Permission.MEMBERS_WRITE)
+    with pytest.raises(Forbidden, match=r"stores\.read: ask an operator"):
+        require(TENANT_ROLES[Role.OWNER], Permission.STORES_READ)
     with pytest.raises(Forbidden):
         require_operator(WORKER)
 

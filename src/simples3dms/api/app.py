@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from simples3dms.api import problems
+from simples3dms.api.deps import PERMISSION_OF
 from simples3dms.api.middleware import DoorMiddleware
 from simples3dms.api.v1 import content, documents, health, identity, migrations, stores, tenants
 from simples3dms.bootstrap import Services
+from simples3dms.identity.permissions import Permission
 from simples3dms.schemas.base import Problem
 
 _PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a problem (RFC 9457) with a stable code"}}
+
+
+#: The only operations that take no permission: nobody has signed in yet.
+OPEN: Final = frozenset({"get_livez", "get_readyz", "log_in"})
+
+
+def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
+    """What each operation takes. RuntimeError for one that names no permission: nothing is open by oversight."""
+    found: dict[str, Permission] = {}
+    for route in routes:
+        if isinstance(route, APIRoute) and route.operation_id not in OPEN:
+            named = [PERMISSION_OF[one.call] for one in route.dependant.dependencies if one.call in PERMISSION_OF]
+            if len(named) != 1 or route.operation_id is None:
+                raise RuntimeError(f"{route.path} must name one permission")
+            found[route.operation_id] = named[0]
+    return found
 
 
 class _App(FastAPI):
@@ -23,6 +44,9 @@ class _App(FastAPI):
         if self.openapi_schema is None:
             for methods in super().openapi()["paths"].values():
                 for operation in methods.values():
+                    permission = self.state.permissions.get(operation["operationId"])
+                    if permission is not None:
+                        operation["x-permission"] = str(permission)
                     content = operation["responses"]["default"]["content"]
                     content[problems.PROBLEM_TYPE] = content.pop("application/json")
         return super().openapi()
@@ -43,8 +67,10 @@ def create_app(services: Services | None) -> FastAPI:
     app.state.services = services
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
+    app.state.permissions = permissions_of(health.router.routes)
     for module in (identity, tenants, stores, documents, content, migrations):
         v1.include_router(module.router)
+        app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)
     problems.install(app)
     app.add_middleware(DoorMiddleware)

@@ -89,7 +89,9 @@ def list_tenants(as_json: JsonFlag = False) -> None:
     """All tenants."""
     with connect() as client:
         empty = "No tenants yet: make one with `simples3dms tenant create NAME`."
-        show_rows(client.iter_tenants(), ["slug", "name", "id", "created_at"], as_json=as_json, empty=empty)
+        show_rows(
+            client.iter_tenants(), ["slug", "name", "id", "created_at", "suspended_at"], as_json=as_json, empty=empty
+        )
 
 
 @tenant_app.command("show")
@@ -99,16 +101,37 @@ def show_tenant(tenant: str, as_json: JsonFlag = False) -> None:
         show_one(client.get_tenant(tenant), as_json=as_json)
 
 
+@tenant_app.command("suspend")
+def suspend_tenant(
+    tenant: str,
+    reason: Annotated[str, typer.Option(help="Why: it goes into the audit.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Serve its documents no longer; nothing is lost."""
+    with connect() as client:
+        show_one(client.suspend_tenant(tenant, reason), as_json=as_json)
+
+
+@tenant_app.command("resume")
+def resume_tenant(tenant: str, as_json: JsonFlag = False) -> None:
+    """Serve it again."""
+    with connect() as client:
+        show_one(client.resume_tenant(tenant), as_json=as_json)
+
+
 @user_app.command("create")
 def create_user(
     email: str,
     generate: Annotated[bool, typer.Option("--generate", help="Generate the password and print it once.")] = False,
+    platform_role: Annotated[
+        str | None, typer.Option(help="operator or auditor of the platform; none by default.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a user; the password is asked for, or read from standard input."""
     password = None if generate else _read_password("Password for the new user")
     with connect() as client:
-        made = client.create_user(email, password)
+        made = client.create_user(email, password, platform_role=platform_role)
     if as_json:
         show_json(made)
     else:
@@ -121,13 +144,13 @@ def create_user(
 def list_users(as_json: JsonFlag = False) -> None:
     """All users."""
     with connect() as client:
-        columns = ["email", "is_operator", "id", "created_at"]
+        columns = ["email", "is_operator", "is_auditor", "id", "created_at"]
         show_rows(client.iter_users(), columns, as_json=as_json, empty="No users.")
 
 
 @member_app.command("set")
 def set_member(email: str, role: str, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
-    """Give a user a place in the tenant: admin or member."""
+    """Give a user a place in the tenant: owner, administrator, editor, viewer or auditor."""
     with connect() as client:
         show_one(client.set_member(require_tenant(tenant), email, role), as_json=as_json)
 
@@ -137,7 +160,7 @@ def list_members(tenant: TenantOption = None, as_json: JsonFlag = False) -> None
     """The tenant's members."""
     with connect() as client:
         rows = client.list_members(require_tenant(tenant))
-        empty = "No members yet: add one with `simples3dms member set EMAIL admin`."
+        empty = "No members yet: add one with `simples3dms member set EMAIL owner`."
         show_rows(rows, ["email", "role", "created_at"], as_json=as_json, empty=empty)
 
 

@@ -80,8 +80,10 @@ class Client(ContentMixin):
     def revoke_token(self, token_id: UUID) -> None:
         self.call("DELETE", at("tokens", token_id))
 
-    def create_user(self, email: str, password: Secret | None = None) -> identity.NewUser:
-        body = {"email": email, "password": password.reveal() if password else None}
+    def create_user(
+        self, email: str, password: Secret | None = None, *, platform_role: str | None = None
+    ) -> identity.NewUser:
+        body = {"email": email, "password": password.reveal() if password else None, "platform_role": platform_role}
         return self.parse(identity.NewUser, self._post_secret(at("users"), body))
 
     def iter_users(self) -> Iterator[identity.User]:
@@ -104,6 +106,13 @@ class Client(ContentMixin):
 
     def get_tenant(self, tenant: str) -> tenants.Tenant:
         return self.get(tenants.Tenant, at("tenants", tenant))
+
+    def suspend_tenant(self, tenant: str, reason: str) -> tenants.Tenant:
+        body = tenants.SuspendTenant(reason=reason)
+        return self.send("PUT", tenants.Tenant, at("tenants", tenant, "suspension"), body)
+
+    def resume_tenant(self, tenant: str) -> tenants.Tenant:
+        return self.parse(tenants.Tenant, self.call("DELETE", at("tenants", tenant, "suspension")))
 
     def iter_tenants(self) -> Iterator[tenants.Tenant]:
         return _iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))

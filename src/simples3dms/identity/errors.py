@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from simples3dms.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 
 
@@ -12,10 +14,6 @@ def credentials_wrong() -> Unauthenticated:
 
 def token_invalid() -> Unauthenticated:
     return Unauthenticated("The token is unknown, expired or revoked: sign in.", code="token_invalid")
-
-
-def admin_required() -> Forbidden:
-    return Forbidden("Only an administrator of the tenant may do this.", code="admin_required")
 
 
 def user_required() -> Forbidden:
@@ -42,8 +40,12 @@ def token_not_found() -> NotFound:
     return NotFound("There is no such token.", code="token_not_found")
 
 
-def role_invalid() -> Invalid:
-    return Invalid("A role is admin or member.", code="role_invalid")
+def last_owner() -> Conflict:
+    return Conflict("The tenant's last owner stays one: make another member an owner first.", code="last_owner")
+
+
+def role_invalid(roles: Iterable[str]) -> Invalid:
+    return Invalid(f"A role is one of: {', '.join(roles)}.", code="role_invalid")
 
 
 def password_invalid(shortest: int, longest: int) -> Invalid:

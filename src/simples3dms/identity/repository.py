@@ -9,20 +9,20 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.identity.values import Account, Member, Token, TokenOwner, User
 from simples3dms.kit.ids import new_id
 
-_USER: Final = "id, email, is_operator, created_at, disabled_at"
+_USER: Final = "id, email, is_operator, is_auditor, created_at, disabled_at"
 _TOKEN_ROW: Final = "id, name, created_at, expires_at, last_used_at, revoked_at"  # noqa: S105 columns
 _FIRST_OPERATOR_LOCK: Final = 0x53_33_44_4D_55
 
 
 async def insert_user(
-    uow: UnitOfWork, user_id: UUID, email: str, password_hash: str, *, is_operator: bool
+    uow: UnitOfWork, user_id: UUID, email: str, password_hash: str, *, is_operator: bool, is_auditor: bool
 ) -> User | None:
     """The new user, or None if the address is taken."""
     return await uow.find(
         User,
-        f"""INSERT INTO users (id, email, password_hash, is_operator) VALUES (%s, %s, %s, %s)
+        f"""INSERT INTO users (id, email, password_hash, is_operator, is_auditor) VALUES (%s, %s, %s, %s, %s)
             ON CONFLICT (email) DO NOTHING RETURNING {_USER}""",  # noqa: S608
-        [user_id, email, password_hash, is_operator],
+        [user_id, email, password_hash, is_operator, is_auditor],
     )
 
 
@@ -38,7 +38,7 @@ async def lock_first_operator(uow: UnitOfWork) -> None:
 async def find_account(uow: UnitOfWork, email: str) -> Account | None:
     return await uow.find(
         Account,
-        "SELECT id, email, password_hash, is_operator FROM users WHERE email = %s AND disabled_at IS NULL",
+        "SELECT id, email, password_hash, is_operator, is_auditor FROM users WHERE email = %s AND disabled_at IS NULL",
         [email],
     )
 
@@ -46,7 +46,7 @@ async def find_account(uow: UnitOfWork, email: str) -> Account | None:
 async def find_account_by_id(uow: UnitOfWork, user_id: UUID) -> Account | None:
     return await uow.find(
         Account,
-        "SELECT id, email, password_hash, is_operator FROM users WHERE id = %s AND disabled_at IS NULL",
+        "SELECT id, email, password_hash, is_operator, is_auditor FROM users WHERE id = %s AND disabled_at IS NULL",
         [user_id],
     )
 
@@ -96,7 +96,7 @@ async def find_token_owner(uow: UnitOfWork, token_hash: bytes) -> TokenOwner | N
     """By the database's clock: not expired, not revoked, its user not disabled."""
     return await uow.find(
         TokenOwner,
-        """SELECT t.id AS token_id, u.id AS user_id, u.email, u.is_operator,
+        """SELECT t.id AS token_id, u.id AS user_id, u.email, u.is_operator, u.is_auditor,
              coalesce(t.last_used_at > now() - interval '1 minute', false) AS is_used_lately
            FROM api_tokens t JOIN users u ON u.id = t.user_id
            WHERE t.token_hash = %s AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
@@ -167,6 +167,18 @@ async def list_members(uow: UnitOfWork, tenant_id: UUID) -> list[Member]:
            WHERE m.tenant_id = %s ORDER BY u.email LIMIT 1000""",
         [tenant_id],
     )
+
+
+async def lock_owners(uow: UnitOfWork, tenant_id: UUID) -> list[UUID]:
+    """The tenant's owners, who stay so until this unit of work ends."""
+    return await uow.scalars(
+        "SELECT user_id FROM members WHERE tenant_id = %s AND role = 'owner' ORDER BY user_id FOR UPDATE", [tenant_id]
+    )
+
+
+async def find_user_id(uow: UnitOfWork, email: str) -> UUID | None:
+    found: UUID | None = await uow.scalar("SELECT id FROM users WHERE email = %s", [email])
+    return found
 
 
 async def find_role(uow: UnitOfWork, tenant_id: UUID, user_id: UUID) -> str | None:

@@ -12,6 +12,7 @@ from simples3dms.crypto.passwords import Passwords, new_password
 from simples3dms.crypto.tokens import hash_token, new_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors, repository
+from simples3dms.identity.permissions import OF_TENANT, Permission, require, rights_of
 from simples3dms.identity.values import Account, Member, NewPassword, NewToken, Role, Token, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
@@ -19,7 +20,7 @@ from simples3dms.tenants import repository as tenants_repository
 from simples3dms.tenants.service import not_found as tenant_not_found
 from simples3dms.tenants.service import require_operator
 
-__all__ = ["FIRST_OPERATOR", "Identity", "require_admin", "require_operator", "require_role"]
+__all__ = ["FIRST_OPERATOR", "Identity", "require_operator"]
 
 FIRST_OPERATOR: Final = "admin@localhost"
 _EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,64}@[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,190}")
@@ -29,20 +30,6 @@ _PASSWORD_LENGTHS: Final = (12, 1024)
 _LONGEST_TOKEN: Final = 200
 _LOG_IN_DAYS: Final = 30
 _MOST_TOKEN_DAYS: Final = 3650
-
-
-def require_role(role: Role | None, needed: Role = Role.MEMBER) -> Role:
-    """The role, if it is enough. Raises NotFound (`tenant_not_found`) for no member, Forbidden (`admin_required`)."""
-    if role is None:
-        raise tenant_not_found()
-    if needed is Role.ADMIN and role is not Role.ADMIN:
-        raise errors.admin_required()
-    return role
-
-
-def require_admin(role: Role | None) -> None:
-    """`require_role(role, Role.ADMIN)`."""
-    require_role(role, Role.ADMIN)
 
 
 class Identity:
@@ -78,7 +65,7 @@ class Identity:
         account = await self._find_account(email)
         if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
             raise errors.credentials_wrong()
-        principal = Principal(account.id, account.email, account.is_operator)
+        principal = Principal(account.id, account.email, account.is_operator, account.is_auditor)
         async with self._database.platform() as uow:
             # The password may have been changed meanwhile: its tokens are revoked, and this must not be one more.
             if not await repository.hold_account(uow, account):
@@ -102,10 +89,16 @@ class Identity:
                 raise errors.token_invalid()
             if not owner.is_used_lately:
                 await repository.touch_token(uow, owner.token_id)
-        return Principal(owner.user_id, owner.email, owner.is_operator)
+        return Principal(owner.user_id, owner.email, owner.is_operator, owner.is_auditor)
 
     async def create_user(
-        self, principal: Principal, email: str, password: Secret | None = None, *, is_operator: bool = False
+        self,
+        principal: Principal,
+        email: str,
+        password: Secret | None = None,
+        *,
+        is_operator: bool = False,
+        is_auditor: bool = False,
     ) -> tuple[User, NewPassword | None]:
         """Make a user; without a password one is generated, to be shown once. For operators.
 
@@ -119,16 +112,27 @@ class Identity:
         _check_password(chosen)
         hashed = await self._passwords.hash(chosen)
         async with self._database.platform() as uow:
-            user = await self._insert_user(uow, principal, address, hashed, is_operator=is_operator)
+            user = await self._insert_user(
+                uow, principal, address, hashed, is_operator=is_operator, is_auditor=is_auditor
+            )
         return user, NewPassword(address, chosen) if password is None else None
 
     async def _insert_user(
-        self, uow: UnitOfWork, principal: Principal, email: str, hashed: str, *, is_operator: bool
+        self,
+        uow: UnitOfWork,
+        principal: Principal,
+        email: str,
+        hashed: str,
+        *,
+        is_operator: bool,
+        is_auditor: bool = False,
     ) -> User:
-        user = await repository.insert_user(uow, new_id(), email, hashed, is_operator=is_operator)
+        user = await repository.insert_user(
+            uow, new_id(), email, hashed, is_operator=is_operator, is_auditor=is_auditor
+        )
         if user is None:
             raise errors.user_exists(email)
-        details = {"email": email, "is_operator": is_operator}
+        details = {"email": email, "is_operator": is_operator, "is_auditor": is_auditor}
         await record(uow, principal, "user.created", target_type="user", target_id=str(user.id), details=details)
         return user
 
@@ -159,15 +163,17 @@ class Identity:
             return await repository.list_users(uow, after=after, limit=limit)
 
     async def set_member(self, principal: Principal, tenant_id: UUID, email: str, role: str) -> Member:
-        """Give a user a place in a tenant, or another role in it. For the tenant's administrators.
+        """Give a user a place in a tenant, or another role in it. Owners are made and changed by owners.
 
-        Raises Invalid (`role_invalid`), NotFound (`tenant_not_found`, `user_not_found`), Forbidden (`admin_required`).
+        Raises Invalid (`role_invalid`), NotFound (`tenant_not_found`, `user_not_found`), Forbidden
+        (`permission_required`), Conflict (`last_owner`).
         """
         if role not in set(Role):
-            raise errors.role_invalid()
+            raise errors.role_invalid(Role)
+        address = _address(email)
         async with self._database.platform() as uow:
-            await _require_admin_of(uow, principal, tenant_id)
-            member = await repository.put_member(uow, tenant_id, _address(email), str(role))
+            await _require_change(uow, principal, tenant_id, address, becomes=Role(role))
+            member = await repository.put_member(uow, tenant_id, address, role)
             if member is None:
                 raise errors.user_not_found()
             await _record_member(uow, principal, "member.set", tenant_id, member.user_id, role=str(role))
@@ -175,9 +181,10 @@ class Identity:
 
     async def remove_member(self, principal: Principal, tenant_id: UUID, email: str) -> None:
         """Take a user's place in a tenant away. Raises NotFound (`member_not_found`) and as `set_member` does."""
+        address = _address(email)
         async with self._database.platform() as uow:
-            await _require_admin_of(uow, principal, tenant_id)
-            user_id = await repository.delete_member(uow, tenant_id, _address(email))
+            await _require_change(uow, principal, tenant_id, address, becomes=None)
+            user_id = await repository.delete_member(uow, tenant_id, address)
             if user_id is None:
                 raise errors.member_not_found()
             await _record_member(uow, principal, "member.removed", tenant_id, user_id)
@@ -186,10 +193,10 @@ class Identity:
         async with self._database.platform() as uow:
             return await repository.list_members(uow, tenant_id)
 
-    async def get_role(self, principal: Principal, tenant_id: UUID) -> Role | None:
-        """The principal's role in the tenant; None for no member. An operator acts as an administrator of each."""
+    async def get_rights(self, principal: Principal, tenant_id: UUID) -> frozenset[Permission]:
+        """What the principal may do in the tenant. Whoever may do nothing of it is not to learn that it exists."""
         async with self._database.platform() as uow:
-            return await _role_of(uow, principal, tenant_id)
+            return await _rights_in(uow, principal, tenant_id)
 
     async def create_token(self, principal: Principal, name: str, expires_in_days: float | None = None) -> NewToken:
         """A new token of the principal's own; it can do what they can. None: it never expires.
@@ -219,17 +226,26 @@ class Identity:
             await record(uow, principal, "token.revoked", target_type="token", target_id=str(token_id))
 
 
-async def _role_of(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> Role | None:
-    if principal.is_operator:
-        return Role.ADMIN
+async def _rights_in(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> frozenset[Permission]:
     role = await repository.find_role(uow, tenant_id, principal.id) if principal.id else None
-    return Role(role) if role else None
+    return rights_of(principal, Role(role) if role else None) & OF_TENANT
 
 
-async def _require_admin_of(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> None:
-    require_role(await _role_of(uow, principal, tenant_id), Role.ADMIN)
-    if await tenants_repository.find(uow, tenant_id=tenant_id) is None:
+async def _require_change(
+    uow: UnitOfWork, principal: Principal, tenant_id: UUID, email: str, *, becomes: Role | None
+) -> None:
+    """Raise unless the principal may give this address this place (None: take it) in the tenant."""
+    rights = await _rights_in(uow, principal, tenant_id)
+    if not rights or await tenants_repository.find(uow, tenant_id=tenant_id) is None:
         raise tenant_not_found()
+    require(rights, Permission.MEMBERS_WRITE)
+    # Two owners who take each other's place at once would leave none: each waits for the other here.
+    owners = await repository.lock_owners(uow, tenant_id)
+    was_owner = await repository.find_user_id(uow, email) in owners
+    if was_owner or becomes is Role.OWNER:
+        require(rights, Permission.OWNERS_WRITE)
+    if was_owner and becomes is not Role.OWNER and len(owners) == 1 and not principal.is_operator:
+        raise errors.last_owner()
 
 
 async def _insert_token(

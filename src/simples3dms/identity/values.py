@@ -11,10 +11,20 @@ from simples3dms.kit.secret import Secret
 
 
 class Role(StrEnum):
-    """A user's place in a tenant. An operator of the platform acts as an administrator of each."""
+    """A user's place in a tenant; what each may do is in `permissions`."""
 
-    ADMIN = "admin"
-    MEMBER = "member"
+    OWNER = "owner"
+    ADMINISTRATOR = "administrator"
+    EDITOR = "editor"
+    VIEWER = "viewer"
+    AUDITOR = "auditor"
+
+
+class PlatformRole(StrEnum):
+    """What a user is beyond tenants."""
+
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,7 @@ class User:
     id: UUID
     email: str
     is_operator: bool
+    is_auditor: bool
     created_at: datetime
     disabled_at: datetime | None
 
@@ -34,6 +45,7 @@ class Account:
     email: str
     password_hash: str
     is_operator: bool
+    is_auditor: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class TokenOwner:
     user_id: UUID
     email: str
     is_operator: bool
+    is_auditor: bool
     is_used_lately: bool
 
 

@@ -43,12 +43,16 @@ class CreateToken(Request):
 class CreateUser(Request):
     email: str
     password: SecretStr | None = Field(default=None, description="Empty: one is generated and shown once.")
+    platform_role: Literal["operator", "auditor"] | None = Field(
+        default=None, description="What the user is beyond tenants: most are nothing there."
+    )
 
 
 class User(Response):
     id: UUID
     email: str
     is_operator: bool
+    is_auditor: bool = False
     created_at: datetime
     disabled_at: datetime | None
 
@@ -61,7 +65,7 @@ class NewUser(Response):
 
 
 class SetMember(Request):
-    role: Literal["admin", "member"]
+    role: Literal["owner", "administrator", "editor", "viewer", "auditor"]
 
 
 class Member(Response):

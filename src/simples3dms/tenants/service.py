@@ -16,6 +16,7 @@ from simples3dms.tenants.values import Tenant
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
+_REASON: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}")
 
 
 def require_operator(principal: Principal) -> None:
@@ -55,6 +56,38 @@ class Tenants:
             )
             return tenant
 
+    async def suspend_tenant(self, principal: Principal, slug_or_id: str, reason: str) -> Tenant:
+        """Refuse the tenant's documents, reading and writing, until it is resumed; what is there is kept and proven on.
+
+        What has begun ends. Again with another reason changes that. For operators. Raises Invalid
+        (`suspension_reason_invalid`), NotFound (`tenant_not_found`).
+        """
+        require_operator(principal)
+        if not reason.strip() or not _REASON.fullmatch(reason):
+            raise Invalid("A reason has 1 to 500 printable characters.", code="suspension_reason_invalid")
+        return await self._set_suspension(principal, slug_or_id, reason, "tenant.suspended")
+
+    async def resume_tenant(self, principal: Principal, slug_or_id: str) -> Tenant:
+        """Serve a suspended tenant again; no error if it is served. For operators. Raises NotFound."""
+        require_operator(principal)
+        return await self._set_suspension(principal, slug_or_id, None, "tenant.resumed")
+
+    async def _set_suspension(self, principal: Principal, slug_or_id: str, reason: str | None, action: str) -> Tenant:
+        tenant = await self.get_tenant(slug_or_id)
+        async with self._database.platform() as uow:
+            changed = await repository.set_suspension(uow, tenant.id, reason)
+            if changed is not None:
+                await record(
+                    uow,
+                    principal,
+                    action,
+                    target_type="tenant",
+                    target_id=str(tenant.id),
+                    tenant_id=tenant.id,
+                    details={} if reason is None else {"reason": reason},
+                )
+        return changed or await self.get_tenant(slug_or_id)
+
     async def get_tenant(self, slug_or_id: str) -> Tenant:
         """By short name or id. Raises NotFound (`tenant_not_found`)."""
         slug = slug_or_id if _SLUG.fullmatch(slug_or_id) else None
@@ -71,6 +104,13 @@ class Tenants:
         """A page, oldest first."""
         async with self._database.platform() as uow:
             return await repository.list_page(uow, after=after, limit=limit)
+
+
+def suspended() -> Forbidden:
+    """For its members; why is the operator's affair."""
+    return Forbidden(
+        "The tenant is suspended: its documents are kept, and not served. Ask the operator.", code="tenant_suspended"
+    )
 
 
 def not_found() -> NotFound:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from simples3dms.api.deps import Seat, SeatDep, ServicesDep, as_id
+from simples3dms.api.deps import DocumentReader, Seat, ServicesDep, as_id
 from simples3dms.api.headers import attachment, is_held, parse_range, safe_type
 from simples3dms.bootstrap import Services
 from simples3dms.documents.errors import in_trash, not_found
@@ -43,7 +43,7 @@ async def get_content(
     document: str,
     request: Request,
     services: ServicesDep,
-    seat: SeatDep,
+    seat: DocumentReader,
     range_header: RangeHeader = None,
     if_none_match: IfNoneMatch = None,
     if_range: IfRange = None,
@@ -64,7 +64,7 @@ async def get_version_content(
     number: Annotated[int, Path(ge=1, le=2**31 - 1)],
     request: Request,
     services: ServicesDep,
-    seat: SeatDep,
+    seat: DocumentReader,
     range_header: RangeHeader = None,
     if_none_match: IfNoneMatch = None,
     if_range: IfRange = None,

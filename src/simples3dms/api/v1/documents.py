@@ -9,7 +9,17 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from simples3dms.api.deps import AdminSeatDep, After, Limit, Seat, SeatDep, ServicesDep, as_id
+from simples3dms.api.deps import (
+    After,
+    DocumentPurger,
+    DocumentReader,
+    DocumentWriter,
+    Limit,
+    Seat,
+    ServicesDep,
+    StorageReader,
+    as_id,
+)
 from simples3dms.api.headers import parse_content_digest
 from simples3dms.api.pages import as_page
 from simples3dms.bootstrap import Services
@@ -38,7 +48,7 @@ async def upload_document(
     request: Request,
     response: Response,
     services: ServicesDep,
-    seat: SeatDep,
+    seat: DocumentWriter,
     name: Annotated[str, Query(description="The document's name, 1 to 255 characters.")],
     content_digest: ContentDigest = None,
     idempotency_key: IdempotencyKey = None,
@@ -60,7 +70,7 @@ async def upload_version(
     request: Request,
     response: Response,
     services: ServicesDep,
-    seat: SeatDep,
+    seat: DocumentWriter,
     content_digest: ContentDigest = None,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Document:
@@ -124,7 +134,7 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 @router.get("", operation_id="list_documents", summary="Documents in the order they were made")
 async def list_documents(
     services: ServicesDep,
-    seat: SeatDep,
+    seat: DocumentReader,
     after: After = None,
     limit: Limit = 100,
     trash: Annotated[bool, Query(description="Those in the trash instead.")] = False,
@@ -134,35 +144,35 @@ async def list_documents(
 
 
 @router.get("/{document}", operation_id="get_document", summary="One document")
-async def get_document(document: str, services: ServicesDep, seat: SeatDep) -> schemas.Document:
+async def get_document(document: str, services: ServicesDep, seat: DocumentReader) -> schemas.Document:
     return schemas.Document.model_validate(await services.documents.get_document(seat.tenant_id, _id(document)))
 
 
 @router.get("/{document}/versions", operation_id="list_versions", summary="Its versions, newest first")
-async def list_versions(document: str, services: ServicesDep, seat: SeatDep) -> list[schemas.Version]:
+async def list_versions(document: str, services: ServicesDep, seat: DocumentReader) -> list[schemas.Version]:
     rows = await services.documents.list_versions(seat.tenant_id, _id(document))
     return [schemas.Version.model_validate(row) for row in rows]
 
 
 @router.get("/{document}/replicas", operation_id="list_replicas", summary="Where its bytes are")
-async def list_replicas(document: str, services: ServicesDep, seat: SeatDep) -> list[schemas.Replica]:
+async def list_replicas(document: str, services: ServicesDep, seat: StorageReader) -> list[schemas.Replica]:
     rows = await services.documents.list_replicas(seat.tenant_id, _id(document))
     return [schemas.Replica.model_validate(row) for row in rows]
 
 
 @router.delete("/{document}", operation_id="delete_document", summary="Put it into the trash")
-async def delete_document(document: str, services: ServicesDep, seat: SeatDep) -> schemas.Document:
+async def delete_document(document: str, services: ServicesDep, seat: DocumentWriter) -> schemas.Document:
     row = await services.documents.delete_document(seat.principal, seat.tenant_id, _id(document))
     return schemas.Document.model_validate(row)
 
 
 @router.post("/{document}/restore", operation_id="restore_document", summary="Take it out of the trash")
-async def restore_document(document: str, services: ServicesDep, seat: SeatDep) -> schemas.Document:
+async def restore_document(document: str, services: ServicesDep, seat: DocumentWriter) -> schemas.Document:
     row = await services.documents.restore_document(seat.principal, seat.tenant_id, _id(document))
     return schemas.Document.model_validate(row)
 
 
 @router.post("/{document}/purge", operation_id="purge_document", status_code=204, summary="Remove it for good")
-async def purge_document(document: str, services: ServicesDep, seat: AdminSeatDep) -> None:
+async def purge_document(document: str, services: ServicesDep, seat: DocumentPurger) -> None:
     """Only from the trash; its bytes are removed from every store, and nothing brings it back."""
     await services.documents.purge_document(seat.principal, seat.tenant_id, _id(document))

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from simples3dms.api.deps import AdminSeatDep, After, Limit, OperatorDep, PrincipalDep, SeatDep, ServicesDep, as_id
+from simples3dms.api.deps import (
+    After,
+    Limit,
+    MemberReader,
+    MemberWriter,
+    Oneself,
+    ServicesDep,
+    UsersReader,
+    UsersWriter,
+    as_id,
+)
 from simples3dms.api.pages import as_page
 from simples3dms.errors import NotFound
 from simples3dms.kit.secret import Secret
@@ -25,7 +35,7 @@ async def log_in(body: schemas.LogIn, services: ServicesDep, response: Response)
 
 @router.post("/tokens", operation_id="create_token", tags=["identity"], status_code=201, summary="A token of one's own")
 async def create_token(
-    body: schemas.CreateToken, services: ServicesDep, principal: PrincipalDep, response: Response
+    body: schemas.CreateToken, services: ServicesDep, principal: Oneself, response: Response
 ) -> schemas.NewToken:
     made = await services.identity.create_token(principal, body.name, expires_in_days=body.expires_in_days)
     response.headers["Cache-Control"] = "no-store"
@@ -33,12 +43,12 @@ async def create_token(
 
 
 @router.get("/tokens", operation_id="list_tokens", tags=["identity"], summary="One's own tokens, without the secrets")
-async def list_tokens(services: ServicesDep, principal: PrincipalDep) -> list[schemas.Token]:
+async def list_tokens(services: ServicesDep, principal: Oneself) -> list[schemas.Token]:
     return [schemas.Token.model_validate(token) for token in await services.identity.list_tokens(principal)]
 
 
 @router.delete("/tokens/{token}", operation_id="revoke_token", tags=["identity"], status_code=204, summary="Revoke one")
-async def revoke_token(token: str, services: ServicesDep, principal: PrincipalDep) -> None:
+async def revoke_token(token: str, services: ServicesDep, principal: Oneself) -> None:
     token_id = as_id(token, NotFound("There is no such token.", code="token_not_found"))
     await services.identity.revoke_token(principal, token_id)
 
@@ -47,30 +57,36 @@ async def revoke_token(token: str, services: ServicesDep, principal: PrincipalDe
     "/users", operation_id="create_user", tags=["identity"], status_code=201, summary="Make a user (operators)"
 )
 async def create_user(
-    body: schemas.CreateUser, services: ServicesDep, principal: OperatorDep, response: Response
+    body: schemas.CreateUser, services: ServicesDep, principal: UsersWriter, response: Response
 ) -> schemas.NewUser:
     chosen = Secret(body.password.get_secret_value()) if body.password else None
-    user, made = await services.identity.create_user(principal, body.email, chosen)
+    user, made = await services.identity.create_user(
+        principal,
+        body.email,
+        chosen,
+        is_operator=body.platform_role == "operator",
+        is_auditor=body.platform_role == "auditor",
+    )
     response.headers["Cache-Control"] = "no-store"
     return schemas.NewUser(user=schemas.User.model_validate(user), password=made.password.reveal() if made else None)
 
 
 @router.get("/users", operation_id="list_users", tags=["identity"], summary="All users (operators)")
 async def list_users(
-    services: ServicesDep, _operator: OperatorDep, after: After = None, limit: Limit = 100
+    services: ServicesDep, _operator: UsersReader, after: After = None, limit: Limit = 100
 ) -> Page[schemas.User]:
     return as_page(schemas.User, await services.identity.list_users(after=after, limit=limit + 1), limit)
 
 
 @router.get("/tenants/{tenant}/members", operation_id="list_members", tags=["members"], summary="Who belongs to it")
-async def list_members(services: ServicesDep, seat: SeatDep) -> list[schemas.Member]:
+async def list_members(services: ServicesDep, seat: MemberReader) -> list[schemas.Member]:
     return [schemas.Member.model_validate(member) for member in await services.identity.list_members(seat.tenant_id)]
 
 
 @router.put(
     "/tenants/{tenant}/members/{email}", operation_id="set_member", tags=["members"], summary="Add, or change the role"
 )
-async def set_member(email: str, body: schemas.SetMember, services: ServicesDep, seat: AdminSeatDep) -> schemas.Member:
+async def set_member(email: str, body: schemas.SetMember, services: ServicesDep, seat: MemberWriter) -> schemas.Member:
     member = await services.identity.set_member(seat.principal, seat.tenant_id, email, body.role)
     return schemas.Member.model_validate(member)
 
@@ -82,5 +98,5 @@ async def set_member(email: str, body: schemas.SetMember, services: ServicesDep,
     status_code=204,
     summary="Take a member out",
 )
-async def remove_member(email: str, services: ServicesDep, seat: AdminSeatDep) -> None:
+async def remove_member(email: str, services: ServicesDep, seat: MemberWriter) -> None:
     await services.identity.remove_member(seat.principal, seat.tenant_id, email)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from simples3dms.api.deps import AdminSeatDep, After, Limit, Seat, SeatDep, ServicesDep, as_id
+from simples3dms.api.deps import After, Limit, MigrationWriter, Seat, ServicesDep, StorageReader, as_id
 from simples3dms.api.pages import as_page
 from simples3dms.context import Principal
 from simples3dms.schemas import migrations as schemas
@@ -21,7 +21,9 @@ Step = Callable[[Principal, UUID, UUID], Awaitable[Migration]]
 
 
 @router.post("", operation_id="plan_migration", status_code=201, summary="Plan one; nothing moves yet")
-async def plan_migration(body: schemas.PlanMigration, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def plan_migration(
+    body: schemas.PlanMigration, services: ServicesDep, seat: MigrationWriter
+) -> schemas.Migration:
     planned = await services.migrations.plan_migration(
         seat.principal,
         seat.tenant_id,
@@ -34,14 +36,14 @@ async def plan_migration(body: schemas.PlanMigration, services: ServicesDep, sea
 
 @router.get("", operation_id="list_migrations", summary="Newest first")
 async def list_migrations(
-    services: ServicesDep, seat: SeatDep, after: After = None, limit: Limit = 50
+    services: ServicesDep, seat: StorageReader, after: After = None, limit: Limit = 50
 ) -> Page[schemas.Migration]:
     rows = await services.migrations.list_migrations(seat.tenant_id, after=after, limit=limit + 1)
     return as_page(schemas.Migration, rows, limit)
 
 
 @router.get("/{migration}", operation_id="get_migration", summary="One, with its progress")
-async def get_migration(migration: str, services: ServicesDep, seat: SeatDep) -> schemas.Migration:
+async def get_migration(migration: str, services: ServicesDep, seat: StorageReader) -> schemas.Migration:
     found = await services.migrations.get_migration(seat.tenant_id, as_id(migration, not_found()))
     return schemas.Migration.model_validate(found)
 
@@ -52,43 +54,43 @@ async def _step(seat: Seat, migration: str, step: Step) -> schemas.Migration:
 
 
 @router.post("/{migration}/start", operation_id="start_migration", summary="Begin copying")
-async def start_migration(migration: str, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def start_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.start_migration)
 
 
 @router.post("/{migration}/pause", operation_id="pause_migration", summary="Stop for a while")
-async def pause_migration(migration: str, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def pause_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.pause_migration)
 
 
 @router.post("/{migration}/resume", operation_id="resume_migration", summary="Go on after a pause or a failure")
-async def resume_migration(migration: str, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def resume_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.resume_migration)
 
 
 @router.post("/{migration}/cutover", operation_id="cut_over_migration", summary="Turn to the target, if proven")
-async def cut_over_migration(migration: str, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def cut_over_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.cut_over)
 
 
 @router.post("/{migration}/rollback", operation_id="roll_back_migration", summary="Turn back; nothing is lost")
-async def roll_back_migration(migration: str, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def roll_back_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.roll_back)
 
 
 @router.post("/{migration}/finalize", operation_id="finalize_migration", summary="Empty the source; no way back then")
-async def finalize_migration(migration: str, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def finalize_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.finalize)
 
 
 @router.post("/{migration}/cancel", operation_id="cancel_migration", summary="Drop one that was never started")
-async def cancel_migration(migration: str, services: ServicesDep, seat: AdminSeatDep) -> schemas.Migration:
+async def cancel_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.cancel_migration)
 
 
 @router.get("/{migration}/failures", operation_id="list_failures", summary="Items that were given up")
 async def list_failures(
-    migration: str, services: ServicesDep, seat: SeatDep, after: After = None, limit: Limit = 100
+    migration: str, services: ServicesDep, seat: StorageReader, after: After = None, limit: Limit = 100
 ) -> Page[schemas.TransferFailure]:
     rows = await services.migrations.list_failures(
         seat.tenant_id, as_id(migration, not_found()), after=after, limit=limit + 1
@@ -98,7 +100,7 @@ async def list_failures(
 
 @router.post("/{migration}/failures/retry", operation_id="retry_failures", summary="Try them again")
 async def retry_failures(
-    migration: str, body: schemas.RetryFailures, services: ServicesDep, seat: AdminSeatDep
+    migration: str, body: schemas.RetryFailures, services: ServicesDep, seat: MigrationWriter
 ) -> schemas.Retried:
     count = await services.migrations.retry_failures(
         seat.principal, seat.tenant_id, as_id(migration, not_found()), body.failure_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import SecretStr
 
-from simples3dms.api.deps import AdminSeatDep, OperatorDep, SeatDep, ServicesDep
+from simples3dms.api.deps import PlacementWriter, ServicesDep, StorageReader, StoresReader, StoresWriter
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
 
@@ -17,7 +17,7 @@ def _secrets(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
 
 
 @router.post("/stores", operation_id="add_store", tags=["stores"], status_code=201, summary="Add a store (operators)")
-async def add_store(body: schemas.AddStore, services: ServicesDep, principal: OperatorDep) -> schemas.Store:
+async def add_store(body: schemas.AddStore, services: ServicesDep, principal: StoresWriter) -> schemas.Store:
     """The store is probed with the credential first; nothing is saved if that fails or finds something red."""
     store = await services.stores.add_store(
         principal, body.name, body.kind, body.settings, _secrets(body.credential), body.tuning
@@ -26,33 +26,33 @@ async def add_store(body: schemas.AddStore, services: ServicesDep, principal: Op
 
 
 @router.get("/stores", operation_id="list_stores", tags=["stores"], summary="All stores (operators)")
-async def list_stores(services: ServicesDep, _operator: OperatorDep) -> list[schemas.Store]:
+async def list_stores(services: ServicesDep, _operator: StoresReader) -> list[schemas.Store]:
     return [schemas.Store.model_validate(store) for store in await services.stores.list_stores()]
 
 
 @router.get("/stores/{store}", operation_id="get_store", tags=["stores"], summary="One store (operators)")
-async def get_store(store: str, services: ServicesDep, _operator: OperatorDep) -> schemas.Store:
+async def get_store(store: str, services: ServicesDep, _operator: StoresReader) -> schemas.Store:
     return schemas.Store.model_validate(await services.stores.get_store(store))
 
 
 @router.post("/stores/{store}/check", operation_id="check_store", tags=["stores"], summary="Does it work now?")
-async def check_store(store: str, services: ServicesDep, _operator: OperatorDep) -> schemas.StoreCheck:
+async def check_store(store: str, services: ServicesDep, _operator: StoresWriter) -> schemas.StoreCheck:
     return schemas.StoreCheck.model_validate(await services.stores.check_store(store))
 
 
 @router.post("/stores/{store}/probe", operation_id="probe_store", tags=["stores"], summary="Probe it now")
-async def probe_store(store: str, services: ServicesDep, principal: OperatorDep) -> schemas.Probe:
+async def probe_store(store: str, services: ServicesDep, principal: StoresWriter) -> schemas.Probe:
     """Writes, reads and deletes below a scratch prefix of the store; takes seconds. What is found is kept."""
     return schemas.Probe.model_validate(await services.stores.probe_store(principal, store))
 
 
 @router.get("/stores/{store}/probe", operation_id="get_probe", tags=["stores"], summary="What the last probe found")
-async def get_probe(store: str, services: ServicesDep, _operator: OperatorDep) -> schemas.Probe:
+async def get_probe(store: str, services: ServicesDep, _operator: StoresReader) -> schemas.Probe:
     return schemas.Probe.model_validate(await services.stores.get_probe(store))
 
 
 @router.post("/store-probes", operation_id="probe_config", tags=["stores"], summary="Probe a store before it is saved")
-async def probe_config(body: schemas.ProbeConfig, services: ServicesDep, principal: OperatorDep) -> schemas.Probe:
+async def probe_config(body: schemas.ProbeConfig, services: ServicesDep, principal: StoresWriter) -> schemas.Probe:
     result = await services.stores.probe_config(
         principal, body.kind, body.settings, _secrets(body.credential), body.tuning
     )
@@ -61,7 +61,7 @@ async def probe_config(body: schemas.ProbeConfig, services: ServicesDep, princip
 
 @router.put("/stores/{store}/tuning", operation_id="set_tuning", tags=["stores"], summary="Its own timeouts and limits")
 async def set_tuning(
-    store: str, body: schemas.SetTuning, services: ServicesDep, principal: OperatorDep
+    store: str, body: schemas.SetTuning, services: ServicesDep, principal: StoresWriter
 ) -> schemas.Store:
     return schemas.Store.model_validate(await services.stores.set_tuning(principal, store, body.tuning))
 
@@ -70,7 +70,7 @@ async def set_tuning(
     "/stores/{store}/credential", operation_id="set_credential", tags=["stores"], summary="Replace the credential"
 )
 async def set_credential(
-    store: str, body: schemas.SetCredential, services: ServicesDep, principal: OperatorDep
+    store: str, body: schemas.SetCredential, services: ServicesDep, principal: StoresWriter
 ) -> schemas.Store:
     changed = await services.stores.set_credential(principal, store, _secrets(body.credential))
     return schemas.Store.model_validate(changed)
@@ -80,7 +80,7 @@ async def set_credential(
     "/stores/{store}/grants", operation_id="grant_store", tags=["stores"], summary="Let a tenant use it (operators)"
 )
 async def grant_store(
-    store: str, body: schemas.GrantStore, services: ServicesDep, principal: OperatorDep
+    store: str, body: schemas.GrantStore, services: ServicesDep, principal: StoresWriter
 ) -> schemas.GrantedStore:
     tenant = await services.tenants.get_tenant(body.tenant)
     grant = await services.stores.grant_store(principal, tenant.id, store, prefix=body.prefix)
@@ -90,7 +90,7 @@ async def grant_store(
 @router.get(
     "/tenants/{tenant}/stores", operation_id="list_granted_stores", tags=["stores"], summary="Stores it may use"
 )
-async def list_granted_stores(services: ServicesDep, seat: SeatDep) -> list[schemas.GrantedStore]:
+async def list_granted_stores(services: ServicesDep, seat: StorageReader) -> list[schemas.GrantedStore]:
     return [
         schemas.GrantedStore.model_validate(store)
         for store in await services.stores.list_granted_stores(seat.tenant_id)
@@ -98,12 +98,12 @@ async def list_granted_stores(services: ServicesDep, seat: SeatDep) -> list[sche
 
 
 @router.get("/tenants/{tenant}/placement", operation_id="get_placement", tags=["placement"], summary="Where things go")
-async def get_placement(services: ServicesDep, seat: SeatDep) -> schemas.Placement:
+async def get_placement(services: ServicesDep, seat: StorageReader) -> schemas.Placement:
     return schemas.Placement.model_validate(await services.placements.get_placement(seat.tenant_id))
 
 
 @router.put("/tenants/{tenant}/placement", operation_id="set_placement", tags=["placement"], summary="Set it")
-async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat: AdminSeatDep) -> schemas.Placement:
+async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat: PlacementWriter) -> schemas.Placement:
     """Applies to what is written from now on; documents that are there already are moved by a migration."""
     placement = await services.placements.set_placement(
         seat.principal,

@@ -1,0 +1,58 @@
+"""Revisions over rows that were there before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy
+from alembic import command
+from tests.conftest import LOGIN_ROLE
+from tests.db import catalogue
+
+from simples3dms.db.provision import Provisioned
+from simples3dms.kit.ids import new_id
+from simples3dms.revisions import upgrade as revisions
+
+
+@pytest.fixture
+def owner(urls: Provisioned) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(urls.owner_url, autocommit=True) as connection:
+        yield connection
+
+
+def upgrade_to(url: str, revision: str) -> None:
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url))
+    with engine.connect() as connection:
+        config = revisions._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+    engine.dispose()
+
+
+def test_0003_members_keep_what_they_could_do(urls: Provisioned, owner: psycopg.Connection[Any]) -> None:
+    owner.execute("DROP SCHEMA public CASCADE")
+    owner.execute("CREATE SCHEMA public")
+    upgrade_to(urls.owner_url, "0002")
+    tenant = new_id()
+    users = {role: new_id() for role in ("admin", "member")}
+    # As the application, since the policies hold the owner, too.
+    with owner.transaction():
+        owner.execute("GRANT simples3dms_platform TO CURRENT_USER")
+        owner.execute("SET LOCAL ROLE simples3dms_platform")
+        owner.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, 'acme', 'Acme')", [tenant])
+        for role, user in users.items():
+            owner.execute("INSERT INTO users (id, email, password_hash) VALUES (%s, %s, 'x')", [user, f"{role}@x"])
+            owner.execute("INSERT INTO members (tenant_id, user_id, role) VALUES (%s, %s, %s)", [tenant, user, role])
+    owner.execute("REVOKE simples3dms_platform FROM CURRENT_USER")
+    assert revisions.upgrade(urls.owner_url, login_role=LOGIN_ROLE) == revisions.newest_revision()
+    with psycopg.connect(urls.app_url) as application:
+        application.execute("SET LOCAL ROLE simples3dms_platform")
+        found = dict(application.execute("SELECT user_id, role FROM members").fetchall())
+        is_auditor = application.execute("SELECT bool_or(is_auditor) FROM users").fetchall()
+    assert found == {users["admin"]: "administrator", users["member"]: "editor"}
+    assert is_auditor == [(False,)]
+    assert catalogue.findings(owner) == []
