@@ -241,11 +241,12 @@ def api_page() -> str:
 
 def permissions_page() -> str:
     """Roles and permissions, and what each operation takes."""
-    roles = [*TENANT_ROLES, *PLATFORM_ROLES]
-    heads = ["permission", "allows", *TENANT_ROLES, *(f"platform {role}" for role in PLATFORM_ROLES)]
-    held = {**TENANT_ROLES, **PLATFORM_ROLES}
+    # By name and not in one table of both: the two auditors are equal as text.
+    held = [(str(role), rights) for role, rights in TENANT_ROLES.items()]
+    held += [(f"platform {role}", rights) for role, rights in PLATFORM_ROLES.items()]
+    heads = ["permission", "allows", *(name for name, _ in held)]
     rows = [
-        [f"`{one}`", MEANINGS[one], *("yes" if one is Permission.OWN or one in held[role] else "" for role in roles)]
+        [f"`{one}`", MEANINGS[one], *("yes" if one in rights | {Permission.OWN} else "" for _, rights in held)]
         for one in Permission
     ]
     operations = [
