@@ -94,3 +94,26 @@ async def test_whether_versions_are_kept_is_guessed_only_as_long_as_it_can_not_b
     for _ in range(3):
         await store.discard("x")
     assert proxy.count("GET /docs?versioning") == before + 1
+
+
+@pytest.mark.parametrize("says_more", [True, False])
+async def test_mode_14_a_full_page_is_followed_and_one_that_only_repeats_ends_the_listing(
+    server: SeaweedServer, proxy: HttpFaultProxy, says_more: bool
+) -> None:
+    """JuiceFS tells a full page of versions as the last; others take no heed of where a page is to begin."""
+    listed = "".join(f"<Contents><Key>{n:04}</Key><Size>1</Size><ETag>e</ETag></Contents>" for n in range(1000))
+    more = "".join(f"<Contents><Key>{n:04}</Key><Size>1</Size><ETag>e</ETag></Contents>" for n in range(1000, 1007))
+    page, rest = (
+        Answer(200, XML, f"<ListBucketResult><IsTruncated>false</IsTruncated>{one}</ListBucketResult>".encode())
+        for one in (listed, more)
+    )
+    if says_more:
+        proxy.add("start-after=0999", instead=rest)
+    proxy.add("GET /docs?list-type=2", instead=page)
+    provider = get_kind("s3").create(
+        {"endpoint": proxy.url, "bucket": "docs"},
+        {"access_key_id": server.access_key, "secret_access_key": server.secret_key},
+    )
+    store = build_stack(provider, StackSettings(retry_attempts=1))
+    assert len([info async for info in store.list()]) == (1007 if says_more else 1000)
+    await store.close()

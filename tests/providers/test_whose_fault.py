@@ -165,6 +165,18 @@ async def test_a_store_that_fails_each_object_of_its_deletes_is_left_alone() -> 
     assert len(unwell.asked) == 3
 
 
+async def test_what_became_of_an_object_that_no_answer_names_is_not_guessed() -> None:
+    class Forgetful(Layer):
+        async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
+            return (await self.inner.delete(refs))[1:]
+
+    outcomes = await stack(inner=Forgetful(memory())).delete([ObjectRef("a"), ObjectRef("b")])
+    assert [(outcome.ref.key, type(outcome.error)) for outcome in outcomes] == [
+        ("a", StoreUnavailable),
+        ("b", type(None)),
+    ]
+
+
 async def test_a_delete_that_lasts_to_fail_tells_which_objects_stayed() -> None:
     sick = {"a": StoreUnavailable("we failed")}
     provider = stack(inner=Unwell(memory(), *[sick] * 99), retry_attempts=2)

@@ -26,7 +26,7 @@ from simples3dms.providers.base import (
     PutResult,
     StorageProvider,
 )
-from simples3dms.providers.errors import ProviderError, StoreResting
+from simples3dms.providers.errors import ProviderError, StoreResting, StoreUnavailable
 from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.parts import put_in_parts
 
@@ -180,7 +180,8 @@ class RetryLayer(Layer):
             if not await self.may_repeat(failed, max(again.values(), key=lambda error: error.retry_after or 0)):
                 break
             left = list(again)
-        return [outcomes[ref] for ref in refs]
+        untold = StoreUnavailable("the store did not say what became of it", vendor_code="malformed_answer")
+        return [outcomes.get(ref) or DeleteOutcome(ref, untold) for ref in refs]
 
     async def discard(self, key: str) -> None:
         await self._repeat(lambda: self.inner.discard(key))

@@ -22,6 +22,7 @@ _URL_TRIES: Final = 2
 _SIMPLE_COPY_BYTES: Final = 5 * 10**9
 _COPY_PART_BYTES: Final = 10**9
 _PARTS_PAGE: Final = 1000
+_MOST_PARTS: Final = 10_000
 
 
 def _with_fresh_url(call: Callable[[], T]) -> tuple[T, bool]:
@@ -77,7 +78,7 @@ def all_parts(session: Any, file_id: str, key: str) -> list[Any]:
         following = page.get("nextPartNumber")
         if following is None:
             break
-        if following <= start:
+        if not start < following <= _MOST_PARTS:
             raise stuck()
         start = following
     return sorted(found, key=lambda item: item["partNumber"])
@@ -156,9 +157,14 @@ def _exactly(path: str, page: Any) -> list[Any]:
 
 
 def _another(cursor: Cursor, following: Cursor) -> Cursor:
-    if following == cursor:
-        raise stuck()
+    check_advances(cursor, following)
     return following
+
+
+def check_advances(cursor: object, following: object) -> None:
+    """Raise StoreUnavailable if the next page would be the same one."""
+    if following is not None and following == cursor:
+        raise stuck()
 
 
 def stuck() -> StoreUnavailable:

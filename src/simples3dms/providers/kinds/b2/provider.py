@@ -40,6 +40,7 @@ from simples3dms.providers.kinds.b2 import reading
 from simples3dms.providers.kinds.b2.calls import (
     Cursor,
     all_parts,
+    check_advances,
     copy_file,
     inspect_key,
     known_upload,
@@ -289,12 +290,17 @@ class B2Provider(ProviderBase):
             await self._cancel(item["fileId"], key)
 
     async def _pages(self, page: Any, path: str, size: int, key: str) -> AsyncIterator[Any]:
-        """A page at a time: what is deleted of one does not move where the next begins."""
+        """A page at a time: what is deleted of one does not move where the next begins. Raises for pages in a ring."""
         cursor: Cursor | None = (path, None)
+        known, turned = cursor, 0
         while cursor is not None:
             found, cursor = await self._account.run(partial(page, path=path, cursor=cursor, page_size=size), key)
             for item in found:
                 yield item
+            check_advances(known, cursor)
+            turned += 1
+            if turned.bit_count() == 1:  # at powers of two: a ring of any length is noticed (Brent, 1980)
+                known = cursor
 
     # --- listing ----------------------------------------------------------------------------------------------------
 
@@ -314,7 +320,9 @@ class B2Provider(ProviderBase):
             found = [
                 ObjectInfo(item["fileName"].removeprefix(self._prefix), 0, item["fileId"]) for item in page["files"]
             ]
-            return ListPage(found, page.get("nextFileId"))
+            following = page.get("nextFileId")
+            check_advances(cursor, following)
+            return ListPage(found, following)
         name, file_id = (None if start_after is None else self._prefix + start_after), None
         if cursor is not None:
             name, file_id = json.loads(cursor)
@@ -324,8 +332,11 @@ class B2Provider(ProviderBase):
         # A hostile or careless service may list what was not asked for.
         ours = [i for i in page["files"] if i["action"] in ("upload", "hide") and i["fileName"].startswith(wanted)]
         kept = [info for info in map(self._info, ours) if start_after is None or info.key > start_after]
-        following = page.get("nextFileName")
-        return ListPage(kept, None if following is None else json.dumps([following, page.get("nextFileId")]))
+        if (following := page.get("nextFileName")) is None:
+            return ListPage(kept)
+        following_id = page.get("nextFileId")
+        check_advances((name, file_id), (following, following_id))
+        return ListPage(kept, json.dumps([following, following_id]))
 
     async def inspect(self, scratch: str) -> Sequence[Finding]:
         return await self._account.run(lambda session, bucket: inspect_key(session, bucket))

@@ -5,14 +5,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 import obstore
-from obstore import exceptions as theirs
 
 from simples3dms.providers.base import (
     NOTHING_EXPECTED,
@@ -29,20 +27,8 @@ from simples3dms.providers.base import (
     PutResult,
     check_key,
 )
-from simples3dms.providers.errors import (
-    NOT_THIS_KIND,
-    AccessDenied,
-    BadCredential,
-    BucketMissing,
-    ObjectNotFound,
-    ObjectTooLarge,
-    PreconditionFailed,
-    ProviderError,
-    StoreTimedOut,
-    StoreUnavailable,
-    Throttled,
-    Unsupported,
-)
+from simples3dms.providers.errors import NOT_THIS_KIND, BucketMissing, ObjectNotFound, ProviderError, Unsupported
+from simples3dms.providers.kinds.cloud.errors import VENDOR_ERRORS, from_vendor, leaves_open
 from simples3dms.providers.parts import part_size
 from simples3dms.providers.plain import ProviderBase
 from simples3dms.providers.registry import BuildOptions
@@ -50,44 +36,6 @@ from simples3dms.providers.registry import BuildOptions
 _CHUNK_BYTES: Final = 1 << 20
 _PART_BYTES: Final = 8 << 20
 _PAGE: Final = 1000
-_BY_CLASS: Final[dict[type[BaseException], type[ProviderError]]] = {
-    FileNotFoundError: ObjectNotFound,
-    theirs.PermissionDeniedError: AccessDenied,
-    theirs.UnauthenticatedError: BadCredential,
-    theirs.PreconditionError: PreconditionFailed,
-    theirs.AlreadyExistsError: PreconditionFailed,
-    theirs.NotSupportedError: Unsupported,
-    theirs.InvalidPathError: Unsupported,
-    theirs.BaseError: StoreUnavailable,
-    TimeoutError: StoreTimedOut,
-    OSError: StoreUnavailable,
-    ValueError: Unsupported,
-}
-#: Google's XML API and Azure's blob service: codes of their error bodies that say more than the status.
-_BY_CODE: Final[dict[str, type[ProviderError]]] = {
-    **dict.fromkeys(("NoSuchKey", "BlobNotFound"), ObjectNotFound),
-    **dict.fromkeys(("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"), BucketMissing),
-    **dict.fromkeys(("AuthenticationFailed", "SignatureDoesNotMatch", "InvalidAuthenticationInfo"), BadCredential),
-    **dict.fromkeys(
-        ("AccessDenied", "AuthorizationFailure", "AuthorizationPermissionMismatch", "AccountIsDisabled"), AccessDenied
-    ),
-    **dict.fromkeys(("SlowDown", "ServerBusy", "TooManyRequests"), Throttled),
-    **dict.fromkeys(("OperationTimedOut", "RequestTimeout"), StoreTimedOut),
-    **dict.fromkeys(("EntityTooLarge", "RequestBodyTooLarge"), ObjectTooLarge),
-}
-#: Statuses that obstore has no class for.
-_BY_STATUS: Final[dict[int, type[ProviderError]]] = {
-    404: ObjectNotFound,
-    408: StoreTimedOut,
-    413: ObjectTooLarge,
-    429: Throttled,
-    504: StoreTimedOut,
-}
-_CODE: Final = re.compile(r"<Code>\s*([A-Za-z]{1,48})\s*</Code>")
-_STATUS: Final = re.compile(r"status code: (\d{3})\b")
-_TIMED_OUT: Final = re.compile(r"kind: Timeout|TimedOut|operation timed out")
-_LOOKED_AT: Final = 6000
-_VENDOR_ERRORS: Final = (theirs.BaseError, OSError, ValueError)
 
 
 def client_options(options: BuildOptions, *, allow_http: bool) -> dict[str, Any]:
@@ -102,24 +50,6 @@ def client_options(options: BuildOptions, *, allow_http: bool) -> dict[str, Any]
 
 
 NO_REPEATS: Final[Any] = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
-
-
-def _mapped(error: BaseException, key: str | None) -> ProviderError:
-    """By the service's code, else by status, else by obstore's class. Its text begins with the key where that is
-    missing, and ends with its own view of things, where the key is, too: what the service said lies in between."""
-    text = str(error)[:_LOOKED_AT].partition("\n\nDebug source")[0]
-    if key:
-        text = text.rpartition(f"{key} not found: ")[2]
-    kind = next((_BY_CLASS[base] for base in type(error).__mro__ if base in _BY_CLASS), ProviderError)
-    code, status = _CODE.search(text), _STATUS.search(text)
-    if code and code[1] in _BY_CODE:
-        kind = _BY_CODE[code[1]]
-    elif status:
-        kind = _BY_STATUS.get(int(status[1]), kind)
-    elif kind is StoreUnavailable and _TIMED_OUT.search(text):
-        kind = StoreTimedOut
-    said = code[1] if code and code[1] in _BY_CODE else type(error).__name__
-    return kind("the store refused the request, or failed", vendor_code=said, key=key)
 
 
 class CloudProvider(ProviderBase):
@@ -236,8 +166,8 @@ class CloudProvider(ProviderBase):
                 kept += [info for info in new if info.key.startswith(prefix)]
                 if len(kept) >= _PAGE:
                     return ListPage(kept, kept[-1].key)
-        except _VENDOR_ERRORS as error:
-            raise _mapped(error, None) from None
+        except VENDOR_ERRORS as error:
+            raise _not_of_an_object(from_vendor(error)) from None
         return ListPage(kept)
 
     async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
@@ -247,19 +177,15 @@ class CloudProvider(ProviderBase):
         return PutResult(key, source.size_bytes)
 
     async def check(self) -> None:
-        try:
-            await self.list_page()
-        except ObjectNotFound:
-            # No object was asked for: whoever answers is not the store.
-            raise BucketMissing("the endpoint does not answer as the service does", vendor_code=NOT_THIS_KIND) from None
+        await self.list_page()
 
     async def _call(self, key: str | None, call: Any) -> Any:
         try:
             return await call
-        except _VENDOR_ERRORS as error:
-            mapped = _mapped(error, key)
-        if type(mapped) is ObjectNotFound and mapped.vendor_code not in _BY_CODE:
-            # A bare 404 does not say what is missing, and may come from a gateway without the service: ask it.
+        except VENDOR_ERRORS as error:
+            mapped = from_vendor(error, key)
+        if leaves_open(mapped):
+            # It may be of the container, of the credential, or of a gateway without the service: ask.
             await self.check()
         raise mapped
 
@@ -300,5 +226,12 @@ class _Reader:
         try:
             async for chunk in self._result.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
-        except _VENDOR_ERRORS as error:
-            raise _mapped(error, self.info.key) from None
+        except VENDOR_ERRORS as error:
+            raise from_vendor(error, self.info.key) from None
+
+
+def _not_of_an_object(error: ProviderError) -> ProviderError:
+    """A listing asks for no object: whoever says that it is missing is not the service."""
+    if not isinstance(error, ObjectNotFound):
+        return error
+    return BucketMissing("the endpoint does not answer as the service does", vendor_code=NOT_THIS_KIND)

@@ -78,7 +78,10 @@ def list_page(
     elif start_after is not None:
         asked["StartAfter"] = own + start_after
     page = s3.list_objects_v2(**asked)
-    found, following = page.get("Contents", ()), None
+    after = asked.get("StartAfter")
+    # Some services take no heed of it.
+    found = [item for item in page.get("Contents", ()) if after is None or item["Key"] > after]
+    following = None
     if page.get("IsTruncated") and "NextContinuationToken" in page:
         following = json.dumps(["ContinuationToken", page["NextContinuationToken"]])
     elif page.get("IsTruncated") or len(found) >= limit:
@@ -96,7 +99,9 @@ def _versions_page(
     elif start_after is not None:
         asked["KeyMarker"] = own + start_after
     page = s3.list_object_versions(**asked)
-    found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+    marker = asked.get("KeyMarker")
+    both = (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+    found = [item for item in both if marker is None or item["Key"] >= marker]
     items = [_info(item, own, item.get("VersionId")) for item in found if _is_ours(item, prefix)]
     following = None
     if page.get("IsTruncated"):
