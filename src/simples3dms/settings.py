@@ -43,6 +43,18 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(default="text", description="How log lines are written.")
     failpoints: str = Field(default="", description="Tests only: where to kill, stop or fail the process.")
 
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks of reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, "
+        "by commas. Empty: nobody's do.",
+    )
+    most_requests: int = Field(
+        default=1000, ge=1, le=100_000, description="Requests that one process serves at a time; more are told to wait."
+    )
+    body_idle_seconds: Seconds = Field(
+        default=30, description="Longest wait for more of a request's body, beside what 1 KiB/s would take."
+    )
+
     worker_concurrency: int = Field(default=4, ge=1, le=64, description="Jobs that one worker process runs at a time.")
     copy_concurrency: int = Field(default=16, ge=1, le=256, description="Objects that one job copies at a time.")
     lease_seconds: Seconds = Field(

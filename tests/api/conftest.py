@@ -13,6 +13,8 @@ import pytest
 import uvicorn
 
 from simples3dms.api.app import create_app
+from simples3dms.api.middleware import DoorOptions
+from simples3dms.api.wire import server_config
 from simples3dms.bootstrap import build_services
 from simples3dms.client import Client
 from simples3dms.jobs.worker import run_worker
@@ -37,9 +39,10 @@ class Door:
 class _Running(threading.Thread):
     """Server and worker in a loop of their own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, options: DoorOptions) -> None:
         super().__init__(daemon=True)
         self._settings = settings
+        self._options = options
         self.started = threading.Event()
         self.password: Secret | None = None
         self.listener = socket.socket()
@@ -55,7 +58,7 @@ class _Running(threading.Thread):
         made = await services.identity.ensure_first_operator()
         assert made is not None
         self.password = made.password
-        self.server = uvicorn.Server(uvicorn.Config(create_app(services), log_level="error", lifespan="off"))
+        self.server = uvicorn.Server(server_config(create_app(services, self._options)))
         stop = asyncio.Event()
         worker = asyncio.create_task(run_worker(services, stop=stop))
         self.started.set()
@@ -66,8 +69,14 @@ class _Running(threading.Thread):
 
 
 @pytest.fixture
-def door(settings: Settings, tmp_path: Path) -> Iterator[Door]:
-    thread = _Running(settings)
+def door_options() -> DoorOptions:
+    """What the operator says of the door; tests override it."""
+    return DoorOptions()
+
+
+@pytest.fixture
+def door(settings: Settings, door_options: DoorOptions, tmp_path: Path) -> Iterator[Door]:
+    thread = _Running(settings, door_options)
     thread.start()
     assert thread.started.wait(30)
     host, port = thread.listener.getsockname()

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from simples3dms.api import problems
-from simples3dms.api.deps import PERMISSION_OF
-from simples3dms.api.middleware import DoorMiddleware
+from simples3dms.api.deps import PERMISSION_OF, CallerOrNobody, is_on_this_machine, token_missing
+from simples3dms.api.middleware import DoorMiddleware, DoorOptions
 from simples3dms.api.v1 import content, documents, health, identity, migrations, stores, tenants
 from simples3dms.bootstrap import Services
 from simples3dms.identity.permissions import Permission
@@ -21,6 +22,7 @@ from simples3dms.schemas.base import Problem
 _PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a problem (RFC 9457) with a stable code"}}
 
 
+DESCRIPTION_PATH: Final = "/api/v1/openapi.json"
 #: The only operations that take no permission: nobody has signed in yet.
 OPEN: Final = frozenset({"get_livez", "get_readyz", "log_in"})
 
@@ -35,6 +37,13 @@ def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
                 raise RuntimeError(f"{route.path} must name one permission")
             found[route.operation_id] = named[0]
     return found
+
+
+async def read_description(request: Request, caller: CallerOrNobody) -> JSONResponse:
+    """The OpenAPI document: for whoever has signed in, and on the machine itself for anybody."""
+    if caller is None and not is_on_this_machine(request):
+        raise token_missing()
+    return JSONResponse(request.app.openapi())
 
 
 class _App(FastAPI):
@@ -52,13 +61,13 @@ class _App(FastAPI):
         return super().openapi()
 
 
-def create_app(services: Services | None) -> FastAPI:
+def create_app(services: Services | None, options: DoorOptions | None = None) -> FastAPI:
     """The application over these services (None is enough for its OpenAPI document)."""
     app = _App(
         title="SimpleS3DMS",
         version=version("simples3dms"),
         description="Documents of many tenants, in the object storage that each of them chooses.",
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -73,5 +82,6 @@ def create_app(services: Services | None) -> FastAPI:
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)
     problems.install(app)
-    app.add_middleware(DoorMiddleware)
+    app.add_api_route(DESCRIPTION_PATH, read_description, include_in_schema=False)
+    app.add_middleware(DoorMiddleware, options=options)
     return app

@@ -32,15 +32,32 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-async def get_principal(
+def token_missing() -> Unauthenticated:
+    return Unauthenticated("Sign in first: send a token as `Authorization: Bearer ...`.", code="token_missing")
+
+
+async def get_caller(
     services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    if given is None:
-        raise Unauthenticated("Sign in first: send a token as `Authorization: Bearer ...`.", code="token_missing")
-    return await services.identity.authenticate(Secret(given.credentials))
+) -> Principal | None:
+    """Who is asking; None for somebody who does not say. Raises Unauthenticated for what proves nothing."""
+    return None if given is None else await services.identity.authenticate(Secret(given.credentials))
+
+
+CallerOrNobody = Annotated[Principal | None, Depends(get_caller)]
+
+
+async def get_principal(caller: CallerOrNobody) -> Principal:
+    if caller is None:
+        raise token_missing()
+    return caller
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
+
+
+def is_on_this_machine(request: Request) -> bool:
+    """Whether the client itself, and not only the proxy before it, has an address of the loopback."""
+    return request.client is not None and request.client.host in ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from simples3dms.api.app import create_app
+from simples3dms.api.middleware import DoorOptions
+from simples3dms.api.proxies import TrustedProxies
+from simples3dms.api.wire import server_config
 from simples3dms.bootstrap import Services, build_services, ensure_default_store
 from simples3dms.cli.output import console, say, show_json
 from simples3dms.crypto.keyring import load_or_create_keyring
@@ -132,15 +135,7 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
     async with running(settings) as services:
         made = await services.identity.ensure_first_operator()
         await _ensure_default_store(services, settings)
-        config = uvicorn.Config(
-            create_app(services),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=20,
-            timeout_keep_alive=75,
-            lifespan="off",
-        )
+        config = server_config(create_app(services, _door_options(settings)))
         address, port = listener.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
         server = _Server(config, lambda: _welcome(url, made, password_file))
@@ -155,6 +150,14 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
             stop.set()
             if worker is not None:
                 await worker
+
+
+def _door_options(settings: Settings) -> DoorOptions:
+    try:
+        proxies = TrustedProxies.parse(settings.trusted_proxies)
+    except ValueError as error:
+        raise Invalid(f"SIMPLES3DMS_TRUSTED_PROXIES: {error}.", code="settings_invalid") from None
+    return DoorOptions(proxies, settings.most_requests, idle_seconds=settings.body_idle_seconds)
 
 
 async def _ensure_default_store(services: Services, settings: Settings) -> None:
