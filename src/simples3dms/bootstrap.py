@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import certifi
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
+from simples3dms.crypto.examples import is_example
 from simples3dms.crypto.keyring import load_or_create_keyring
 from simples3dms.db.embedded import EmbeddedPostgres
 from simples3dms.db.provision import Provisioned, provision
@@ -114,6 +118,7 @@ class Services:
 def build_services(settings: Settings) -> Services:
     """Put everything together. Starts the embedded database where it is used (blocking: call it before the loop)."""
     failpoints.arm(settings.failpoints, environment=settings.env)
+    _refuse_examples(settings)
     _refuse_host_identity()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     server = DatabaseServer(settings)
@@ -212,6 +217,31 @@ def _guard(settings: Settings) -> EgressGuard | None:
     except ValueError as error:
         raise Invalid(f"SIMPLES3DMS_EGRESS_ALLOW or _PORTS: {error}.", code="settings_invalid") from None
     return EgressGuard(policy) if settings.egress_guard == "all" else None
+
+
+def _refuse_examples(settings: Settings) -> None:
+    """Raise Invalid (`secret_is_example`) for a secret that everybody knows; tests may use what they like."""
+    if settings.env == "test":
+        return
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        secret = _secret_part(value.get_secret_value()) if isinstance(value, SecretStr) else None
+        if secret is not None and is_example(secret):
+            raise Invalid(
+                f"SIMPLES3DMS_{name.upper()} holds a secret out of an example: anybody may know it. Make one up, "
+                "such as with `openssl rand -base64 32`.",
+                code="secret_is_example",
+            )
+
+
+def _secret_part(value: str) -> str | None:
+    """The password of a database's address, if it has one; of anything else, all of it."""
+    if "://" not in value and "=" not in value:
+        return value
+    try:
+        return conninfo_to_dict(value).get("password")  # type: ignore[return-value]  # a number only for ports
+    except psycopg.ProgrammingError:
+        return value
 
 
 def _refuse_host_identity() -> None:
