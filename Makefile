@@ -63,17 +63,17 @@ check: $(VENV)/.dev-ready ## Lint, format, types, import contracts, generated pa
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/mypy --no-error-summary scripts bench
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python scripts/generate_reference.py --check
+	@$(BIN)/python -m scripts.generate_reference --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate, overhead); the last line is JSON
 	@exec $(BIN)/python -m bench $(SCENARIO)
 
 conformance: $(VENV)/.dev-ready ## Run the conformance suite over every server here and write its page
-	@exec $(BIN)/python scripts/conformance_matrix.py
+	@exec $(BIN)/python -m scripts.conformance_matrix
 
 docs: $(VENV)/.dev-ready ## Write the generated pages and build the documentation into site/
-	@$(BIN)/python scripts/generate_reference.py
+	@$(BIN)/python -m scripts.generate_reference
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Built: site/index.html"
 

@@ -128,8 +128,8 @@ def state_of(door: Door) -> object:
         return placement, members, documents, list(client.iter_migrations("acme")), client.list_stores(), tenants
 
 
-def test_rights(door: Door, people: dict[str, Secret], tmp_path: Path) -> None:
-    """S-03: refused with the right ids, and nothing changes; allowed with ids that nobody has, and nothing happens."""
+def test_s01_s05_every_operation_as_every_role(door: Door, people: dict[str, Secret], tmp_path: Path) -> None:
+    """Refused with the right ids, and nothing changes; allowed with ids that nobody has, and nothing happens."""
     file = tmp_path / "mine.txt"
     file.write_bytes(b"mine")
     with door.connect() as operator:
@@ -211,7 +211,7 @@ def test_tokens_end_when_they_are_revoked(door: Door, people: dict[str, Secret])
             assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
 
 
-def test_a_route_that_names_no_permission_stops_the_start() -> None:
+def test_s05_a_route_that_names_no_permission_stops_the_start() -> None:
     """Default deny: nothing is open by oversight."""
     router = APIRouter()
 

@@ -81,12 +81,12 @@ def owner(urls: Provisioned) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def test_the_catalogue_has_nothing_to_complain_of(owner: psycopg.Connection[Any]) -> None:
+def test_s06_the_catalogue_has_nothing_to_complain_of(owner: psycopg.Connection[Any]) -> None:
     assert catalogue.findings(owner) == []
 
 
 @pytest.mark.parametrize(("statement", "expected"), PLANTED)
-def test_a_planted_hole_is_found(owner: psycopg.Connection[Any], statement: str, expected: str) -> None:
+def test_s06_a_planted_hole_is_found(owner: psycopg.Connection[Any], statement: str, expected: str) -> None:
     with owner.transaction(force_rollback=True):
         if "OWNER TO" in statement:
             owner.execute("GRANT simples3dms_platform TO CURRENT_USER; GRANT CREATE ON SCHEMA public TO PUBLIC")
@@ -157,7 +157,7 @@ NOTHING = dict.fromkeys(VISIBLE, 0)
 
 
 @pytest.mark.anyio
-async def test_without_a_tenant_there_are_no_rows(filled: Database, urls: Provisioned) -> None:
+async def test_s07_without_a_tenant_there_are_no_rows(filled: Database, urls: Provisioned) -> None:
     async with await psycopg.AsyncConnection.connect(urls.app_url, autocommit=True) as connection:
         await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(TENANT_ROLE)))
         assert await _counts(connection, VISIBLE) == NOTHING, "never set"
@@ -209,7 +209,7 @@ async def test_a_tenant_makes_no_row_for_another(filled: Database, table: str) -
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("blob_id", [TWO, UUID(int=9)])
-async def test_a_reference_tells_nothing_of_another_tenants_rows(filled: Database, blob_id: UUID) -> None:
+async def test_s09_a_reference_tells_nothing_of_another_tenants_rows(filled: Database, blob_id: UUID) -> None:
     """References are checked past the policies: another tenant's row must look like none."""
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         async with filled.tenant(ONE) as uow:
@@ -261,7 +261,7 @@ async def _end_well(database: Database) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("use", [_fail, _break, _time_out, _be_cancelled, _fail_in_the_queue, _end_well])
-async def test_a_pooled_connection_carries_nothing_over(urls: Provisioned, filled: Database, use: Any) -> None:
+async def test_s07_a_pooled_connection_carries_nothing_over(urls: Provisioned, filled: Database, use: Any) -> None:
     database = Database(urls.app_url, pool_max=1)
     await database.open()
     try:

@@ -9,6 +9,13 @@ def not_found() -> NotFound:
     return NotFound("There is no such migration in this tenant.", code="migration_not_found")
 
 
+def failure_not_found() -> NotFound:
+    return NotFound(
+        "One of these is not, or no more, a failure of this migration; none was tried again. List them anew.",
+        code="failure_not_found",
+    )
+
+
 def wrong_state(action: str, state: str) -> Conflict:
     """The action does not fit the state; a second cut-over gets a code of its own."""
     if action == "cut over" and state in {"soaking", "finalizing", "done"}:

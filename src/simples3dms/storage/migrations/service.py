@@ -319,12 +319,17 @@ class Migrations:
         migration_id: UUID,
         failure_ids: Sequence[UUID] | None = None,
     ) -> int:
-        """Try given-up items again, all or the named ones; how many."""
+        """Try given-up items again, all or the named ones; how many.
+
+        One name that is none of this migration's failures, and nothing is done: NotFound (`failure_not_found`).
+        """
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
             ids = await transfers_repository.revive(
                 uow, migration_id=row.id, store_ids=_stores_of(row), ids=failure_ids, limit=_RETRY_BATCH
             )
+            if failure_ids is not None and set(ids) != set(failure_ids):
+                raise errors.failure_not_found()
             for transfer_id in ids:
                 await self._transfers.defer_run(uow, transfer_id)
             await self._audit(uow, principal, "migration.retried", row.id, count=len(ids))
