@@ -1,14 +1,17 @@
-"""What a call that is made again must not do: mix two objects, or leave a second copy."""
+"""What a call that is made again must not do: mix two objects, leave a second copy, keep a store shut."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import AsyncIterator
 
 import pytest
-from layered import down, memory, read, stack
+from layered import chunks, down, layer, memory, read, stack
 
 from simples3dms.providers.base import CopySource, StorageProvider
-from simples3dms.providers.errors import IntegrityError
+from simples3dms.providers.errors import IntegrityError, StoreResting
+from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.fault import Fault
 
 pytestmark = pytest.mark.anyio
@@ -62,3 +65,38 @@ async def test_a_copy_whose_answer_was_lost_leaves_one_version(monkeypatch: pyte
     monkeypatch.setattr(inner, "copy", _LostCopies(inner))
     copied = await provider.copy(CopySource(inner.location, "x", 4, made.version_id), "y")
     assert [info.version_id async for info in inner.list("y")] == [copied.version_id]
+
+
+async def test_a_stream_that_is_on_trial_does_not_keep_the_store_shut() -> None:
+    """It moves at its source's pace: one slow upload would close the store to everybody, for hours."""
+    inner = memory(parts=False)
+    provider = stack(
+        Fault("head", down, times=2), inner=inner, retry_attempts=1, breaker_failures=1, breaker_cool_seconds=0.05
+    )
+    await provider.put("there", b"1")
+    with pytest.raises(Exception, match="down"):
+        await provider.head("there")
+    await asyncio.sleep(0.06)
+    goes_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"1"
+        await goes_on.wait()
+        yield b"2"
+
+    upload = asyncio.create_task(provider.put("slow", slow()))
+    await asyncio.sleep(0.01)
+    # The next call is on trial, too, and finds the store still down.
+    with pytest.raises(Exception, match="down"):
+        await provider.head("there")
+    with pytest.raises(StoreResting):
+        await provider.head("there")
+    goes_on.set()
+    await upload
+    # The stream began before it was shut again: its success says nothing of now.
+    breaker = layer(provider, BreakerLayer)
+    assert isinstance(breaker, BreakerLayer)
+    assert breaker.state == "open"
+    await asyncio.sleep(0.15)
+    assert (await provider.head("there")).size_bytes == 1
+    assert await read(provider, "slow") == b"".join([chunk async for chunk in chunks(b"12")])
