@@ -213,7 +213,7 @@ class S3Provider(ProviderBase):
     async def _obstore(self, key: str, call: Any) -> Any:
         try:
             return await call
-        except (*VENDOR_ERRORS, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  its Rust may panic, and that is no class of obstore's
             mapped = from_vendor(error, key)
             if reading.is_range_ignored(mapped, str(error)):
                 mapped = reading.RangeIgnored("the store does not know ranges", key=key)
