@@ -205,10 +205,15 @@ class RetryLayer(Layer):
         return result
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         upload, failed = await self._counted(
-            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type)
+            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type, sha1=sha1)
         )
         if failed:
             await self._remove_others(key, keep=upload.upload_id, unfinished=True)

@@ -222,7 +222,12 @@ class S3Provider(ProviderBase):
     # --- parts ------------------------------------------------------------------------------------------------------
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         path, size = self._path(key), part_size(self.capabilities, size_bytes, key)
         asked = self._write_options(content_type)
