@@ -239,7 +239,7 @@ class B2Provider(ProviderBase):
         response = await self._account.run(lambda session, _: self._request(session, key, version_id, wanted), key)
         reader = None
         try:
-            reader = reading.Reader(self._account, key, version_id, response, wanted)
+            reader = reading.Reader(self._account, key, self._path(key), version_id, response, wanted)
             yield reader
         finally:
             reading.let_go(self._account, response, is_whole=reader is not None and reader.is_whole)
