@@ -246,7 +246,8 @@ def _secret_part(value: str) -> str | None:
 
 def _refuse_host_identity() -> None:
     """A store signs with its own credential only: what the host's environment offers to SDKs is taken out of reach."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "B2_APPLICATION_KEY"))]:
+    hosts_own = ("AWS_", "AZURE_", "GOOGLE_", "B2_APPLICATION_KEY")
+    for name in [name for name in os.environ if name.startswith(hosts_own)]:
         del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 

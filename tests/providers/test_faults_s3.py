@@ -21,6 +21,7 @@ from simples3dms.providers.errors import (
     StoreTimedOut,
     StoreUnavailable,
 )
+from simples3dms.providers.kinds.s3 import versioning
 from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.observe import Observations
 from simples3dms.providers.registry import BuildOptions, get_kind
@@ -252,3 +253,23 @@ async def test_a_second_read_of_an_object_that_was_replaced_in_between_is_notice
 
     with pytest.raises(IntegrityError):
         await read_while_it_is_replaced()
+
+
+@pytest.mark.parametrize("told_by", ["an answer to a write", "the bucket, asked again"])
+async def test_mode_19_versions_that_were_turned_on_later_are_noticed(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    """A store in use for weeks: else each purge from then on would leave the bytes behind a delete marker."""
+    monkeypatch.setattr(versioning, "_NO_SECONDS", 60.0 if told_by == "an answer to a write" else 0.0, raising=False)
+    bucket = f"later-{len(told_by)}"
+    stores.server.create_bucket(bucket)
+    one, other = (stores.make(faulty=False, bucket=bucket) for _ in range(2))
+    await one.discard("x")  # it asks, and the bucket keeps none
+    client = stores.server.client()
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    writer = one if told_by == "an answer to a write" else other
+    for number in range(2):
+        await writer.put("x", bytes([number]))
+    await one.discard("x")
+    left = client.list_object_versions(Bucket=bucket)
+    assert (left.get("Versions", []), left.get("DeleteMarkers", [])) == ([], [])

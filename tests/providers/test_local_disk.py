@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from simples3dms.providers.base import ObjectRef, StorageProvider
-from simples3dms.providers.errors import BucketMissing, ObjectNotFound
+from simples3dms.providers.errors import BucketMissing, ObjectNotFound, StoreFull, StoreUnavailable
 from simples3dms.providers.kinds.local import provider as local_provider
 from simples3dms.providers.kinds.local.provider import KIND
 from simples3dms.providers.kinds.local.tree import FileOps, Tree
@@ -119,3 +121,39 @@ async def test_every_leftover_is_listed_whatever_the_borders_of_pages(
     for writer in writers:
         writer.abort()
     await store.close()
+
+
+class FailingClose(FileOps):
+    """A network file system that tells at the close that the bytes did not get there; the number is free by then."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def close(self, fd: int) -> None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        self.taken.append(os.dup2(null, fd))  # closes it, and gives its number to another file at once
+        os.close(null)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+async def test_f43_a_close_that_fails_fails_the_write_and_closes_no_other_file(disk: Path) -> None:
+    ops = FailingClose()
+    store = build_stack(
+        local_provider.LocalProvider(local_provider.LocalSettings(path=str(disk)), ops=ops),
+        StackSettings(retry_attempts=1),
+    )
+    with pytest.raises(StoreFull):
+        await store.put("x", b"1")
+    assert len(ops.taken) == 1  # a second close would be of the other file
+    os.close(ops.taken[0])
+    assert await everything(store) == []
+    await store.close()
+
+
+async def test_a_store_that_was_closed_says_so(disk: Path) -> None:
+    store = opened(settled(disk))
+    await store.close()
+    for act in (store.put("x", b"1"), store.head("x"), store.list_page(), store.discard("x")):
+        with pytest.raises(StoreUnavailable) as caught:
+            await act
+        assert caught.value.vendor_code == "closed"

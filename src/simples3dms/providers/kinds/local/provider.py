@@ -29,7 +29,7 @@ from simples3dms.providers.base import (
     ObjectRef,
     PutResult,
 )
-from simples3dms.providers.errors import AccessDenied, IntegrityError, ProviderError
+from simples3dms.providers.errors import AccessDenied, IntegrityError, ProviderError, StoreUnavailable
 from simples3dms.providers.kinds.local.errors import from_os_error
 from simples3dms.providers.kinds.local.listing import Wanted, iter_tree
 from simples3dms.providers.kinds.local.tree import FileOps, Tree, ensure_mark
@@ -194,9 +194,12 @@ class LocalProvider(ProviderBase):
             function()
 
     async def _run(self, key: str | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, function, *args)
+            running = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        except RuntimeError:
+            raise StoreUnavailable("the store was closed", vendor_code="closed", key=key) from None
+        try:
+            return await running
         except OSError as error:
             raise from_os_error(error, key) from None
 

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -28,6 +28,7 @@ _AWS_REGION: Final = re.compile(r"(af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov|-iso[a-z]
 _ROLE_ARN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$"
 _EXTERNAL_ID: Final = r"^[A-Za-z0-9_+=,.@:/-]+$"
 _HTTP: Final = re.compile(r"^https?://", re.IGNORECASE)
+_Text = TypeVar("_Text", str, Secret)
 Service = Literal["other", "aws", "b2", "r2", "wasabi", "minio", "ceph", "seaweedfs", "rclone", "gcs"]
 
 
@@ -38,6 +39,14 @@ def _customer_key(value: Secret) -> Secret:
         raw = b""
     if len(raw) != 32:
         raise ValueError("must be 32 bytes in base64")
+    return value
+
+
+def _sendable(value: _Text) -> _Text:
+    """What goes into a header. obstore would not refuse it, but panic."""
+    text = value.reveal() if isinstance(value, Secret) else value
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must be printable ASCII, without spaces")
     return value
 
 
@@ -142,9 +151,9 @@ def _is_loopback(url: str) -> bool:
 class S3Credential(FormModel):
     """An access key. `session_token` only for temporary ones; `customer_key` only for SSE-C."""
 
-    access_key_id: NotBlank
+    access_key_id: Annotated[NotBlank, AfterValidator(_sendable)]
     secret_access_key: SecretField
-    session_token: SecretField | None = None
+    session_token: Annotated[SecretField, AfterValidator(_sendable)] | None = None
     customer_key: Annotated[SecretField, AfterValidator(_customer_key)] | None = None
 
 

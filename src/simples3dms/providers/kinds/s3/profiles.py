@@ -67,7 +67,10 @@ PROFILES: Final[dict[str, Profile]] = {
     "ceph": Profile("Ceph Object Gateway", largest_object_bytes=5 * TIB),
     "seaweedfs": Profile(
         "SeaweedFS",
-        notes=("lists in another order than that of bytes", "serves ranges faster than whole large objects"),
+        notes=(
+            "lists in another order than that of bytes; of versions, pages may leave out keys at such borders",
+            "serves ranges faster than whole large objects",
+        ),
     ),
     "rclone": Profile(
         "rclone serve s3",
