@@ -51,8 +51,9 @@ run: $(VENV)/.run-ready ## Serve on http://127.0.0.1:8080 (another port: make ru
 demo: $(VENV)/.run-ready ## Watch a tenant move live from B2 to S3, back, and again (ONCE=1: then exit)
 	@exec $(BIN)/simples3dms demo $(if $(filter-out 0,$(ONCE)),--once)
 
+# In a few processes, each with servers of its own. Compiled code is kept: the tests start our program hundreds of times.
 test: $(VENV)/.dev-ready ## Run the tests
-	@exec $(BIN)/python -m pytest -q -m "not long"
+	@PYTHONDONTWRITEBYTECODE= exec $(BIN)/python -m pytest -q -m "not long" -n auto --dist loadgroup
 
 test-long: $(VENV)/.dev-ready ## Run the proofs that take minutes
 	@exec $(BIN)/python -m pytest -q -m long --timeout 1800

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -32,6 +34,12 @@ def is_passing(response: httpx.Response) -> bool:
     return response.status_code in (503, 504)
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Loading them takes longer than most requests: once for a process. As everything here, not told by variables."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class Transport:
     """One connection pool to one server, with one token."""
 
@@ -44,7 +52,12 @@ class Transport:
         self.tries = tries
         # Nothing is read from the environment: a proxy or a netrc file there would see or send tokens.
         self.http = httpx.Client(
-            base_url=self.base_url, headers=headers, timeout=timeout_seconds, trust_env=False, follow_redirects=False
+            base_url=self.base_url,
+            headers=headers,
+            timeout=timeout_seconds,
+            verify=_authorities(),
+            trust_env=False,
+            follow_redirects=False,
         )
 
     def __enter__(self) -> Self:
