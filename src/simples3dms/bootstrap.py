@@ -21,6 +21,8 @@ from simples3dms.documents.service import Documents
 from simples3dms.documents.uploads import Uploads
 from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
+from simples3dms.identity.limits.service import Limits
+from simples3dms.identity.limits.values import Rate, Rates
 from simples3dms.identity.service import Identity
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit import failpoints
@@ -150,7 +152,7 @@ def build_services(settings: Settings) -> Services:
         urls=urls,
         database=database,
         queue=queue,
-        identity=Identity(database),
+        identity=Identity(database, Limits(database, _rates(settings))),
         tenants=Tenants(database),
         audit=Audit(database),
         credentials=credentials,
@@ -167,6 +169,14 @@ def build_services(settings: Settings) -> Services:
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,
         probe_hours=settings.probe_hours,
+    )
+
+
+def _rates(settings: Settings) -> Rates:
+    return Rates(
+        account=Rate(settings.sign_in_account_attempts, settings.sign_in_account_seconds),
+        network=Rate(settings.sign_in_network_attempts, settings.sign_in_network_seconds),
+        everybody=Rate(settings.sign_in_global_attempts, settings.sign_in_global_seconds),
     )
 
 

@@ -32,6 +32,11 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
+def client_address(request: Request) -> str:
+    """Where the caller is, for limits and for what is shown of sessions: the one place that says so."""
+    return request.client.host if request.client else ""
+
+
 async def get_principal(
     services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:

@@ -26,6 +26,7 @@ STATUSES: Mapping[type[errors.Failure], tuple[int, str]] = {
     errors.Invalid: (422, "Not valid"),
     errors.Conflict: (409, "Conflict"),
     errors.TooLarge: (413, "Too large"),
+    errors.TooMany: (429, "Too often"),
     errors.Unavailable: (503, "Not available now"),
     errors.StorageFailed: (502, "The store failed"),
     errors.Failure: (500, "Internal error"),
@@ -76,7 +77,7 @@ async def on_failure(request: Request, failure: Exception) -> JSONResponse:
         log.error("request.failed", code=failure.problem_code, detail=failure.message)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 503:
+    if status in (429, 503):
         wait = extra.setdefault("retry_after_seconds", _RETRY_SECONDS)
         headers["Retry-After"] = str(math.ceil(float(str(wait))))
     if status == 416 and "size_bytes" in extra:

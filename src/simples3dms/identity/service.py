@@ -12,8 +12,11 @@ from simples3dms.crypto.passwords import Passwords, new_password
 from simples3dms.crypto.tokens import hash_token, new_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors, repository
+from simples3dms.identity.limits.repository import forget_known
+from simples3dms.identity.limits.service import Limits
 from simples3dms.identity.permissions import OF_TENANT, Permission, require, rights_of
-from simples3dms.identity.values import Account, Member, NewPassword, NewToken, Role, Token, User
+from simples3dms.identity.signing_in import EMAIL, SignIn, principal_of
+from simples3dms.identity.values import Member, NewPassword, NewToken, Role, Token, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants import repository as tenants_repository
@@ -23,7 +26,6 @@ from simples3dms.tenants.service import require_operator
 __all__ = ["FIRST_OPERATOR", "Identity", "require_operator"]
 
 FIRST_OPERATOR: Final = "admin@localhost"
-_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,64}@[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,190}")
 _TOKEN_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PASSWORD_LENGTHS: Final = (12, 1024)
@@ -35,9 +37,11 @@ _MOST_TOKEN_DAYS: Final = 3650
 class Identity:
     """Everybody who may ask for anything."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: Limits | None = None) -> None:
         self._database = database
         self._passwords = Passwords()
+        self.limits = limits or Limits(database)
+        self.sign_in = SignIn(database, self._passwords, self.limits)
 
     async def ensure_first_operator(self, email: str = FIRST_OPERATOR) -> NewPassword | None:
         """Make the first operator of a fresh installation; their password, to be shown once. None if there is one.
@@ -56,28 +60,18 @@ class Identity:
             await self._insert_user(uow, HOST, email, hashed, is_operator=True)
         return NewPassword(email, password)
 
-    async def log_in(self, email: str, password: Secret, *, token_name: str) -> NewToken:
-        """A token for the right password, good for 30 days.
+    async def log_in(self, email: str, password: Secret, *, token_name: str, address: str = "") -> NewToken:
+        """A token for the right password, good for 30 days. `address`: where the caller is, as far as is known.
 
-        Raises Unauthenticated (`credentials_wrong`), after the same work for anybody.
+        Raises Unauthenticated (`credentials_wrong`), after the same work for anybody; TooMany (`too_many_attempts`).
         """
         _check_token_name(token_name)
-        account = await self._find_account(email)
-        if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
-            raise errors.credentials_wrong()
-        principal = Principal(account.id, account.email, account.is_operator, account.is_auditor)
+        account = await self.sign_in.check(email, password, address=address)
         async with self._database.platform() as uow:
             # The password may have been changed meanwhile: its tokens are revoked, and this must not be one more.
             if not await repository.hold_account(uow, account):
                 raise errors.credentials_wrong()
-            return await _insert_token(uow, principal, token_name, _LOG_IN_DAYS, by="password")
-
-    async def _find_account(self, email: str) -> Account | None:
-        address = email.strip().lower()
-        if not _EMAIL.fullmatch(address):
-            return None
-        async with self._database.platform() as uow:
-            return await repository.find_account(uow, address)
+            return await _insert_token(uow, principal_of(account), token_name, _LOG_IN_DAYS, by="password")
 
     async def authenticate(self, token: Secret) -> Principal:
         """Whose token it is. Raises Unauthenticated (`token_invalid`) if it is unknown, expired or revoked."""
@@ -106,7 +100,7 @@ class Identity:
         """
         require_operator(principal)
         address = email.strip().lower()
-        if not _EMAIL.fullmatch(address):
+        if not EMAIL.fullmatch(address):
             raise errors.email_invalid()
         chosen = new_password() if password is None else password
         _check_password(chosen)
@@ -152,6 +146,7 @@ class Identity:
         async with self._database.platform() as uow:
             if not await repository.set_password(uow, account, hashed):
                 raise errors.credentials_wrong()
+            await forget_known(uow, account.id)
             details = {"revoked_tokens": await repository.revoke_tokens(uow, account.id)}
             await record(
                 uow, principal, "password.changed", target_type="user", target_id=str(account.id), details=details
@@ -271,7 +266,7 @@ async def _record_member(
 def _address(email: str) -> str:
     """The address as it is stored. What can't be one names no user."""
     address = email.strip().lower()
-    if not _EMAIL.fullmatch(address):
+    if not EMAIL.fullmatch(address):
         raise errors.user_not_found()
     return address
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from simples3dms.api.deps import (
     After,
@@ -14,6 +14,7 @@ from simples3dms.api.deps import (
     UsersReader,
     UsersWriter,
     as_id,
+    client_address,
 )
 from simples3dms.api.pages import as_page
 from simples3dms.errors import NotFound
@@ -25,9 +26,12 @@ router = APIRouter()
 
 
 @router.post("/login", operation_id="log_in", tags=["identity"], summary="A token for an e-mail address and a password")
-async def log_in(body: schemas.LogIn, services: ServicesDep, response: Response) -> schemas.NewToken:
+async def log_in(body: schemas.LogIn, services: ServicesDep, request: Request, response: Response) -> schemas.NewToken:
     made = await services.identity.log_in(
-        body.email, Secret(body.password.get_secret_value()), token_name=body.token_name
+        body.email,
+        Secret(body.password.get_secret_value()),
+        token_name=body.token_name,
+        address=client_address(request),
     )
     response.headers["Cache-Control"] = "no-store"
     return schemas.NewToken(id=made.id, token=made.token.reveal(), name=made.name, expires_at=made.expires_at)
