@@ -32,7 +32,14 @@ STATUSES: Mapping[type[errors.Failure], tuple[int, str]] = {
     errors.Failure: (500, "Internal error"),
 }
 #: Codes that have a status of their own in HTTP.
-_STATUS_OF_CODE = {"store_full": 507, "range_not_satisfiable": 416, "digest_malformed": 400, "body_incomplete": 400}
+_STATUS_OF_CODE = {
+    "store_full": 507,
+    "range_not_satisfiable": 416,
+    "digest_malformed": 400,
+    "body_incomplete": 400,
+    "two_credentials": 400,
+    "token_in_query": 400,
+}
 #: Codes of what the framework refuses by itself: no such path, no such method, a body that is no JSON at all.
 _CODE_OF_STATUS = {400: "body_malformed", 404: "not_found", 405: "method_not_allowed"}
 _RETRY_SECONDS = 2.0

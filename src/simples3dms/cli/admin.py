@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import islice
 from typing import Annotated
 from uuid import UUID
@@ -10,6 +9,7 @@ from uuid import UUID
 import typer
 
 from simples3dms.cli import stores
+from simples3dms.cli.account import account_app, read_secret
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.session import (
     DEFAULT_URL,
@@ -39,18 +39,12 @@ def install(app: typer.Typer) -> None:
         ("user", user_app),
         ("member", member_app),
         ("token", token_app),
+        ("account", account_app),
         ("store", stores.store_app),
         ("placement", stores.placement_app),
         ("audit", audit_app),
     ):
         app.add_typer(group, name=name)
-
-
-def _read_password(prompt: str = "Password") -> Secret:
-    """From the terminal without echo, or the first line of standard input."""
-    if sys.stdin.isatty():
-        return Secret(typer.prompt(prompt, hide_input=True, err=True))
-    return Secret(sys.stdin.readline().rstrip("\n"))
 
 
 def login(
@@ -59,7 +53,7 @@ def login(
     as_json: JsonFlag = False,
 ) -> None:
     """Sign in; the token is kept in a file that only you can read."""
-    password = _read_password()
+    password = read_secret("Password")
     with Client(url, tries=1) as client:
         made = client.log_in(email, password, token_name="command line")  # noqa: S106 a label
     save_session(Session(url, Secret(made.token)))
@@ -129,7 +123,7 @@ def create_user(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a user; the password is asked for, or read from standard input."""
-    password = None if generate else _read_password("Password for the new user")
+    password = None if generate else read_secret("Password for the new user")
     with connect() as client:
         made = client.create_user(email, password, platform_role=platform_role)
     if as_json:

@@ -13,7 +13,7 @@ from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
 from simples3dms.client.transport import at
 from simples3dms.kit.secret import Secret
-from simples3dms.schemas import documents, identity, migrations, stores, tenants
+from simples3dms.schemas import documents, identity, migrations, sessions, stores, tenants
 from simples3dms.schemas.base import Page
 
 M = TypeVar("M", bound=BaseModel)
@@ -69,6 +69,24 @@ class Client(ContentMixin):
     def _post_secret(self, path: str, body: Mapping[str, object]) -> bytes:
         """A body with a secret in it, which a model's own JSON would show as stars."""
         return self.call("POST", path, content=json.dumps(body).encode())
+
+    def get_caller(self) -> sessions.Caller:
+        """Who the server takes this client for."""
+        return self.get(sessions.Caller, at("session"))
+
+    def list_sessions(self) -> list[sessions.Session]:
+        return self.list_all(sessions.Session, at("sessions"))
+
+    def end_session(self, session_id: UUID) -> None:
+        self.call("DELETE", at("sessions", session_id))
+
+    def end_sessions(self) -> int:
+        return self.parse(sessions.Ended, self.call("DELETE", at("sessions"))).count
+
+    def change_password(self, password: Secret, new_password: Secret) -> None:
+        """All tokens end, this client's own among them."""
+        body = {"password": password.reveal(), "new_password": new_password.reveal()}
+        self.call("PUT", at("password"), content=json.dumps(body).encode())
 
     def create_token(self, name: str, *, expires_in_days: float | None = None) -> identity.NewToken:
         body = identity.CreateToken(name=name, expires_in_days=expires_in_days)

@@ -16,6 +16,19 @@ def token_invalid() -> Unauthenticated:
     return Unauthenticated("The token is unknown, expired or revoked: sign in.", code="token_invalid")
 
 
+def session_invalid() -> Unauthenticated:
+    return Unauthenticated("The session is over: sign in.", code="session_invalid")
+
+
+def session_not_found() -> NotFound:
+    return NotFound("There is no such session.", code="session_not_found")
+
+
+def password_wrong() -> Invalid:
+    """For who is signed in already; who is not learns `credentials_wrong`."""
+    return Invalid("The password is wrong.", code="password_wrong")
+
+
 def user_required() -> Forbidden:
     return Forbidden("Only a user has a password and tokens.", code="user_required")
 

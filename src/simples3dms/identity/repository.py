@@ -181,6 +181,14 @@ async def find_user_id(uow: UnitOfWork, email: str) -> UUID | None:
     return found
 
 
+async def find_role_of(uow: UnitOfWork, tenant_id: UUID, email: str) -> str | None:
+    found: str | None = await uow.scalar(
+        "SELECT m.role FROM members m JOIN users u ON u.id = m.user_id WHERE m.tenant_id = %s AND u.email = %s",
+        [tenant_id, email],
+    )
+    return found
+
+
 async def find_role(uow: UnitOfWork, tenant_id: UUID, user_id: UUID) -> str | None:
     found: str | None = await uow.scalar(
         "SELECT role FROM members WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id]

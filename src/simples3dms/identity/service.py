@@ -14,9 +14,13 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors, repository
 from simples3dms.identity.limits.repository import forget_known
 from simples3dms.identity.limits.service import Limits
+from simples3dms.identity.limits.values import Door
 from simples3dms.identity.permissions import OF_TENANT, Permission, require, rights_of
+from simples3dms.identity.sessions.repository import end_all
+from simples3dms.identity.sessions.service import renew
+from simples3dms.identity.sessions.values import NewSession
 from simples3dms.identity.signing_in import EMAIL, SignIn, principal_of
-from simples3dms.identity.values import Member, NewPassword, NewToken, Role, Token, User
+from simples3dms.identity.values import Account, Member, NewPassword, NewToken, Role, Token, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants import repository as tenants_repository
@@ -130,27 +134,42 @@ class Identity:
         await record(uow, principal, "user.created", target_type="user", target_id=str(user.id), details=details)
         return user
 
-    async def change_password(self, principal: Principal, old: Secret, new: Secret) -> None:
-        """Replace the principal's own password, and revoke all of their tokens: they sign in again.
+    async def change_password(self, principal: Principal, old: Secret, new: Secret) -> NewSession | None:
+        """Replace the principal's own password, revoke all of their tokens and end all of their sessions.
 
-        Raises Unauthenticated (`credentials_wrong`), Invalid (`password_invalid`), Forbidden (`user_required`).
+        The session that asks goes on under the new secret that is returned. Raises Invalid (`password_invalid`,
+        `password_wrong`), Forbidden (`user_required`), TooMany (`too_many_attempts`).
         """
-        if principal.id is None:
-            raise errors.user_required()
         _check_password(new)
-        async with self._database.platform() as uow:
-            account = await repository.find_account_by_id(uow, principal.id)
-        if not await self._passwords.verify(old, account.password_hash if account else None) or account is None:
-            raise errors.credentials_wrong()
+        account = await self.confirm(principal, old)
         hashed = await self._passwords.hash(new)
         async with self._database.platform() as uow:
             if not await repository.set_password(uow, account, hashed):
-                raise errors.credentials_wrong()
+                raise errors.password_wrong()
             await forget_known(uow, account.id)
-            details = {"revoked_tokens": await repository.revoke_tokens(uow, account.id)}
+            details = {
+                "revoked_tokens": await repository.revoke_tokens(uow, account.id),
+                "ended_sessions": await end_all(uow, account.id, but=principal.session_id),
+            }
             await record(
                 uow, principal, "password.changed", target_type="user", target_id=str(account.id), details=details
             )
+            return await renew(uow, principal)
+
+    async def confirm(self, principal: Principal, password: Secret) -> Account:
+        """The principal's own account, if this is its password: asked before an act that a thief would like to do.
+
+        Raises Invalid (`password_wrong`), Forbidden (`user_required`), TooMany (`too_many_attempts`).
+        """
+        if principal.id is None:
+            raise errors.user_required()
+        attempt = await self.limits.take(Door.CONFIRM, "", str(principal.id))
+        async with self._database.platform() as uow:
+            account = await repository.find_account_by_id(uow, principal.id)
+        if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
+            raise errors.password_wrong()
+        await self.limits.give_back(attempt)
+        return account
 
     async def list_users(self, *, after: UUID | None = None, limit: int = 100) -> list[User]:
         """A page, oldest first. The door asks `require_operator` first."""
@@ -168,9 +187,12 @@ class Identity:
         address = _address(email)
         async with self._database.platform() as uow:
             await _require_change(uow, principal, tenant_id, address, becomes=Role(role))
+            before = await repository.find_role_of(uow, tenant_id, address)
             member = await repository.put_member(uow, tenant_id, address, role)
             if member is None:
                 raise errors.user_not_found()
+            if before != role:
+                await _end_sessions(uow, principal, member.user_id)
             await _record_member(uow, principal, "member.set", tenant_id, member.user_id, role=str(role))
             return member
 
@@ -182,6 +204,7 @@ class Identity:
             user_id = await repository.delete_member(uow, tenant_id, address)
             if user_id is None:
                 raise errors.member_not_found()
+            await _end_sessions(uow, principal, user_id)
             await _record_member(uow, principal, "member.removed", tenant_id, user_id)
 
     async def list_members(self, tenant_id: UUID) -> list[Member]:
@@ -241,6 +264,12 @@ async def _require_change(
         require(rights, Permission.OWNERS_WRITE)
     if was_owner and becomes is not Role.OWNER and len(owners) == 1 and not principal.is_operator:
         raise errors.last_owner()
+
+
+async def _end_sessions(uow: UnitOfWork, principal: Principal, user_id: UUID) -> None:
+    """Rights never change within a session: whoever stole one is not to gain what its owner gains. One's own session
+    that asks for the change goes on, under the new secret that its door gives it."""
+    await end_all(uow, user_id, but=principal.session_id)
 
 
 async def _insert_token(

@@ -17,6 +17,7 @@ from simples3dms.api.deps import (
     client_address,
 )
 from simples3dms.api.pages import as_page
+from simples3dms.api.v1.sessions import set_session
 from simples3dms.errors import NotFound
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import identity as schemas
@@ -90,8 +91,12 @@ async def list_members(services: ServicesDep, seat: MemberReader) -> list[schema
 @router.put(
     "/tenants/{tenant}/members/{email}", operation_id="set_member", tags=["members"], summary="Add, or change the role"
 )
-async def set_member(email: str, body: schemas.SetMember, services: ServicesDep, seat: MemberWriter) -> schemas.Member:
+async def set_member(
+    email: str, body: schemas.SetMember, services: ServicesDep, seat: MemberWriter, response: Response
+) -> schemas.Member:
     member = await services.identity.set_member(seat.principal, seat.tenant_id, email, body.role)
+    if member.user_id == seat.principal.id:
+        set_session(response, await services.sessions.renew(seat.principal))
     return schemas.Member.model_validate(member)
 
 

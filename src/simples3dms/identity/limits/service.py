@@ -13,6 +13,8 @@ from simples3dms.identity.limits import repository
 from simples3dms.identity.limits.values import Attempt, Bucket, Door, Rates, bucket, network_of
 
 _LONGEST_ADDRESS: Final = 256
+#: Doors that one knocks at without being known. At the others one account is asked, by who has got that far.
+_KNOCKED_AT: Final = frozenset({Door.SIGN_IN, Door.RESET, Door.INVITATION})
 
 
 class Limits:
@@ -62,8 +64,9 @@ class Limits:
             is_known = await repository.is_known(uow, text, network)
             of = (name, network) if is_known else (name,)
             buckets.append(bucket(door, "known" if is_known else "account", rates.account, *of))
-        buckets.append(bucket(door, "network", rates.network, network))
-        if not is_known:
+        if door in _KNOCKED_AT:
+            buckets.append(bucket(door, "network", rates.network, network))
+        if door in _KNOCKED_AT and not is_known:
             buckets.append(bucket(door, "everybody", rates.everybody))
         return buckets
 

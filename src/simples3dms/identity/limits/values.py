@@ -9,9 +9,10 @@ from ipaddress import IPv6Address, ip_address
 
 
 class Door(StrEnum):
-    """What one may knock at without being known."""
+    """What attempts are made at."""
 
     SIGN_IN = "sign_in"
+    CONFIRM = "confirm"
     FACTOR = "factor"
     RESET = "reset"
     INVITATION = "invitation"

@@ -1,4 +1,4 @@
-"""People: limits on attempts."""
+"""People: limits on attempts, sessions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ branch_labels = None
 depends_on = None
 
 #: Tables of the platform, on which the tenant role has no right.
-PLATFORM_TABLES = ("attempt_buckets", "known_networks")
+PLATFORM_TABLES = ("attempt_buckets", "known_networks", "sessions")
 
 LIMITS = """
 CREATE TABLE attempt_buckets (
@@ -31,6 +31,22 @@ CREATE TABLE known_networks (
 );
 """
 
+SESSIONS = """
+CREATE TABLE sessions (
+  id uuid PRIMARY KEY,
+  user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  secret_hash bytea NOT NULL UNIQUE CHECK (octet_length(secret_hash) = 32),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  last_seen_at timestamptz NOT NULL DEFAULT now(),
+  expires_at timestamptz NOT NULL,
+  ended_at timestamptz,
+  address text NOT NULL CHECK (length(address) <= 100),
+  agent text NOT NULL CHECK (length(agent) <= 300),
+  method text NOT NULL
+);
+CREATE INDEX ON sessions (user_id, id);
+"""
+
 PLATFORM_POLICY = """
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
@@ -47,6 +63,7 @@ def _run(statements: str) -> None:
 
 def upgrade() -> None:
     _run(LIMITS)
+    _run(SESSIONS)
     for table in PLATFORM_TABLES:
         _run(PLATFORM_POLICY.format(table=table))
 
