@@ -24,6 +24,7 @@ from simples3dms.errors import Invalid, Unavailable
 from simples3dms.identity.limits.service import Limits
 from simples3dms.identity.limits.values import Rate, Rates
 from simples3dms.identity.service import Identity
+from simples3dms.identity.services.service import ServicePrincipals
 from simples3dms.identity.sessions.service import Sessions
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit import failpoints
@@ -82,6 +83,7 @@ class Services:
     queue: JobQueue
     identity: Identity
     sessions: Sessions
+    service_principals: ServicePrincipals
     tenants: Tenants
     audit: Audit
     credentials: Credentials
@@ -163,6 +165,7 @@ def build_services(settings: Settings) -> Services:
             idle_seconds=settings.session_idle_seconds,
             lifetime_seconds=settings.session_lifetime_seconds,
         ),
+        service_principals=ServicePrincipals(database),
         tenants=Tenants(database),
         audit=Audit(database),
         credentials=credentials,

@@ -22,6 +22,7 @@ class Principal:
     name: str
     is_operator: bool = False
     is_auditor: bool = False
+    is_service: bool = False
     scopes: frozenset[str] | None = None
     tenant_id: UUID | None = None
     #: How they came in, for what is done to it; not who they are.

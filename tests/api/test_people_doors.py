@@ -9,6 +9,7 @@ import pytest
 from tests.api.conftest import Door
 
 from simples3dms.api.deps import SESSION_COOKIE
+from simples3dms.client import ApiProblem
 from simples3dms.kit.secret import Secret
 from simples3dms.settings import Settings
 
@@ -196,3 +197,36 @@ def test_s57_a_lower_role_counts_from_the_next_request(ours: Browser, door: Door
         assert _code(refused) == (403, "permission_required")
         operator.remove_member("acme", anna)
         assert _code(http.get("/api/v1/tenants/acme/audit", headers=headers)) == (404, "tenant_not_found")
+
+
+def test_services_and_bounded_tokens_over_http(door: Door, anna: str) -> None:
+    with door.connect() as client:
+        made = client.create_service("acme", "scanner", "editor")
+        assert [one.id for one in client.iter_services("acme")] == [made.id]
+        token = client.create_service_token("acme", made.id, "x", scopes=["documents.read"], expires_in_days=1)
+        with door.connect(token.token) as scanner:
+            assert list(scanner.iter_documents("acme")) == []
+            for refused in (lambda: scanner.list_members("acme"), scanner.get_caller, scanner.list_sessions):
+                with pytest.raises(ApiProblem) as caught:
+                    refused()
+                assert caught.value.problem.code == "permission_required"
+            client.revoke_service_token("acme", made.id, token.id)
+            with pytest.raises(ApiProblem) as caught:
+                list(scanner.iter_documents("acme"))
+            assert caught.value.problem.code == "token_invalid"
+        assert [one.scopes for one in client.list_service_tokens("acme", made.id)] == [["documents.read"]]
+        assert client.disable_service("acme", made.id).disabled_at is not None
+        assert client.enable_service("acme", made.id).disabled_at is None
+        monitor = client.create_service(None, "monitor", "auditor")
+        token = client.create_service_token(None, monitor.id, "x")
+        with door.connect(token.token) as program:
+            assert [one.slug for one in program.iter_tenants()] == ["acme"]
+            caller = program.get_caller()
+            assert (caller.name, caller.session_id, caller.token_id) == (monitor.email, None, token.id)
+        client.disable_service(None, monitor.id)
+        only = client.create_token("x", scopes=["tenant.read"], tenant="acme", expires_in_days=1)
+        with door.connect(only.token) as bounded:
+            assert bounded.get_tenant("acme").slug == "acme"
+        user = next(one for one in client.iter_users() if one.email == anna)
+        assert client.disable_user(user.id).disabled_at is not None
+        assert client.enable_user(user.id).disabled_at is None

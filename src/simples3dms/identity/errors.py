@@ -53,6 +53,42 @@ def token_not_found() -> NotFound:
     return NotFound("There is no such token.", code="token_not_found")
 
 
+def scope_unknown(unknown: Iterable[str]) -> Invalid:
+    names = ", ".join(unknown) or "none"
+    return Invalid(f"A token's scopes are permissions, at least one; these are not: {names}.", code="scope_unknown")
+
+
+def token_exceeds(what: str) -> Forbidden:
+    return Forbidden(
+        f"A token makes none that may do more than itself: ask for less ({what}), or make it signed in yourself.",
+        code="token_exceeds",
+        exceeds=what,
+    )
+
+
+def exceeds_own() -> Forbidden:
+    return Forbidden("Nobody gives rights that they do not have themselves.", code="rights_exceed_own")
+
+
+def own_account() -> Conflict:
+    return Conflict("Nobody disables themselves: ask another operator.", code="own_account")
+
+
+def service_not_found() -> NotFound:
+    return NotFound("There is no such service.", code="service_not_found")
+
+
+def service_name_invalid() -> Invalid:
+    return Invalid(
+        "A service's name has 1 to 63 lower-case letters, digits and hyphens, and starts with no hyphen.",
+        code="service_name_invalid",
+    )
+
+
+def service_exists() -> Conflict:
+    return Conflict("There is a service of this name already.", code="service_exists")
+
+
 def last_owner() -> Conflict:
     return Conflict("The tenant's last owner stays one: make another member an owner first.", code="last_owner")
 

@@ -102,13 +102,22 @@ PLATFORM_ROLES: Final[Mapping[PlatformRole, frozenset[Permission]]] = {
 
 
 def rights_of(principal: Principal, role: Role | None = None) -> frozenset[Permission]:
-    """All that a principal may do: on the platform, and in a tenant where they have this role."""
-    rights: frozenset[Permission] = OF_ONESELF if principal.id is not None else frozenset()
+    """All that a principal may do: on the platform, and in a tenant where they have this role.
+
+    A token that is bounded to a tenant has no rights on the platform; whether it is that tenant is for who asks.
+    """
+    rights: frozenset[Permission] = frozenset()
+    if principal.id is not None:
+        rights |= {Permission.OWN} if principal.is_service else OF_ONESELF
     if principal.is_operator:
         rights |= PLATFORM_ROLES[PlatformRole.OPERATOR]
     if principal.is_auditor:
         rights |= PLATFORM_ROLES[PlatformRole.AUDITOR]
-    return rights if role is None else rights | TENANT_ROLES[role]
+    if role is not None:
+        rights |= TENANT_ROLES[role]
+    if principal.tenant_id is not None:
+        rights -= OF_PLATFORM
+    return rights if principal.scopes is None else rights & principal.scopes
 
 
 def require(rights: frozenset[Permission], needed: Permission) -> None:

@@ -19,6 +19,7 @@ from simples3dms.api.deps import (
 from simples3dms.api.pages import as_page
 from simples3dms.api.v1.sessions import set_session
 from simples3dms.errors import NotFound
+from simples3dms.identity.errors import user_not_found
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import identity as schemas
 from simples3dms.schemas.base import Page
@@ -42,7 +43,14 @@ async def log_in(body: schemas.LogIn, services: ServicesDep, request: Request, r
 async def create_token(
     body: schemas.CreateToken, services: ServicesDep, principal: Oneself, response: Response
 ) -> schemas.NewToken:
-    made = await services.identity.create_token(principal, body.name, expires_in_days=body.expires_in_days)
+    made = await services.identity.create_token(
+        principal,
+        body.name,
+        expires_in_days=body.expires_in_days,
+        scopes=body.scopes,
+        tenant_id=(await services.tenants.get_tenant(body.tenant)).id if body.tenant is not None else None,
+        password=Secret(body.password.get_secret_value()) if body.password is not None else None,
+    )
     response.headers["Cache-Control"] = "no-store"
     return schemas.NewToken(id=made.id, token=made.token.reveal(), name=made.name, expires_at=made.expires_at)
 
@@ -81,6 +89,20 @@ async def list_users(
     services: ServicesDep, _operator: UsersReader, after: After = None, limit: Limit = 100
 ) -> Page[schemas.User]:
     return as_page(schemas.User, await services.identity.list_users(after=after, limit=limit + 1), limit)
+
+
+@router.post(
+    "/users/{user}/disable", operation_id="disable_user", tags=["identity"], summary="Keep a user out, at once"
+)
+async def disable_user(user: str, services: ServicesDep, principal: UsersWriter) -> schemas.User:
+    user_id = as_id(user, user_not_found())
+    return schemas.User.model_validate(await services.identity.set_disabled(principal, user_id, True))
+
+
+@router.post("/users/{user}/enable", operation_id="enable_user", tags=["identity"], summary="Let a user in again")
+async def enable_user(user: str, services: ServicesDep, principal: UsersWriter) -> schemas.User:
+    user_id = as_id(user, user_not_found())
+    return schemas.User.model_validate(await services.identity.set_disabled(principal, user_id, False))
 
 
 @router.get("/tenants/{tenant}/members", operation_id="list_members", tags=["members"], summary="Who belongs to it")

@@ -1,4 +1,4 @@
-"""People: limits on attempts, sessions."""
+"""People: limits on attempts, sessions, bounded tokens, services."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ CREATE TABLE sessions (
 CREATE INDEX ON sessions (user_id, id);
 """
 
+TOKENS = """
+ALTER TABLE api_tokens
+  ADD COLUMN scopes text[] CHECK (cardinality(scopes) > 0),
+  ADD COLUMN only_tenant_id uuid REFERENCES tenants (id);
+ALTER TABLE users
+  ADD COLUMN is_service boolean NOT NULL DEFAULT false,
+  ADD COLUMN of_tenant_id uuid REFERENCES tenants (id),
+  ADD CHECK (of_tenant_id IS NULL OR is_service);
+CREATE INDEX users_services ON users (of_tenant_id, id) WHERE is_service;
+"""
+
 PLATFORM_POLICY = """
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
@@ -64,6 +75,7 @@ def _run(statements: str) -> None:
 def upgrade() -> None:
     _run(LIMITS)
     _run(SESSIONS)
+    _run(TOKENS)
     for table in PLATFORM_TABLES:
         _run(PLATFORM_POLICY.format(table=table))
 
