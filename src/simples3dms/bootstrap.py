@@ -25,7 +25,11 @@ from simples3dms.documents.service import Documents
 from simples3dms.documents.uploads import Uploads
 from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
+from simples3dms.identity.limits.service import Limits
+from simples3dms.identity.limits.values import Rate, Rates
 from simples3dms.identity.service import Identity
+from simples3dms.identity.services.service import ServicePrincipals
+from simples3dms.identity.sessions.service import Sessions
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit import failpoints
 from simples3dms.providers.registry import BuildOptions
@@ -82,6 +86,8 @@ class Services:
     database: Database
     queue: JobQueue
     identity: Identity
+    sessions: Sessions
+    service_principals: ServicePrincipals
     tenants: Tenants
     audit: Audit
     credentials: Credentials
@@ -98,6 +104,7 @@ class Services:
     watchdog_seconds: float
     trash_days: float
     probe_hours: float
+    public_url: str | None = None
     _opened: bool = field(default=False, repr=False)
 
     async def open(self) -> None:
@@ -149,13 +156,21 @@ def build_services(settings: Settings) -> Services:
         attempts=settings.transfer_attempts,
         retry_base_seconds=settings.retry_base_seconds,
     )
+    identity = Identity(database, Limits(database, _rates(settings)))
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
     return Services(
         server=server,
         urls=urls,
         database=database,
         queue=queue,
-        identity=Identity(database),
+        identity=identity,
+        sessions=Sessions(
+            database,
+            identity.sign_in,
+            idle_seconds=settings.session_idle_seconds,
+            lifetime_seconds=settings.session_lifetime_seconds,
+        ),
+        service_principals=ServicePrincipals(database),
         tenants=Tenants(database),
         audit=Audit(database),
         credentials=credentials,
@@ -172,6 +187,15 @@ def build_services(settings: Settings) -> Services:
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,
         probe_hours=settings.probe_hours,
+        public_url=settings.public_url,
+    )
+
+
+def _rates(settings: Settings) -> Rates:
+    return Rates(
+        account=Rate(settings.sign_in_account_attempts, settings.sign_in_account_seconds),
+        network=Rate(settings.sign_in_network_attempts, settings.sign_in_network_seconds),
+        everybody=Rate(settings.sign_in_global_attempts, settings.sign_in_global_seconds),
     )
 
 

@@ -83,6 +83,33 @@ class Settings(BaseSettings):
         default=24, gt=0, le=8760, description="Hours after which a store in use is probed again."
     )
 
+    sign_in_account_attempts: int = Field(
+        default=10, ge=1, le=10_000, description="Wrong passwords for one account before its next attempt has to wait."
+    )
+    sign_in_account_seconds: float = Field(
+        default=30, ge=0.001, le=86_400, description="Seconds after which one more attempt is let through."
+    )
+    sign_in_network_attempts: int = Field(
+        default=50, ge=1, le=100_000, description="The same for one network: an IPv4 address, or an IPv6 /64."
+    )
+    sign_in_network_seconds: float = Field(default=3, ge=0.001, le=86_400, description="And its seconds.")
+    sign_in_global_attempts: int = Field(
+        default=1000, ge=1, le=1_000_000, description="The same for everybody who comes from where they never did."
+    )
+    sign_in_global_seconds: float = Field(default=0.05, ge=0.00001, le=86_400, description="And its seconds.")
+    session_idle_seconds: Seconds = Field(
+        default=7200, description="A browser's session ends after this long without a request."
+    )
+    session_lifetime_seconds: float = Field(
+        default=86_400, gt=0, le=31_536_000, description="And after this long in any case."
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$",
+        description="Where people reach this installation, such as `https://documents.example.org`: for links and to "
+        "tell its own pages from others. Empty: links can't be made.",
+    )
+
     egress_guard: Literal["off", "all"] = Field(
         default="off",
         description="`all`: every store's connections pass the egress guard, which refuses private addresses.",

@@ -14,7 +14,17 @@ from starlette.routing import BaseRoute
 from simples3dms.api import problems
 from simples3dms.api.deps import PERMISSION_OF, CallerOrNobody, is_on_this_machine, token_missing
 from simples3dms.api.middleware import DoorMiddleware, DoorOptions
-from simples3dms.api.v1 import content, documents, health, identity, migrations, stores, tenants
+from simples3dms.api.v1 import (
+    content,
+    documents,
+    health,
+    identity,
+    migrations,
+    service_principals,
+    sessions,
+    stores,
+    tenants,
+)
 from simples3dms.bootstrap import Services
 from simples3dms.identity.permissions import Permission
 from simples3dms.schemas.base import Problem
@@ -24,7 +34,7 @@ _PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a proble
 
 DESCRIPTION_PATH: Final = "/api/v1/openapi.json"
 #: The only operations that take no permission: nobody has signed in yet.
-OPEN: Final = frozenset({"get_livez", "get_readyz", "log_in"})
+OPEN: Final = frozenset({"get_livez", "get_readyz", "log_in", "sign_in"})
 
 
 def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
@@ -77,7 +87,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, tenants, stores, documents, content, migrations):
+    for module in (identity, sessions, service_principals, tenants, stores, documents, content, migrations):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from simples3dms.api.forgery import Asked, why_forged
 from simples3dms.bootstrap import Services
 from simples3dms.context import Principal
-from simples3dms.errors import NotFound, Unauthenticated
+from simples3dms.crypto.tokens import TOKEN_PREFIX
+from simples3dms.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from simples3dms.identity.permissions import WHILE_SUSPENDED, Permission, require, rights_of
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants.service import not_found as tenant_not_found
@@ -21,6 +25,10 @@ from simples3dms.tenants.values import Tenant
 
 _bearer = HTTPBearer(auto_error=False, description="An API token, from `POST /api/v1/login` or `token create`.")
 
+#: The prefix has browsers take it from this very host only, over https, for all of its paths.
+SESSION_COOKIE: Final = "__Host-session"
+_TOKEN: Final = re.compile(rf"{TOKEN_PREFIX}_[A-Za-z0-9_-]{{43}}")
+_TOKEN_NAMES: Final = frozenset({"access_token", "token", "api_key", "apikey"})
 LARGEST_PAGE = 500
 
 
@@ -32,18 +40,67 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def token_missing() -> Unauthenticated:
-    return Unauthenticated("Sign in first: send a token as `Authorization: Bearer ...`.", code="token_missing")
+def client_address(request: Request) -> str:
+    """Where the caller is, for limits and for what is shown of sessions: the one place that says so."""
+    return request.client.host if request.client else ""
+
+
+def refuse_forgery(request: Request, services: ServicesDep) -> None:
+    """Raise Forbidden (`request_forged`) if another site may have had the browser send this."""
+    headers = request.headers
+    own = {f"{request.url.scheme}://{headers.get('host', '')}"}
+    if services.public_url is not None:
+        own = {"{0.scheme}://{0.netloc}".format(urlsplit(services.public_url))}
+    asked = Asked(
+        method=request.method,
+        own_origins=own,
+        origin=headers.get("origin"),
+        fetch_site=headers.get("sec-fetch-site"),
+        content_type=headers.get("content-type"),
+        has_body=headers.get("content-length", "0") != "0" or "transfer-encoding" in headers,
+        has_own_header="x-requested-with" in headers,
+    )
+    reason = why_forged(asked)
+    if reason is not None:
+        raise Forbidden(f"The request was refused: {reason}.", code="request_forged")
+
+
+#: For doors that hand out a cookie before anybody is signed in: nobody is to be signed in by another site.
+OwnPage = Depends(refuse_forgery)
+
+
+def _refuse_tokens_in_query(request: Request) -> None:
+    """What stands in an address ends in logs, histories and other sites' hands."""
+    for name, value in request.query_params.multi_items():
+        if name.lower() in _TOKEN_NAMES or _TOKEN.fullmatch(value):
+            raise Invalid(
+                "A token does not belong into an address: revoke it, and send another as `Authorization: Bearer ...`.",
+                code="token_in_query",
+            )
 
 
 async def get_caller(
-    services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal | None:
-    """Who is asking; None for somebody who does not say. Raises Unauthenticated for what proves nothing."""
+    """By a token or by a browser's session, and never by both: which of them is meant is not for us to guess.
+
+    None for somebody who does not say who they are. Raises Unauthenticated for what proves nothing.
+    """
+    _refuse_tokens_in_query(request)
+    cookie = request.cookies.get(SESSION_COOKIE)
+    if cookie is not None:
+        if "authorization" in request.headers:
+            raise Invalid("Send a token or a session's cookie, not both.", code="two_credentials")
+        refuse_forgery(request, services)
+        return await services.sessions.authenticate(Secret(cookie))
     return None if given is None else await services.identity.authenticate(Secret(given.credentials))
 
 
 CallerOrNobody = Annotated[Principal | None, Depends(get_caller)]
+
+
+def token_missing() -> Unauthenticated:
+    return Unauthenticated("Sign in first: send a token as `Authorization: Bearer ...`.", code="token_missing")
 
 
 async def get_principal(caller: CallerOrNobody) -> Principal:
@@ -122,6 +179,7 @@ UsersWriter = Annotated[Principal, _on_platform(Permission.USERS_WRITE)]
 StoresReader = Annotated[Principal, _on_platform(Permission.STORES_READ)]
 StoresWriter = Annotated[Principal, _on_platform(Permission.STORES_WRITE)]
 Oneself = Annotated[Principal, _on_platform(Permission.OWN)]
+AccountOwner = Annotated[Principal, _on_platform(Permission.ACCOUNT)]
 
 After = Annotated[UUID | None, Query(description="The `next_after` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Most items on the page.")]

@@ -28,6 +28,7 @@ STATUSES: Mapping[type[errors.Failure], tuple[int, str]] = {
     errors.Invalid: (422, "Not valid"),
     errors.Conflict: (409, "Conflict"),
     errors.TooLarge: (413, "Too large"),
+    errors.TooMany: (429, "Too often"),
     errors.Unavailable: (503, "Not available now"),
     errors.StorageFailed: (502, "The store failed"),
     errors.Failure: (500, "Internal error"),
@@ -39,6 +40,8 @@ _STATUS_OF_CODE = {
     "digest_malformed": 400,
     "body_incomplete": 400,
     "request_too_slow": 408,
+    "two_credentials": 400,
+    "token_in_query": 400,
 }
 #: Codes of what the framework refuses by itself: no such path, no such method, a body that is no JSON at all.
 _CODE_OF_STATUS = {400: "body_malformed", 404: "not_found", 405: "method_not_allowed"}
@@ -92,7 +95,7 @@ async def on_failure(request: Request, failure: Exception) -> JSONResponse:
         log.error("request.failed", code=failure.problem_code, detail=failure.message)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 503:
+    if status in (429, 503):
         wait = extra.setdefault("retry_after_seconds", _RETRY_SECONDS)
         headers["Retry-After"] = str(math.ceil(float(str(wait))))
     if status == 408:

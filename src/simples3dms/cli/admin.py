@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import islice
 from typing import Annotated
 from uuid import UUID
@@ -10,7 +9,9 @@ from uuid import UUID
 import typer
 
 from simples3dms.cli import stores
+from simples3dms.cli.account import account_app, read_secret
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
+from simples3dms.cli.services import ScopeOption, service_app
 from simples3dms.cli.session import (
     DEFAULT_URL,
     JsonFlag,
@@ -39,18 +40,13 @@ def install(app: typer.Typer) -> None:
         ("user", user_app),
         ("member", member_app),
         ("token", token_app),
+        ("account", account_app),
+        ("service", service_app),
         ("store", stores.store_app),
         ("placement", stores.placement_app),
         ("audit", audit_app),
     ):
         app.add_typer(group, name=name)
-
-
-def _read_password(prompt: str = "Password") -> Secret:
-    """From the terminal without echo, or the first line of standard input."""
-    if sys.stdin.isatty():
-        return Secret(typer.prompt(prompt, hide_input=True, err=True))
-    return Secret(sys.stdin.readline().rstrip("\n"))
 
 
 def login(
@@ -59,7 +55,7 @@ def login(
     as_json: JsonFlag = False,
 ) -> None:
     """Sign in; the token is kept in a file that only you can read."""
-    password = _read_password()
+    password = read_secret("Password")
     with Client(url, tries=1) as client:
         made = client.log_in(email, password, token_name="command line")  # noqa: S106 a label
     save_session(Session(url, Secret(made.token)))
@@ -129,7 +125,7 @@ def create_user(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a user; the password is asked for, or read from standard input."""
-    password = None if generate else _read_password("Password for the new user")
+    password = None if generate else read_secret("Password for the new user")
     with connect() as client:
         made = client.create_user(email, password, platform_role=platform_role)
     if as_json:
@@ -144,8 +140,22 @@ def create_user(
 def list_users(as_json: JsonFlag = False) -> None:
     """All users."""
     with connect() as client:
-        columns = ["email", "is_operator", "is_auditor", "id", "created_at"]
+        columns = ["email", "is_operator", "is_auditor", "id", "created_at", "disabled_at"]
         show_rows(client.iter_users(), columns, as_json=as_json, empty="No users.")
+
+
+@user_app.command("disable")
+def disable_user(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Keep a user out, at once and everywhere."""
+    with connect() as client:
+        show_one(client.disable_user(user_id), as_json=as_json)
+
+
+@user_app.command("enable")
+def enable_user(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Let a user in again; they sign in anew."""
+    with connect() as client:
+        show_one(client.enable_user(user_id), as_json=as_json)
 
 
 @member_app.command("set")
@@ -175,12 +185,20 @@ def remove_member(email: str, tenant: TenantOption = None, as_json: JsonFlag = F
 @token_app.command("create")
 def create_token(
     name: str,
-    days: Annotated[float | None, typer.Option(help="Days until it expires; never by default.")] = None,
+    days: Annotated[
+        float | None, typer.Option(help="Days until it expires; by default never, or with the token that makes it.")
+    ] = None,
+    scope: ScopeOption = None,
+    only_tenant: Annotated[str | None, typer.Option(help="The only tenant in which it is good for anything.")] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Give your password: the token may outlive your sign-in.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a token; it is shown once."""
+    password = read_secret("Password") if confirm else None
     with connect() as client:
-        made = client.create_token(name, expires_in_days=days)
+        made = client.create_token(name, expires_in_days=days, scopes=scope, tenant=only_tenant, password=password)
     if as_json:
         show_json(made)
     else:
@@ -192,7 +210,7 @@ def create_token(
 def list_tokens(as_json: JsonFlag = False) -> None:
     """Your tokens, without the secrets."""
     with connect() as client:
-        columns = ["id", "name", "created_at", "expires_at", "last_used_at", "revoked_at"]
+        columns = ["id", "name", "created_at", "expires_at", "last_used_at", "revoked_at", "scopes"]
         show_rows(client.list_tokens(), columns, as_json=as_json, empty="No tokens.")
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from simples3dms.client.errors import ServerUnreachable, to_problem
 from simples3dms.kit.secret import Secret
+from simples3dms.schemas.base import Page
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -25,6 +28,17 @@ _SAFE_METHODS = frozenset({"GET", "PUT", "DELETE"})
 def at(*parts: object) -> str:
     """The path of an operation. A name is somebody else's text, and names one place whatever is in it."""
     return "/api/v1/" + "/".join(quote(str(part), safe="") for part in parts)
+
+
+def iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
+    """All items of a listing, a page at a time."""
+    after: UUID | None = None
+    while True:
+        page = fetch(after)
+        yield from page.items
+        after = page.next_after
+        if after is None:
+            return
 
 
 def is_passing(response: httpx.Response) -> bool:
@@ -120,6 +134,10 @@ class Transport:
 
     def send(self, method: str, model: type[M], path: str, body: BaseModel | None = None) -> M:
         return self.parse(model, self.call(method, path, body=body))
+
+    def post_secret(self, path: str, body: Mapping[str, object]) -> bytes:
+        """A body with a secret in it, which a model's own JSON would show as stars."""
+        return self.call("POST", path, content=json.dumps(body).encode())
 
     def pause(self, attempt: int, response: httpx.Response | None = None) -> None:
         """As long as the server asked for, else a random part of a growing pause."""

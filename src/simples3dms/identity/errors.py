@@ -16,6 +16,19 @@ def token_invalid() -> Unauthenticated:
     return Unauthenticated("The token is unknown, expired or revoked: sign in.", code="token_invalid")
 
 
+def session_invalid() -> Unauthenticated:
+    return Unauthenticated("The session is over: sign in.", code="session_invalid")
+
+
+def session_not_found() -> NotFound:
+    return NotFound("There is no such session.", code="session_not_found")
+
+
+def password_wrong() -> Invalid:
+    """For who is signed in already; who is not learns `credentials_wrong`."""
+    return Invalid("The password is wrong.", code="password_wrong")
+
+
 def user_required() -> Forbidden:
     return Forbidden("Only a user has a password and tokens.", code="user_required")
 
@@ -38,6 +51,42 @@ def member_not_found() -> NotFound:
 
 def token_not_found() -> NotFound:
     return NotFound("There is no such token.", code="token_not_found")
+
+
+def scope_unknown(unknown: Iterable[str]) -> Invalid:
+    names = ", ".join(unknown) or "none"
+    return Invalid(f"A token's scopes are permissions, at least one; these are not: {names}.", code="scope_unknown")
+
+
+def token_exceeds(what: str) -> Forbidden:
+    return Forbidden(
+        f"A token makes none that may do more than itself: ask for less ({what}), or make it signed in yourself.",
+        code="token_exceeds",
+        exceeds=what,
+    )
+
+
+def exceeds_own() -> Forbidden:
+    return Forbidden("Nobody gives rights that they do not have themselves.", code="rights_exceed_own")
+
+
+def own_account() -> Conflict:
+    return Conflict("Nobody disables themselves: ask another operator.", code="own_account")
+
+
+def service_not_found() -> NotFound:
+    return NotFound("There is no such service.", code="service_not_found")
+
+
+def service_name_invalid() -> Invalid:
+    return Invalid(
+        "A service's name has 1 to 63 lower-case letters, digits and hyphens, and starts with no hyphen.",
+        code="service_name_invalid",
+    )
+
+
+def service_exists() -> Conflict:
+    return Conflict("There is a service of this name already.", code="service_exists")
 
 
 def last_owner() -> Conflict:

@@ -38,6 +38,7 @@ class Permission(StrEnum):
     STORES_WRITE = "stores.write"
 
     OWN = "own.manage"
+    ACCOUNT = "account.manage"
 
 
 #: What each allows, for a person.
@@ -60,6 +61,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.STORES_READ: "See all stores, their settings and probes; never a secret.",
     Permission.STORES_WRITE: "Add stores, test and tune them, replace credentials, grant them to tenants.",
     Permission.OWN: "One's own tokens.",
+    Permission.ACCOUNT: "How one signs in oneself: password, sessions, second factors.",
 }
 OF_PLATFORM: Final = frozenset(
     {
@@ -71,7 +73,9 @@ OF_PLATFORM: Final = frozenset(
         Permission.STORES_WRITE,
     }
 )
-OF_TENANT: Final = frozenset(Permission) - OF_PLATFORM - {Permission.OWN}
+#: Everybody's; a service has no account to sign in with.
+OF_ONESELF: Final = frozenset({Permission.OWN, Permission.ACCOUNT})
+OF_TENANT: Final = frozenset(Permission) - OF_PLATFORM - OF_ONESELF
 
 #: What a suspended tenant still shows to whoever may see it: that it is there, who belongs to it, what was done.
 WHILE_SUSPENDED: Final = frozenset(
@@ -98,13 +102,22 @@ PLATFORM_ROLES: Final[Mapping[PlatformRole, frozenset[Permission]]] = {
 
 
 def rights_of(principal: Principal, role: Role | None = None) -> frozenset[Permission]:
-    """All that a principal may do: on the platform, and in a tenant where they have this role."""
-    rights: frozenset[Permission] = frozenset({Permission.OWN}) if principal.id is not None else frozenset()
+    """All that a principal may do: on the platform, and in a tenant where they have this role.
+
+    A token that is bounded to a tenant has no rights on the platform; whether it is that tenant is for who asks.
+    """
+    rights: frozenset[Permission] = frozenset()
+    if principal.id is not None:
+        rights |= {Permission.OWN} if principal.is_service else OF_ONESELF
     if principal.is_operator:
         rights |= PLATFORM_ROLES[PlatformRole.OPERATOR]
     if principal.is_auditor:
         rights |= PLATFORM_ROLES[PlatformRole.AUDITOR]
-    return rights if role is None else rights | TENANT_ROLES[role]
+    if role is not None:
+        rights |= TENANT_ROLES[role]
+    if principal.tenant_id is not None:
+        rights -= OF_PLATFORM
+    return rights if principal.scopes is None else rights & principal.scopes
 
 
 def require(rights: frozenset[Permission], needed: Permission) -> None:
