@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Final
 
 import certifi
+from pydantic import SecretStr
 
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
-from simples3dms.crypto.keyring import load_or_create_keyring
+from simples3dms.crypto.keyring import Keyring, load_keyring, load_or_create_keyring
+from simples3dms.crypto.places import ServiceAccess
 from simples3dms.db.embedded import EmbeddedPostgres
 from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
@@ -24,6 +26,7 @@ from simples3dms.errors import Invalid, Unavailable
 from simples3dms.identity.service import Identity
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit import failpoints
+from simples3dms.kit.secret import Secret
 from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.stack import StackSettings
 from simples3dms.settings import Settings
@@ -120,7 +123,7 @@ def build_services(settings: Settings) -> Services:
     urls = server.start()
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
-    credentials = Credentials(database, load_or_create_keyring(settings.keyring_path))
+    credentials = Credentials(database, open_keyring(settings))
     stores = Stores(
         database,
         credentials,
@@ -167,6 +170,28 @@ def build_services(settings: Settings) -> Services:
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,
         probe_hours=settings.probe_hours,
+    )
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """The key ring of this installation, with what it takes to reach the keys that services keep. Blocks."""
+    access = service_access(settings)
+    if settings.keyring is not None:
+        return load_keyring(settings.keyring.get_secret_value(), access)
+    return load_or_create_keyring(settings.keyring_path, access)
+
+
+def service_access(settings: Settings) -> ServiceAccess:
+    def secret(value: SecretStr | None) -> Secret | None:
+        return None if value is None else Secret(value.get_secret_value())
+
+    return ServiceAccess(
+        kms_access_key_id=settings.kms_access_key_id,
+        kms_secret_access_key=secret(settings.kms_secret_access_key),
+        kms_session_token=secret(settings.kms_session_token),
+        transit_token=secret(settings.transit_token),
+        transit_token_file=settings.transit_token_file,
+        ca_file=settings.key_service_ca_file,
     )
 
 
