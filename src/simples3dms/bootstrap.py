@@ -25,6 +25,7 @@ from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
 from simples3dms.identity.service import Identity
 from simples3dms.jobqueue.app import JobQueue
+from simples3dms.keys.service import Keys
 from simples3dms.kit import failpoints
 from simples3dms.kit.secret import Secret
 from simples3dms.providers.registry import BuildOptions
@@ -83,6 +84,7 @@ class Services:
     identity: Identity
     tenants: Tenants
     audit: Audit
+    keys: Keys
     credentials: Credentials
     stores: Stores
     placements: Placements
@@ -123,7 +125,8 @@ def build_services(settings: Settings) -> Services:
     urls = server.start()
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
-    credentials = Credentials(database, open_keyring(settings))
+    keyring = open_keyring(settings)
+    credentials = Credentials(database, keyring)
     stores = Stores(
         database,
         credentials,
@@ -156,6 +159,13 @@ def build_services(settings: Settings) -> Services:
         identity=Identity(database),
         tenants=Tenants(database),
         audit=Audit(database),
+        keys=Keys(
+            database,
+            keyring,
+            queue,
+            file=settings.keyring_path if settings.keyring is None else None,
+            lease_seconds=settings.lease_seconds,
+        ),
         credentials=credentials,
         stores=stores,
         placements=Placements(database),

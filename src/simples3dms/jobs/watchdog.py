@@ -8,6 +8,7 @@ from simples3dms.bootstrap import Services
 from simples3dms.context import WORKER
 from simples3dms.documents import repository as documents_repository
 from simples3dms.errors import Failure
+from simples3dms.keys import repository as keys_repository
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.stores import repository as stores_repository
@@ -27,6 +28,7 @@ async def tick(services: Services) -> None:
         migrations = await migrations_repository.list_working(uow, limit=_LIMIT)
         doubtful = await blobs_repository.list_doubtful(uow, limit=_LIMIT)
         to_probe = await stores_repository.list_due_probes(uow, hours=services.probe_hours, limit=_LIMIT)
+        rewraps = await keys_repository.list_due_rewraps(uow, limit=_LIMIT)
         to_purge = await documents_repository.list_to_purge(uow, trash_days=services.trash_days, limit=_LIMIT)
     for tenant_id in to_clean:
         async with services.database.tenant(tenant_id) as tenant:
@@ -38,6 +40,9 @@ async def tick(services: Services) -> None:
         async with services.database.platform() as platform:
             for store_id in to_probe:
                 await services.queue.defer(platform, "store.probe", once=f"probe:{store_id}", store_id=store_id)
+    for rewrap_id in rewraps:
+        async with services.database.platform() as platform:
+            await services.keys.defer_rewrap(platform, rewrap_id)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:
             await services.transfers.defer_run(tenant, transfer.id, once=True)

@@ -38,6 +38,15 @@ FAIL_POINTS: Final[tuple[str, ...]] = (
     "purge.after_delete",
     "purge.in_confirm_txn",
     "purge.committed",
+    "rewrap.key_known",
+    "rewrap.in_start_txn",
+    "rewrap.claimed",
+    "rewrap.page_wrapped",
+    "rewrap.in_page_txn",
+    "rewrap.page_committed",
+    "rewrap.finished",
+    "rewrap.in_retire_txn",
+    "rewrap.retired",
 )
 
 

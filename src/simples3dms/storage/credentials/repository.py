@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.credentials.values import CredentialRow
+
+
+async def lock_store(uow: UnitOfWork, store_id: UUID) -> None:
+    """Hold the store's row: its credentials change one after another."""
+    await uow.execute("SELECT 1 FROM stores WHERE id = %s FOR UPDATE", [store_id])
 
 
 async def next_version(uow: UnitOfWork, store_id: UUID) -> int:
@@ -33,11 +37,3 @@ async def find_newest(uow: UnitOfWork, store_id: UUID) -> CredentialRow | None:
 
 async def delete_before(uow: UnitOfWork, store_id: UUID, version: int) -> None:
     await uow.execute("DELETE FROM credentials WHERE store_id = %s AND version < %s", [store_id, version])
-
-
-async def list_unknown_keys(uow: UnitOfWork, known: Sequence[str]) -> list[str]:
-    """The ids of the keys that any credential is sealed under and that are not among `known`."""
-    return await uow.scalars(
-        "SELECT DISTINCT key_id FROM credentials WHERE NOT key_id = ANY (%s::text[]) ORDER BY key_id LIMIT 100",
-        [list(known)],
-    )

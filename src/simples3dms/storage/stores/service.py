@@ -91,14 +91,16 @@ class Stores:
         if probe.verdict == "red":
             raise errors.probe_failed(probe.findings)
         clean |= await _settle(chosen, clean)
+        store_id = new_id()
+        sealed = await self._credentials.seal(store_id, fields, version=1)
         async with self._database.platform() as uow:
             await repository.lock_places(uow)
             await _refuse_taken(uow, name, kind, clean)
-            store = await repository.insert(uow, new_id(), name, kind, clean, dict(tuning or {}))
+            store = await repository.insert(uow, store_id, name, kind, clean, dict(tuning or {}))
             if store is None:
                 raise errors.exists(name)
             await repository.save_probe(uow, store.id, probe.verdict, probe.findings)
-            await self._credentials.save(uow, store.id, fields)
+            await self._credentials.insert(uow, store.id, sealed)
             await _record(uow, principal, "store.added", store, name=name, kind=kind)
         return await self.get_store(str(store.id))
 
@@ -119,7 +121,6 @@ class Stores:
         fields = _checked_fields(chosen, credential)
         async with self._database.platform() as uow:
             store = await repository.find(uow, name=name)
-            held = {} if store is None else (await self._credentials.open(uow, store.id))[1]
         if store is None:
             await self.add_store(principal, name, kind, settings, credential)
             return "added"
@@ -128,6 +129,7 @@ class Stores:
         }
         if (store.kind, known) != (kind, clean):
             raise errors.differs(name)
+        _, held = await self._credentials.open(store.id)
         if {key: value.reveal() for key, value in held.items()} == fields:
             return None
         await self.set_credential(principal, name, credential)
@@ -257,10 +259,11 @@ class Stores:
         store = await self.get_store(name)
         fields = _checked_fields(get_kind(store.kind), credential)
         await self._try(store.kind, store.settings, fields)
-        async with self._database.platform() as uow:
-            await repository.lock(uow, store.id)
-            version = await self._credentials.save(uow, store.id, fields)
+
+        async def note(uow: UnitOfWork, version: int) -> None:
             await _record(uow, principal, "credential.replaced", store, version=version)
+
+        await self._credentials.replace(store.id, fields, note)
         self._pool.expire(store.id)
         return store
 
