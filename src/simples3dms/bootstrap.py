@@ -17,6 +17,7 @@ from simples3dms.context import HOST
 from simples3dms.crypto.keyring import Keyring, load_keyring, load_or_create_keyring
 from simples3dms.crypto.places import ServiceAccess
 from simples3dms.db.embedded import EmbeddedPostgres
+from simples3dms.db.listening import Listener
 from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
 from simples3dms.documents.service import Documents
@@ -25,7 +26,7 @@ from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
 from simples3dms.identity.service import Identity
 from simples3dms.jobqueue.app import JobQueue
-from simples3dms.keys.service import Keys
+from simples3dms.keys.service import CHANNEL, Keys
 from simples3dms.kit import failpoints
 from simples3dms.kit.secret import Secret
 from simples3dms.providers.registry import BuildOptions
@@ -36,6 +37,7 @@ from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
+from simples3dms.storage.rotations.service import Rotations
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.service import Transfers
@@ -94,12 +96,22 @@ class Services:
     migrations: Migrations
     documents: Documents
     uploads: Uploads
+    rotations: Rotations
     upkeep: Upkeep
     worker_concurrency: int
     watchdog_seconds: float
     trash_days: float
     probe_hours: float
+    listener: Listener = field(init=False, repr=False)
     _opened: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.listener = Listener(self.urls.app_url, CHANNEL, self._look_again)
+
+    async def _look_again(self) -> None:
+        """Something that processes hold in memory was changed: a credential, a key."""
+        self.stores.expire()
+        await self.keys.refresh()
 
     async def open(self) -> None:
         """Open the connection pool. The schema must be there for anything else to work."""
@@ -109,6 +121,7 @@ class Services:
 
     async def close(self) -> None:
         """Close stores, connections and the hold on the embedded server, in that order."""
+        await self.listener.stop()
         await self.stores.close()
         if self._opened:
             await self.database.close()
@@ -175,6 +188,15 @@ def build_services(settings: Settings) -> Services:
         migrations=Migrations(database, stores, transfers, engine),
         documents=Documents(database, blobs),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
+        rotations=Rotations(
+            database,
+            queue,
+            credentials,
+            stores,
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.credential_grace_seconds,
+            settle_seconds=settings.credential_settle_seconds,
+        ),
         upkeep=Upkeep(database, stores),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,

@@ -86,6 +86,19 @@ class Settings(BaseSettings):
         default=24, gt=0, le=8760, description="Hours after which a store in use is probed again."
     )
 
+    credential_grace_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        le=90 * 86_400,
+        description="How long a store's old credential is kept after a rotation: the way back.",
+    )
+    credential_settle_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="By when every process has turned to another credential; the least grace.",
+    )
+
     egress_guard: Literal["off", "all"] = Field(
         default="off",
         description="`all`: every store's connections pass the egress guard, which refuses private addresses.",

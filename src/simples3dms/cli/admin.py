@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from simples3dms.cli import stores
+from simples3dms.cli import credentials, stores
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.session import (
     DEFAULT_URL,
@@ -39,7 +39,7 @@ def install(app: typer.Typer) -> None:
         ("user", user_app),
         ("member", member_app),
         ("token", token_app),
-        ("store", stores.store_app),
+        ("store", credentials.store_app),
         ("placement", stores.placement_app),
         ("audit", audit_app),
     ):

@@ -123,6 +123,7 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bool, password_file: Path | None) -> None:
     async with running(settings) as services:
+        services.listener.start()
         made = await services.identity.ensure_first_operator()
         await _ensure_default_store(services, settings)
         config = uvicorn.Config(
@@ -191,6 +192,7 @@ async def _work(settings: Settings, name: str) -> None:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as services:
+        services.listener.start()
         say(f"Worker {name} is ready.")
         await run_worker(services, stop=stop, name=name)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
+from simples3dms.client.rotations import RotationsMixin
 from simples3dms.client.transport import at
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import documents, identity, migrations, stores, tenants
@@ -46,7 +47,7 @@ def _iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
             return
 
 
-class Client(ContentMixin):
+class Client(ContentMixin, RotationsMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.

@@ -64,7 +64,13 @@ def _of_keys(services: Services) -> list[tuple[str, Work]]:
     async def rewrap(rewrap_id: str) -> None:
         await services.keys.engine.run(UUID(rewrap_id))
 
-    return [("key.rewrap", rewrap)]
+    async def advance_rotation(rotation_id: str) -> None:
+        await services.rotations.engine.advance(UUID(rotation_id))
+
+    async def start_rotation(store_id: str) -> None:
+        await services.rotations.start_due(UUID(store_id))
+
+    return [("key.rewrap", rewrap), ("rotation.advance", advance_rotation), ("rotation.start", start_rotation)]
 
 
 def _quietly(work: Work) -> Work:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from uuid import UUID
+
 import structlog
 
 from simples3dms.bootstrap import Services
@@ -11,6 +14,7 @@ from simples3dms.errors import Failure
 from simples3dms.keys import repository as keys_repository
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.migrations import repository as migrations_repository
+from simples3dms.storage.rotations import repository as rotations_repository
 from simples3dms.storage.stores import repository as stores_repository
 from simples3dms.storage.transfers import repository as transfers_repository
 
@@ -40,9 +44,7 @@ async def tick(services: Services) -> None:
         async with services.database.platform() as platform:
             for store_id in to_probe:
                 await services.queue.defer(platform, "store.probe", once=f"probe:{store_id}", store_id=store_id)
-    for rewrap_id in rewraps:
-        async with services.database.platform() as platform:
-            await services.keys.defer_rewrap(platform, rewrap_id)
+    await _watch_keys(services, rewraps)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:
             await services.transfers.defer_run(tenant, transfer.id, once=True)
@@ -56,3 +58,18 @@ async def tick(services: Services) -> None:
             )
         except Failure as failure:
             log.info("purge.skipped", document=str(document.id), code=failure.problem_code)
+
+
+async def _watch_keys(services: Services, rewraps: Sequence[UUID]) -> None:
+    """Changes of keys and rotations of credentials that are due; and which key seals, told or not."""
+    await services.keys.refresh()
+    async with services.database.platform() as uow:
+        rotations = await rotations_repository.list_due(uow, limit=_LIMIT)
+        schedules = await rotations_repository.list_due_schedules(uow, limit=_LIMIT)
+        for rewrap_id in rewraps:
+            await services.keys.defer_rewrap(uow, rewrap_id)
+        for rotation_id in rotations:
+            await services.rotations.defer(uow, rotation_id)
+        for store_id in schedules:
+            await services.queue.defer(uow, "rotation.start", once=f"rotate:{store_id}", store_id=store_id)
+    await services.rotations.warn_of_expiry()

@@ -23,6 +23,8 @@ from simples3dms.keys.values import SEALED_COLUMNS, KeyStatus, Rewrap, SealedCol
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 
+#: On which processes are told that what they hold in memory may be out of date.
+CHANNEL: Final = repository.CHANNEL
 #: Sealed rows are counted up to this many a table.
 COUNTED: Final = 100_000
 
@@ -192,6 +194,11 @@ class Keys:
         await fp("rewrap.retired")
         await asyncio.to_thread(keyring_file.remove_key, self._file, key_id)
         self._keyring.refresh()
+
+
+async def notify(uow: UnitOfWork) -> None:
+    """Tell all processes, when the unit of work commits, to look at what they hold in memory."""
+    await repository.notify(uow)
 
 
 async def choose_primary(uow: UnitOfWork, keyring: Keyring) -> None:

@@ -29,6 +29,7 @@ class SealedColumn:
 #: Every sealed column of the product: start, rewrap and retire walk this list. A new one is one line.
 SEALED_COLUMNS: Final[tuple[SealedColumn, ...]] = (
     SealedColumn("credentials", ("store_id", "version"), "'platform'", "store_id::text", "version"),
+    SealedColumn("rotation_schedules", ("store_id",), "'platform'", "store_id::text", "manager_version"),
 )
 
 

@@ -47,6 +47,21 @@ FAIL_POINTS: Final[tuple[str, ...]] = (
     "rewrap.finished",
     "rewrap.in_retire_txn",
     "rewrap.retired",
+    "rotate.claimed",
+    "rotate.intended",
+    "rotate.made",
+    "rotate.in_stage_txn",
+    "rotate.staged",
+    "rotate.probed",
+    "rotate.in_switch_txn",
+    "rotate.switched",
+    "rotate.retiring",
+    "rotate.old_disabled",
+    "rotate.old_gone",
+    "rotate.in_retire_txn",
+    "rotate.done",
+    "rotate.undoing",
+    "rotate.new_gone",
 )
 
 

@@ -150,11 +150,11 @@ class ProviderPool:
         self._retired = [one for one in self._retired if one not in expired]
         await _close_all([provider for _, provider in expired])
 
-    def expire(self, store_id: UUID) -> None:
-        """Look for a newer credential at the next use."""
-        pooled = self._pooled.get(store_id)
-        if pooled is not None:
-            pooled.fresh_until = time.monotonic()
+    def expire(self, store_id: UUID | None = None) -> None:
+        """Look for a newer credential at the next use: of one store, or of all."""
+        for found, pooled in self._pooled.items():
+            if store_id in (None, found):
+                pooled.fresh_until = time.monotonic()
 
     async def close(self) -> None:
         """Close all providers. Idempotent."""
