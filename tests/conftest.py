@@ -107,6 +107,8 @@ def settings_for(urls: Provisioned, data_dir: Path) -> Settings:
         watchdog_seconds=0.5,
         retry_base_seconds=0.2,
         chunk_blobs=20,
+        credential_grace_seconds=1,
+        credential_settle_seconds=0.5,
         storage_retry_attempts=2,
         storage_connect_timeout_seconds=3,
         storage_read_timeout_seconds=10,

@@ -17,8 +17,10 @@ from pydantic import SecretStr
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
 from simples3dms.crypto.examples import is_example
-from simples3dms.crypto.keyring import load_or_create_keyring
+from simples3dms.crypto.keyring import Keyring, load_keyring, load_or_create_keyring
+from simples3dms.crypto.places import ServiceAccess
 from simples3dms.db.embedded import EmbeddedPostgres
+from simples3dms.db.listening import Listener
 from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
 from simples3dms.documents.service import Documents
@@ -31,7 +33,9 @@ from simples3dms.identity.service import Identity
 from simples3dms.identity.services.service import ServicePrincipals
 from simples3dms.identity.sessions.service import Sessions
 from simples3dms.jobqueue.app import JobQueue
+from simples3dms.keys.service import CHANNEL, Keys
 from simples3dms.kit import failpoints
+from simples3dms.kit.secret import Secret
 from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.stack import StackSettings
 from simples3dms.settings import Settings
@@ -40,6 +44,7 @@ from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
+from simples3dms.storage.rotations.service import Rotations
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.service import Transfers
@@ -90,6 +95,7 @@ class Services:
     service_principals: ServicePrincipals
     tenants: Tenants
     audit: Audit
+    keys: Keys
     credentials: Credentials
     stores: Stores
     placements: Placements
@@ -99,13 +105,23 @@ class Services:
     migrations: Migrations
     documents: Documents
     uploads: Uploads
+    rotations: Rotations
     upkeep: Upkeep
     worker_concurrency: int
     watchdog_seconds: float
     trash_days: float
     probe_hours: float
     public_url: str | None = None
+    listener: Listener = field(init=False, repr=False)
     _opened: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.listener = Listener(self.urls.app_url, CHANNEL, self._look_again)
+
+    async def _look_again(self) -> None:
+        """Something that processes hold in memory was changed: a credential, a key."""
+        self.stores.expire()
+        await self.keys.refresh()
 
     async def open(self) -> None:
         """Open the connection pool. The schema must be there for anything else to work."""
@@ -115,6 +131,7 @@ class Services:
 
     async def close(self) -> None:
         """Close stores, connections and the hold on the embedded server, in that order."""
+        await self.listener.stop()
         await self.stores.close()
         if self._opened:
             await self.database.close()
@@ -132,7 +149,8 @@ def build_services(settings: Settings) -> Services:
     urls = server.start()
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
-    credentials = Credentials(database, load_or_create_keyring(settings.keyring_path))
+    keyring = open_keyring(settings)
+    credentials = Credentials(database, keyring)
     stores = Stores(
         database,
         credentials,
@@ -173,6 +191,13 @@ def build_services(settings: Settings) -> Services:
         service_principals=ServicePrincipals(database),
         tenants=Tenants(database),
         audit=Audit(database),
+        keys=Keys(
+            database,
+            keyring,
+            queue,
+            file=settings.keyring_path if settings.keyring is None else None,
+            lease_seconds=settings.lease_seconds,
+        ),
         credentials=credentials,
         stores=stores,
         placements=Placements(database),
@@ -182,6 +207,15 @@ def build_services(settings: Settings) -> Services:
         migrations=Migrations(database, stores, transfers, engine),
         documents=Documents(database, blobs),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
+        rotations=Rotations(
+            database,
+            queue,
+            credentials,
+            stores,
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.credential_grace_seconds,
+            settle_seconds=settings.credential_settle_seconds,
+        ),
         upkeep=Upkeep(database, stores),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,
@@ -196,6 +230,28 @@ def _rates(settings: Settings) -> Rates:
         account=Rate(settings.sign_in_account_attempts, settings.sign_in_account_seconds),
         network=Rate(settings.sign_in_network_attempts, settings.sign_in_network_seconds),
         everybody=Rate(settings.sign_in_global_attempts, settings.sign_in_global_seconds),
+    )
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """The key ring of this installation, with what it takes to reach the keys that services keep. Blocks."""
+    access = service_access(settings)
+    if settings.keyring is not None:
+        return load_keyring(settings.keyring.get_secret_value(), access)
+    return load_or_create_keyring(settings.keyring_path, access)
+
+
+def service_access(settings: Settings) -> ServiceAccess:
+    def secret(value: SecretStr | None) -> Secret | None:
+        return None if value is None else Secret(value.get_secret_value())
+
+    return ServiceAccess(
+        kms_access_key_id=settings.kms_access_key_id,
+        kms_secret_access_key=secret(settings.kms_secret_access_key),
+        kms_session_token=secret(settings.kms_session_token),
+        transit_token=secret(settings.transit_token),
+        transit_token_file=settings.transit_token_file,
+        ca_file=settings.key_service_ca_file,
     )
 
 

@@ -39,6 +39,21 @@ class Settings(BaseSettings):
     keyring_file: Path | None = Field(
         default=None, description="The key ring's file. Empty: `keyring.json` in the data directory."
     )
+    keyring: SecretStr | None = Field(
+        default=None, description="The key ring itself (the file's JSON), instead of a file. It is never written to."
+    )
+    kms_access_key_id: str | None = Field(default=None, description="Access key for key-encrypting keys in AWS KMS.")
+    kms_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
+    kms_session_token: SecretStr | None = Field(default=None, description="Its session token, if it is temporary.")
+    transit_token: SecretStr | None = Field(
+        default=None, description="Token for key-encrypting keys in the transit engine of Vault or OpenBao."
+    )
+    transit_token_file: Path | None = Field(
+        default=None, description="A file with that token instead, read at each use: an agent may renew it."
+    )
+    key_service_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) of the authority of KMS or transit. Empty: the machine's own."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["text", "json"] = Field(default="text", description="How log lines are written.")
     failpoints: str = Field(default="", description="Tests only: where to kill, stop or fail the process.")
@@ -108,6 +123,18 @@ class Settings(BaseSettings):
         pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$",
         description="Where people reach this installation, such as `https://documents.example.org`: for links and to "
         "tell its own pages from others. Empty: links can't be made.",
+    )
+    credential_grace_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        le=90 * 86_400,
+        description="How long a store's old credential is kept after a rotation: the way back.",
+    )
+    credential_settle_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="By when every process has turned to another credential; the least grace.",
     )
 
     egress_guard: Literal["off", "all"] = Field(

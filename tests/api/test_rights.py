@@ -58,6 +58,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_credential": {"credential": {}},
     "set_tuning": {"tuning": {}},
     "set_member": {"role": "viewer"},
+    "set_rotation_schedule": {"every_days": 30},
+    "start_rotation": {"credential": {}},
+    "update_store": {"settings": {}, "credential": {}},
     "set_placement": {"write": "disk-b"},
     "suspend_tenant": {"reason": "x"},
 }

@@ -20,6 +20,7 @@ from simples3dms.api.v1 import (
     health,
     identity,
     migrations,
+    rotations,
     service_principals,
     sessions,
     stores,
@@ -87,7 +88,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, sessions, service_principals, tenants, stores, documents, content, migrations):
+    for module in (identity, sessions, service_principals, tenants, stores, rotations, documents, content, migrations):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)

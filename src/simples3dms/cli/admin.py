@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from simples3dms.cli import stores
+from simples3dms.cli import credentials, stores
 from simples3dms.cli.account import account_app, read_secret
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.services import ScopeOption, service_app
@@ -42,7 +42,7 @@ def install(app: typer.Typer) -> None:
         ("token", token_app),
         ("account", account_app),
         ("service", service_app),
-        ("store", stores.store_app),
+        ("store", credentials.store_app),
         ("placement", stores.placement_app),
         ("audit", audit_app),
     ):

@@ -1,4 +1,4 @@
-"""Host commands: serve, worker, db, fsck, keys. They run where the data directory is.
+"""Host commands: serve, worker, db, fsck. They run where the data directory is.
 
 What they do is in `hosting`, imported when one of them runs: loading the server takes a second or two, and the commands
 that only speak HTTP need not wait for it.
@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
-keys_app = typer.Typer(help="The key ring that seals stores' credentials.", no_args_is_help=True)
 
 
 def serve(
@@ -56,11 +55,3 @@ def fsck(
 
     if not hosting.fsck(read_data=read_data, as_json=as_json):
         raise typer.Exit(1)
-
-
-@keys_app.command("list")
-def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
-    """The ids of the keys, and which of them seals what is new. The keys themselves are never shown."""
-    from simples3dms.cli import hosting
-
-    hosting.list_keys(as_json=as_json)

@@ -23,8 +23,7 @@ from simples3dms.api.proxies import TrustedProxies
 from simples3dms.api.wire import server_config
 from simples3dms.bootstrap import Services, build_services, ensure_default_store
 from simples3dms.cli.output import console, say, show_json
-from simples3dms.crypto.keyring import load_or_create_keyring
-from simples3dms.errors import Failure, Invalid, NotFound, Unavailable
+from simples3dms.errors import Failure, Invalid, Unavailable
 from simples3dms.identity.values import NewPassword
 from simples3dms.jobs.worker import run_worker
 from simples3dms.revisions.schema import ensure_schema
@@ -50,19 +49,18 @@ def read_settings() -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Services]:
-    """The services, with the database up and its schema there; all let go at the end."""
+async def running(settings: Settings, *, check_keys: bool = True) -> AsyncIterator[Services]:
+    """The services, with the database up and its schema there; all let go at the end.
+
+    `check_keys`: not with a key ring that can't open everything; `simples3dms keys` itself has to.
+    """
     services = await asyncio.to_thread(build_services, settings)
     try:
         await asyncio.to_thread(_reach, services.urls.app_url, "SIMPLES3DMS_DATABASE_URL")
         await asyncio.to_thread(ensure_schema, services)
-        unknown = await _open(services)
-        if unknown:
-            raise Unavailable(
-                f"Stores' credentials are sealed under keys that {settings.keyring_path} lacks: {', '.join(unknown)}. "
-                "Bring back the key ring that has them.",
-                code="keyring_incomplete",
-            )
+        await services.open()
+        if check_keys:
+            await services.keys.check_start()
         yield services
     finally:
         await services.close()
@@ -78,11 +76,6 @@ def _reach(url: str, variable: str) -> None:
             f"The database can't be reached: {reason}. Does it run, and is {variable} right?",
             code="database_unavailable",
         ) from error
-
-
-async def _open(services: Services) -> list[str]:
-    await services.open()
-    return await services.credentials.list_unknown_keys()
 
 
 def serve(host: str, port: int, *, with_worker: bool, password_file: Path | None) -> None:
@@ -133,6 +126,7 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bool, password_file: Path | None) -> None:
     async with running(settings) as services:
+        services.listener.start()
         made = await services.identity.ensure_first_operator()
         await _ensure_default_store(services, settings)
         config = server_config(create_app(services, _door_options(settings)))
@@ -201,6 +195,7 @@ async def _work(settings: Settings, name: str) -> None:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as services:
+        services.listener.start()
         say(f"Worker {name} is ready.")
         await run_worker(services, stop=stop, name=name)
 
@@ -251,20 +246,3 @@ def fsck(*, read_data: bool, as_json: bool) -> bool:
         return report.clean
 
     return asyncio.run(check())
-
-
-def list_keys(*, as_json: bool) -> None:
-    """Print the ids of the key ring's keys, never the keys."""
-    settings = read_settings()
-    if not settings.keyring_path.exists():
-        raise NotFound(
-            f"There is no key ring at {settings.keyring_path} yet: `simples3dms serve` makes one.",
-            code="keyring_not_found",
-        )
-    ring = load_or_create_keyring(settings.keyring_path)
-    keys = [{"id": key_id, "is_primary": key_id == ring.primary_id} for key_id in ring.ids]
-    if as_json:
-        show_json({"file": str(settings.keyring_path), "keys": keys})
-        return
-    for key in keys:
-        console.print(f"{key['id']}{'  (seals what is new)' if key['is_primary'] else ''}", markup=False)

@@ -9,7 +9,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from simples3dms.cli import admin, documents, host, migrations
+from simples3dms.cli import admin, documents, host, keys, migrations
 from simples3dms.cli.output import messages, plain
 from simples3dms.cli.session import TenantOption
 from simples3dms.client import ApiProblem, ServerUnreachable
@@ -35,7 +35,7 @@ app.command()(host.serve)
 app.command()(host.worker)
 app.command()(host.fsck)
 app.add_typer(host.db_app, name="db")
-app.add_typer(host.keys_app, name="keys")
+app.add_typer(keys.keys_app, name="keys")
 admin.install(app)
 app.add_typer(documents.app, name="doc")
 app.add_typer(migrations.app, name="migration")

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from simples3dms.cli.output import console, say, show_json, show_one, show_rows
+from simples3dms.cli.output import console, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
@@ -24,7 +24,7 @@ store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
 placement_app = typer.Typer(help="Where a tenant's documents go.", no_args_is_help=True)
 
 
-def _settings(pairs: list[str]) -> dict[str, object]:
+def parse_settings(pairs: list[str]) -> dict[str, object]:
     settings: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -38,7 +38,7 @@ def _settings(pairs: list[str]) -> dict[str, object]:
     return settings
 
 
-def _credential(kind: str, file: str | None) -> dict[str, Secret | str]:
+def ask_credential(kind: str, file: str | None) -> dict[str, Secret | str]:
     """From a JSON file, standard input, or asked for; never from the command line, where others can read it."""
     fields = {"s3": ("access_key_id", "secret_access_key"), "b2": ("application_key_id", "application_key")}
     if file is not None:
@@ -88,8 +88,8 @@ def add_store(
     as_json: JsonFlag = False,
 ) -> None:
     """Add a store, once it has been seen to work."""
-    chosen = _settings(settings or [])
-    credential = _credential(kind, credential_file)
+    chosen = parse_settings(settings or [])
+    credential = ask_credential(kind, credential_file)
     with connect() as client:
         show_one(client.add_store(name, kind=kind, settings=chosen, credential=credential), as_json=as_json)
 
@@ -198,18 +198,6 @@ def grant_store(
     """Let a tenant use a store."""
     with connect() as client:
         show_one(client.grant_store(require_tenant(tenant), name, prefix=prefix), as_json=as_json)
-
-
-@store_app.command("credential")
-def set_credential(name: str, credential_file: CredentialFile = None, as_json: JsonFlag = False) -> None:
-    """Replace a store's credential, once the new one has been seen to work."""
-    with connect() as client:
-        kind = client.get_store(name).kind
-        changed = client.set_credential(name, _credential(kind, credential_file))
-    if as_json:
-        show_json(changed)
-    else:
-        say("Replaced.")
 
 
 @placement_app.command("show")

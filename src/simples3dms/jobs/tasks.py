@@ -47,15 +47,30 @@ def register(app: procrastinate.App, services: Services) -> None:
         await services.stores.probe_due(UUID(store_id), hours=services.probe_hours)
 
     # No retries by the queue: our own rows (due_at, lease_until) decide, and the watchdog queues again.
-    for name, work in (
+    tasks: tuple[tuple[str, Work], ...] = (
         ("transfer.run", run_transfer),
         ("blob.repair", repair_blob),
         ("replica.sweep", sweep_replicas),
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
         ("store.probe", probe_store),
-    ):
+        *_of_keys(services),
+    )
+    for name, work in tasks:
         app.task(name=name, queue=_QUEUE)(_quietly(work))
+
+
+def _of_keys(services: Services) -> list[tuple[str, Work]]:
+    async def rewrap(rewrap_id: str) -> None:
+        await services.keys.engine.run(UUID(rewrap_id))
+
+    async def advance_rotation(rotation_id: str) -> None:
+        await services.rotations.engine.advance(UUID(rotation_id))
+
+    async def start_rotation(store_id: str) -> None:
+        await services.rotations.start_due(UUID(store_id))
+
+    return [("key.rewrap", rewrap), ("rotation.advance", advance_rotation), ("rotation.start", start_rotation)]
 
 
 def _quietly(work: Work) -> Work:

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 #: How long a replaced provider is left to those who may still be about to read or write with it.
 _GRACE_SECONDS: Final = 3600.0
+#: How soon a new credential that can't be opened now is asked for again.
+_ASK_AGAIN_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -119,7 +121,15 @@ class ProviderPool:
             if pooled is not None and (pooled.version, pooled.tuning) == (newest, store.tuning):
                 pooled.fresh_until = time.monotonic() + self._fresh_seconds
                 return pooled
-            version, secrets = await self._credentials.open(uow, store_id)
+        try:
+            version, secrets = await self._credentials.open(store_id)
+        except Unavailable as error:
+            if pooled is None:
+                raise
+            # The service that keeps the key is away: what is opened already goes on working meanwhile.
+            log.warning("store.credential_not_opened", store=str(store_id), code=error.problem_code)
+            pooled.fresh_until = time.monotonic() + min(self._fresh_seconds, _ASK_AGAIN_SECONDS)
+            return pooled
         fields = {name: secret.reveal() for name, secret in secrets.items()}
         provider = await self.build(store.kind, store.settings, fields, store.tuning)
         if self._closed:
@@ -140,11 +150,11 @@ class ProviderPool:
         self._retired = [one for one in self._retired if one not in expired]
         await _close_all([provider for _, provider in expired])
 
-    def expire(self, store_id: UUID) -> None:
-        """Look for a newer credential at the next use."""
-        pooled = self._pooled.get(store_id)
-        if pooled is not None:
-            pooled.fresh_until = time.monotonic()
+    def expire(self, store_id: UUID | None = None) -> None:
+        """Look for a newer credential at the next use: of one store, or of all."""
+        for found, pooled in self._pooled.items():
+            if store_id in (None, found):
+                pooled.fresh_until = time.monotonic()
 
     async def close(self) -> None:
         """Close all providers. Idempotent."""

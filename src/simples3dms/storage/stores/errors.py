@@ -108,6 +108,14 @@ def differs(name: str) -> Conflict:
     )
 
 
+def holds_other(key_count: int) -> Conflict:
+    return Conflict(
+        f"The new place does not hold what this store holds: of the copies looked for, {key_count} are not there. "
+        "Bring the objects there first, or add the place as a store of its own and migrate.",
+        code="store_place_differs",
+    )
+
+
 def duplicate(name: str) -> Conflict:
     return Conflict(
         f"The store {name!r} is the same place already: two stores in one place would mix up their objects.",

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, Store
+from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, Sample, Store
 
 _STORE: Final = "id, name, kind, settings, created_at, disabled_at, tuning, probe_verdict, probed_at"
 _GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id"""
@@ -30,6 +30,23 @@ async def insert(
         f"""INSERT INTO stores (id, name, kind, settings, tuning) VALUES (%s, %s, %s, %s, %s)
             ON CONFLICT (name) DO NOTHING RETURNING {_STORE}""",  # noqa: S608
         [store_id, name, kind, Jsonb(settings), Jsonb(tuning)],
+    )
+
+
+async def set_settings(uow: UnitOfWork, store_id: UUID, settings: dict[str, Any]) -> None:
+    await uow.execute("UPDATE stores SET settings = %s WHERE id = %s", [Jsonb(settings), store_id])
+
+
+async def list_samples(uow: UnitOfWork, store_id: UUID, *, of_each: int, limit: int) -> list[Sample]:
+    """Some of the live replicas of a store: the newest few of each tenant."""
+    return await uow.rows(
+        Sample,
+        """SELECT r.key, r.version_id, b.size_bytes FROM store_grants g
+           CROSS JOIN LATERAL (SELECT * FROM replicas WHERE tenant_id = g.tenant_id AND store_id = g.store_id
+             AND state = 'live' ORDER BY id DESC LIMIT %(each)s) r
+           JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
+           WHERE g.store_id = %(store)s LIMIT %(limit)s""",
+        {"store": store_id, "each": of_each, "limit": limit},
     )
 
 

@@ -58,6 +58,15 @@ class ProbeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A recorded copy in a store, by which the store is known again."""
+
+    key: str
+    version_id: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where objects lie: places of one `root` share a space of keys, and `prefix` is where this one begins."""
 

@@ -52,6 +52,7 @@ from simples3dms.providers.kinds.b2.calls import (
     versions_page,
     vouched_sha1,
 )
+from simples3dms.providers.kinds.b2.keys import B2Keys
 from simples3dms.providers.kinds.b2.session import Account
 from simples3dms.providers.parts import part_size, put_in_parts
 from simples3dms.providers.plain import ProviderBase
@@ -373,6 +374,17 @@ def _build(settings: B2Settings, credential: B2Credential, options: BuildOptions
     return B2Provider(settings, credential, options)
 
 
+def _manage_keys(settings: B2Settings, signing: B2Credential, own: B2Credential, options: BuildOptions) -> B2Keys:
+    account = Account(
+        key_id=signing.application_key_id,
+        key=signing.application_key.reveal(),
+        realm=settings.realm,
+        bucket=settings.bucket,
+        options=options,
+    )
+    return B2Keys(account, own.application_key_id)
+
+
 KIND = ProviderKind(
     name="b2",
     title="Backblaze B2 (native API)",
@@ -380,4 +392,6 @@ KIND = ProviderKind(
     credential_model=B2Credential,
     build=_build,
     destinations=lambda settings: [settings.realm if "://" in settings.realm else "https://*.backblazeb2.com"],
+    manage_keys=_manage_keys,
+    key_id_field="application_key_id",
 )

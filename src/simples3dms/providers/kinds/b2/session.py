@@ -111,6 +111,19 @@ class Account:
             self._bucket_id = None
             raise
 
+    async def run_account(self, call: Callable[[Any], T]) -> T:
+        """`call(session)`, about the account: the key need not see the bucket."""
+
+        def work() -> T:
+            with self._lock:
+                check_wanted()
+                if self._session is None:
+                    self._session = self._authorized()
+                session = self._session
+            return call(session)
+
+        return await self.run_plain(work)
+
     async def run_plain(self, call: Callable[[], T], key: str | None = None) -> T:
         return await self._threads.run(call, VENDOR_ERRORS, partial(from_vendor, key=key))
 

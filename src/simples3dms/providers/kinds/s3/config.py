@@ -92,6 +92,9 @@ class S3Settings(FormModel):
         Field(default=None, description="The external id that the role demands.")
     )
     sts_endpoint: Url | None = Field(default=None, description="Where roles are assumed; empty for AWS's own.")
+    iam_endpoint: Url | None = Field(
+        default=None, description="Where access keys are managed; empty for AWS's own, or for none elsewhere."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -128,8 +131,18 @@ class S3Settings(FormModel):
     def destinations(self) -> list[str]:
         """Where requests go: the endpoint, its buckets' own hosts, and where the role is assumed."""
         urls = [self.url] if self.role_arn is None else [self.url, self.sts_url]
+        urls += [self.iam_url] if self.has_iam else []
         scheme, _, rest = self.url.partition("://")
         return [*urls, f"{scheme}://*.{rest}"] if self.is_virtual else urls
+
+    @property
+    def has_iam(self) -> bool:
+        """Whether there is an API for the access keys."""
+        return self.iam_endpoint is not None or self.profile is PROFILES["aws"]
+
+    @property
+    def iam_url(self) -> str:
+        return self.iam_endpoint or "https://iam.amazonaws.com"
 
     @property
     def sts_url(self) -> str:

@@ -48,6 +48,7 @@ from simples3dms.providers.kinds.s3.config import (
 )
 from simples3dms.providers.kinds.s3.doubts import Doubts
 from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor, says_nothing_of_the_bucket
+from simples3dms.providers.kinds.s3.iam import IamKeys
 from simples3dms.providers.kinds.s3.inspection import Inspector
 from simples3dms.providers.kinds.s3.keys import Keys
 from simples3dms.providers.kinds.s3.profiles import WEEK_SECONDS
@@ -432,6 +433,12 @@ def _build(settings: S3Settings, credential: S3Credential, options: BuildOptions
     return S3Provider(settings, credential, options)
 
 
+def _manage_keys(
+    settings: S3Settings, signing: S3Credential, own: S3Credential, options: BuildOptions
+) -> IamKeys | None:
+    return IamKeys(settings, signing, own, options) if settings.has_iam else None
+
+
 KIND = ProviderKind(
     name="s3",
     title="Amazon S3 and everything that speaks S3",
@@ -439,4 +446,6 @@ KIND = ProviderKind(
     credential_model=S3Credential,
     build=_build,
     destinations=lambda settings: settings.destinations,
+    manage_keys=_manage_keys,
+    key_id_field="access_key_id",
 )
