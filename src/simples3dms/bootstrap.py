@@ -94,6 +94,8 @@ class Services:
     watchdog_seconds: float
     trash_days: float
     probe_hours: float
+    seal_seconds: float
+    checkpoint_hours: float
     _opened: bool = field(default=False, repr=False)
 
     async def open(self) -> None:
@@ -120,7 +122,8 @@ def build_services(settings: Settings) -> Services:
     urls = server.start()
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
-    credentials = Credentials(database, load_or_create_keyring(settings.keyring_path))
+    keyring = load_or_create_keyring(settings.keyring_path)
+    credentials = Credentials(database, keyring)
     stores = Stores(
         database,
         credentials,
@@ -152,7 +155,7 @@ def build_services(settings: Settings) -> Services:
         queue=queue,
         identity=Identity(database),
         tenants=Tenants(database),
-        audit=Audit(database),
+        audit=Audit(database, keyring, least_retention_days=settings.audit_least_retention_days),
         credentials=credentials,
         stores=stores,
         placements=Placements(database),
@@ -167,6 +170,8 @@ def build_services(settings: Settings) -> Services:
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,
         probe_hours=settings.probe_hours,
+        seal_seconds=settings.audit_seal_seconds,
+        checkpoint_hours=settings.audit_checkpoint_hours,
     )
 
 

@@ -38,6 +38,8 @@ FAIL_POINTS: Final[tuple[str, ...]] = (
     "purge.after_delete",
     "purge.in_confirm_txn",
     "purge.committed",
+    "seal.in_txn",
+    "seal.committed",
 )
 
 
