@@ -128,7 +128,8 @@ async def _chain(uow: UnitOfWork, document: UUID) -> None:
     """What sealing in the transaction would be: lock the head, hash, number, move the head."""
     assert uow.tenant_id is not None
     await uow.execute("SELECT set_config('role', %s, true)", [SEALER_ROLE])
-    await repository.ensure_head(uow)
+    if await repository.find_head(uow) is None:
+        await repository.ensure_head(uow)
     head = await repository.lock_head(uow, wait=True)
     assert head is not None
     # One's own event, and not those of others, which are sealed by their own units.

@@ -66,7 +66,9 @@ class Sealer:
         async with self._database.sealer(tenant_id) as uow:
             # The transaction is the fence: whoever loses it has sealed nothing, and whoever has it is alone.
             await repository.bound_idleness(uow, seconds=_LONGEST_IDLE_SECONDS)
-            await repository.ensure_head(uow)
+            if await repository.find_head(uow) is None:
+                # Not at every turn: it would wait for whoever is moving the head just now.
+                await repository.ensure_head(uow)
             head = await repository.lock_head(uow, wait=wait)
             if head is None:
                 return 0
