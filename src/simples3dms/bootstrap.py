@@ -28,6 +28,7 @@ from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.stack import StackSettings
 from simples3dms.settings import Settings
 from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.checkpoints.service import Checkpoints
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
@@ -90,6 +91,7 @@ class Services:
     documents: Documents
     uploads: Uploads
     upkeep: Upkeep
+    checkpoints: Checkpoints
     worker_concurrency: int
     watchdog_seconds: float
     trash_days: float
@@ -123,6 +125,7 @@ def build_services(settings: Settings) -> Services:
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
     keyring = load_or_create_keyring(settings.keyring_path)
+    audit = Audit(database, keyring, least_retention_days=settings.audit_least_retention_days)
     credentials = Credentials(database, keyring)
     stores = Stores(
         database,
@@ -155,7 +158,7 @@ def build_services(settings: Settings) -> Services:
         queue=queue,
         identity=Identity(database),
         tenants=Tenants(database),
-        audit=Audit(database, keyring, least_retention_days=settings.audit_least_retention_days),
+        audit=audit,
         credentials=credentials,
         stores=stores,
         placements=Placements(database),
@@ -165,7 +168,15 @@ def build_services(settings: Settings) -> Services:
         migrations=Migrations(database, stores, transfers, engine),
         documents=Documents(database, blobs),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
-        upkeep=Upkeep(database, stores),
+        upkeep=Upkeep(database, stores, audit),
+        checkpoints=Checkpoints(
+            database,
+            queue,
+            stores,
+            audit,
+            lease_seconds=settings.lease_seconds,
+            retry_base_seconds=settings.retry_base_seconds,
+        ),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,

@@ -19,6 +19,7 @@ from simples3dms.audit.values import (
     SealedKey,
     Search,
     SigningKey,
+    Uncopied,
 )
 from simples3dms.db.session import UnitOfWork
 
@@ -276,15 +277,39 @@ async def list_checkpoints(uow: UnitOfWork, *, before_seq: int | None, limit: in
 
 
 async def set_retention(uow: UnitOfWork, days: int | None) -> None:
-    await uow.execute("UPDATE audit_heads SET retention_days = %s WHERE tenant_id = %s", [days, uow.tenant_id])
+    """It is looked at anew soon."""
+    await uow.execute(
+        "UPDATE audit_heads SET retention_days = %s, cut_looked_at = '-infinity' WHERE tenant_id = %s",
+        [days, uow.tenant_id],
+    )
 
 
-async def list_to_cut(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[UUID]:
-    """Tenants whose trail ends by age, by keyset. For the platform's unit of work."""
+async def list_to_cut(uow: UnitOfWork, *, hours: float, limit: int) -> list[UUID]:
+    """Tenants whose trail ends by age and that nobody has looked at for that long. For the platform's unit of work."""
     return await uow.scalars(
         """SELECT tenant_id FROM audit_heads WHERE retention_days IS NOT NULL
-             AND (%(after)s::uuid IS NULL OR tenant_id > %(after)s) ORDER BY tenant_id LIMIT %(limit)s""",
-        {"after": after, "limit": limit},
+             AND cut_looked_at < now() - make_interval(secs => %s::float8) ORDER BY cut_looked_at LIMIT %s""",
+        [hours * 3600, limit],
+    )
+
+
+async def note_look(uow: UnitOfWork) -> None:
+    await uow.execute("UPDATE audit_heads SET cut_looked_at = now() WHERE tenant_id = %s", [uow.tenant_id])
+
+
+async def list_uncopied(uow: UnitOfWork, *, limit: int) -> list[Uncopied]:
+    """Newest checkpoints for which no copies are planned yet. For the platform's unit of work."""
+    return await uow.rows(
+        Uncopied,
+        """SELECT tenant_id, checkpoint_seq AS seq FROM audit_heads WHERE checkpoint_seq > copied_seq
+           ORDER BY tenant_id LIMIT %s""",
+        [limit],
+    )
+
+
+async def note_copies(uow: UnitOfWork, seq: int) -> None:
+    await uow.execute(
+        "UPDATE audit_heads SET copied_seq = greatest(copied_seq, %s) WHERE tenant_id = %s", [seq, uow.tenant_id]
     )
 
 

@@ -12,7 +12,17 @@ from uuid import UUID
 from simples3dms.audit import chain, errors, repository
 from simples3dms.audit.engine import Sealer
 from simples3dms.audit.signers import Signers
-from simples3dms.audit.values import AuditEvent, ChainedEvent, Checkpoint, Cut, Head, Search, SigningKey, Trail
+from simples3dms.audit.values import (
+    AuditEvent,
+    ChainedEvent,
+    Checkpoint,
+    Cut,
+    Head,
+    Search,
+    SigningKey,
+    Trail,
+    Uncopied,
+)
 from simples3dms.audit.verifier import Breach, Verdict, Verifier
 from simples3dms.context import PLATFORM, WORKER, Principal
 from simples3dms.crypto.keyring import Keyring
@@ -225,6 +235,16 @@ class Audit:
             raise errors.checkpoint_not_found()
         return found
 
+    async def list_uncopied(self, *, limit: int) -> list[Uncopied]:
+        """Newest checkpoints of which nobody has planned copies yet."""
+        async with self._database.platform() as uow:
+            return await repository.list_uncopied(uow, limit=limit)
+
+    async def note_copies(self, chain_id: UUID, seq: int) -> None:
+        """Copies of the chain's checkpoints up to this one are planned, where it has stores at all."""
+        async with self._database.sealer(chain_id) as uow:
+            await repository.note_copies(uow, seq)
+
     # keys
 
     async def list_keys(self) -> list[SigningKey]:
@@ -267,14 +287,16 @@ class Audit:
             )
         return await self.get_trail(tenant_id)
 
-    async def list_to_cut(self, *, after: UUID | None, limit: int) -> list[UUID]:
+    async def list_to_cut(self, *, hours: float, limit: int) -> list[UUID]:
+        """Chains whose oldest events may have to go, and that were not looked at for so long."""
         async with self._database.platform() as uow:
-            return await repository.list_to_cut(uow, after=after, limit=limit)
+            return await repository.list_to_cut(uow, hours=hours, limit=limit)
 
     async def cut(self, chain_id: UUID) -> int:
         """Remove the oldest events that the retention releases, under a signed cut; how many. May be run again."""
         signer = None
         async with self._database.sealer(chain_id) as uow:
+            await repository.note_look(uow)
             found = await self._find_cut(uow, await _head(uow))
         if found is not None:
             signer = await self._signers.get()

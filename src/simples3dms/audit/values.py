@@ -103,6 +103,14 @@ class SealedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncopied:
+    """A checkpoint that is to be copied into the tenant's stores."""
+
+    tenant_id: UUID
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trail:
     """What a tenant's audit holds now: events `first_seq` to `last_seq`, and for how long they are kept."""
 

@@ -54,8 +54,16 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
         ("store.probe", probe_store),
+        ("checkpoint.copy", _copying_checkpoints(services)),
     ):
         app.task(name=name, queue=_QUEUE)(_quietly(work))
+
+
+def _copying_checkpoints(services: Services) -> Work:
+    async def copy_checkpoints(tenant_id: str) -> None:
+        await services.checkpoints.copy_due(UUID(tenant_id))
+
+    return copy_checkpoints
 
 
 def _quietly(work: Work) -> Work:

@@ -8,6 +8,7 @@ from simples3dms.bootstrap import Services
 from simples3dms.context import WORKER
 from simples3dms.documents import repository as documents_repository
 from simples3dms.errors import Failure
+from simples3dms.jobs import trails
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.stores import repository as stores_repository
@@ -51,3 +52,4 @@ async def tick(services: Services) -> None:
             )
         except Failure as failure:
             log.info("purge.skipped", document=str(document.id), code=failure.problem_code)
+    await trails.tick(services, limit=_LIMIT)

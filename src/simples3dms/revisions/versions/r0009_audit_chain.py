@@ -36,12 +36,15 @@ CREATE TABLE audit_heads (
   cut_seq bigint NOT NULL DEFAULT 0,
   checkpoint_seq bigint NOT NULL DEFAULT 0,
   checkpointed_at timestamptz NOT NULL DEFAULT now(),
+  copied_seq bigint NOT NULL DEFAULT 0,
+  cut_looked_at timestamptz NOT NULL DEFAULT '-infinity',
   retention_days integer CHECK (retention_days BETWEEN 1 AND 36500),
   CHECK (cut_seq BETWEEN 0 AND seq),
   CHECK (checkpoint_seq BETWEEN 0 AND seq)
 );
 CREATE INDEX audit_heads_to_checkpoint ON audit_heads (checkpointed_at) WHERE seq > checkpoint_seq;
-CREATE INDEX audit_heads_to_cut ON audit_heads (tenant_id) WHERE retention_days IS NOT NULL;
+CREATE INDEX audit_heads_to_copy ON audit_heads (tenant_id) WHERE checkpoint_seq > copied_seq;
+CREATE INDEX audit_heads_to_cut ON audit_heads (cut_looked_at) WHERE retention_days IS NOT NULL;
 CREATE TABLE audit_checkpoints (
   tenant_id uuid NOT NULL,
   seq bigint NOT NULL CHECK (seq >= 1),
