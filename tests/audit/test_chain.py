@@ -144,7 +144,7 @@ SEALED = [
     ("UPDATE audit_events SET outcome = 'failed'", "permission denied"),
     ("UPDATE audit_events SET seq = 7", "never changed|permission denied"),
     ("UPDATE audit_events SET hash = sha256('x')", "never changed|permission denied"),
-    ("UPDATE audit_events SET seq = NULL, hash = NULL", "never changed|permission denied"),
+    ("UPDATE audit_events SET seq = NULL, hash = NULL, noun = NULL", "never changed|permission denied"),
     ("UPDATE audit_events SET at = now()", "permission denied"),
     ("DELETE FROM audit_events", "only by a signed cut|permission denied"),
     ("TRUNCATE audit_events", "permission denied"),
@@ -176,9 +176,9 @@ async def test_s44_nobody_at_run_time_changes_what_is_sealed(
     assert await exported(audit, tenant_id) == before
 
 
-@pytest.mark.parametrize("column", ["seq, hash", "at"])
+@pytest.mark.parametrize("column", ["seq, hash, noun", "at"])
 async def test_s44_nobody_forges_a_number_a_hash_or_a_time(database: Database, tenant_id: UUID, column: str) -> None:
-    value = "now() - interval '1 year'" if column == "at" else "1, sha256('')"
+    value = "now() - interval '1 year'" if column == "at" else "1, sha256(''), 'thing'"
     statement: Any = f"""
         INSERT INTO audit_events (tenant_id, id, principal_name, action, target_type, target_id, outcome, {column})
         VALUES (%s, %s, 'x', 'thing.done', 'thing', '1', 'done', {value})"""

@@ -72,7 +72,7 @@ _GIVEN = (
 COLUMN_RIGHTS = (
     {("store_grants", "loss_count", TENANT_ROLE)}
     | {("audit_events", column, role) for column in _GIVEN for role in (TENANT_ROLE, PLATFORM_ROLE, SEALER_ROLE)}
-    | {("audit_events", column, SEALER_ROLE) for column in ("seq", "hash")}
+    | {("audit_events", column, SEALER_ROLE) for column in ("seq", "hash", "noun")}
 )
 #: What the platform's role may only look at: the audit's chains are the sealer's.
 READ_ONLY = {"audit_events", "audit_heads", "audit_checkpoints", "audit_cuts", "audit_copies"}

@@ -70,29 +70,27 @@ async def search(
     limit: int,
 ) -> list[AuditEvent]:
     """A page by (at, id) from the cursor on. Those that are not sealed yet are a handful, and have an index too."""
-    conditions, params = _conditions(wanted)
+    params: dict[str, Any] = {"tenant": tenant_id, "limit": limit}
     if cursor is not None:
-        conditions.append(
-            sql.SQL("(at, id) > (%(at)s, %(after)s)" if oldest_first else "(at, id) < (%(at)s, %(after)s)")
-        )
         params |= {"at": cursor[0], "after": cursor[1]}
     order = sql.SQL("ORDER BY at, id LIMIT %(limit)s" if oldest_first else "ORDER BY at DESC, id DESC LIMIT %(limit)s")
-    branch = sql.SQL("(SELECT {columns} FROM audit_events WHERE tenant_id = %(tenant)s AND {where} {order})")
-    branches = [
-        branch.format(
-            columns=sql.SQL(_EVENT),
-            where=sql.SQL(" AND ").join([sql.SQL(state), *conditions]),
-            order=order,
-        )
-        for state in ("seq IS NOT NULL", "seq IS NULL")
-    ]
-    query = sql.SQL("{} UNION ALL {} {}").format(*branches, order)
-    return await uow.rows(AuditEvent, query, {**params, "tenant": tenant_id, "limit": limit})
+    branches = []
+    for is_sealed in (True, False):
+        conditions, given = _conditions(wanted, is_sealed=is_sealed)
+        params |= given
+        if cursor is not None:
+            beyond: LiteralString = (
+                "(at, id) > (%(at)s, %(after)s)" if oldest_first else "(at, id) < (%(at)s, %(after)s)"
+            )
+            conditions.append(sql.SQL(beyond))
+        branch = sql.SQL("(SELECT {columns} FROM audit_events WHERE tenant_id = %(tenant)s AND {where} {order})")
+        branches.append(branch.format(columns=sql.SQL(_EVENT), where=sql.SQL(" AND ").join(conditions), order=order))
+    return await uow.rows(AuditEvent, sql.SQL("{} UNION ALL {} {}").format(*branches, order), params)
 
 
-def _conditions(wanted: Search) -> tuple[list[sql.SQL], dict[str, Any]]:
+def _conditions(wanted: Search, *, is_sealed: bool) -> tuple[list[sql.SQL], dict[str, Any]]:
     """In the words of the indexes."""
-    conditions: list[LiteralString] = []
+    conditions: list[LiteralString] = ["seq IS NOT NULL" if is_sealed else "seq IS NULL"]
     params: dict[str, Any] = {}
     if wanted.principal is not None:
         try:
@@ -103,7 +101,7 @@ def _conditions(wanted: Search) -> tuple[list[sql.SQL], dict[str, Any]]:
             conditions.append("principal_name = %(principal)s")
     if wanted.action is not None and wanted.action.endswith(".*"):
         params["noun"] = wanted.action.removesuffix(".*")
-        conditions.append("split_part(action, '.', 1) = %(noun)s")
+        conditions.append("noun = %(noun)s" if is_sealed else "split_part(action, '.', 1) = %(noun)s")
     elif wanted.action is not None:
         params["action"] = wanted.action
         conditions.append("action = %(action)s")
@@ -176,7 +174,7 @@ async def list_unsealed(uow: UnitOfWork, *, limit: int) -> list[ChainedEvent]:
 async def seal(uow: UnitOfWork, ids: Sequence[UUID], seqs: Sequence[int], hashes: Sequence[bytes]) -> int:
     """Give each event its number and hash; how many got theirs. The caller holds the head."""
     return await uow.execute(
-        """UPDATE audit_events e SET seq = given.seq, hash = given.hash
+        """UPDATE audit_events e SET seq = given.seq, hash = given.hash, noun = split_part(e.action, '.', 1)
            FROM unnest(%s::uuid[], %s::bigint[], %s::bytea[]) AS given (id, seq, hash)
            WHERE e.tenant_id = %s AND e.id = given.id AND e.seq IS NULL""",
         [list(ids), list(seqs), list(hashes), uow.tenant_id],

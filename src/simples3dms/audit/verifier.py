@@ -48,6 +48,7 @@ class Verdict:
     last_hash: bytes = b""
     event_count: int = 0
     checkpoint_count: int = 0
+    given_count: int = 0
     proven_seq: int = 0
     is_signed: bool = False
     breach: Breach | None = None
@@ -126,6 +127,7 @@ class Verifier:
     def _take(self, checkpoint: Checkpoint) -> None:
         message = chain.checkpoint_message(checkpoint)
         self._require_signature(checkpoint.key_id, message, checkpoint.signature, f"checkpoint {checkpoint.seq}")
+        self.verdict.given_count += checkpoint.seq not in self._by_seq
         known = self._by_seq.setdefault(checkpoint.seq, checkpoint)
         if (known.hash, known.tenant_id) != (checkpoint.hash, checkpoint.tenant_id):
             raise _Wrong("checkpoints_differ", "two checkpoints of the same number tell different hashes", known.seq)

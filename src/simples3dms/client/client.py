@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, SecretStr
 
+from simples3dms.client.audit import AuditMixin
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
 from simples3dms.client.transport import at
@@ -46,7 +47,7 @@ def _iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
             return
 
 
-class Client(ContentMixin):
+class Client(AuditMixin, ContentMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.
@@ -116,10 +117,6 @@ class Client(ContentMixin):
 
     def iter_tenants(self) -> Iterator[tenants.Tenant]:
         return _iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))
-
-    def iter_audit_events(self, tenant: str) -> Iterator[tenants.AuditEvent]:
-        path = at("tenants", tenant, "audit")
-        return _iter_pages(lambda after: self.get(Page[tenants.AuditEvent], path, after=after, limit=_PAGE))
 
     # stores and placement
 
