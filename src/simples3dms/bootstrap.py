@@ -11,6 +11,7 @@ from typing import Final
 
 import certifi
 
+from simples3dms.audit.refusals import Refusals
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
 from simples3dms.crypto.keyring import load_or_create_keyring
@@ -92,6 +93,7 @@ class Services:
     uploads: Uploads
     upkeep: Upkeep
     checkpoints: Checkpoints
+    refusals: Refusals
     worker_concurrency: int
     watchdog_seconds: float
     trash_days: float
@@ -110,6 +112,7 @@ class Services:
         """Close stores, connections and the hold on the embedded server, in that order."""
         await self.stores.close()
         if self._opened:
+            await self.refusals.close()
             await self.database.close()
             self._opened = False
         await asyncio.to_thread(self.server.stop)
@@ -169,6 +172,7 @@ def build_services(settings: Settings) -> Services:
         documents=Documents(database, blobs),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
         upkeep=Upkeep(database, stores, audit),
+        refusals=Refusals(database),
         checkpoints=Checkpoints(
             database,
             queue,

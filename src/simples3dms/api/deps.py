@@ -33,11 +33,16 @@ ServicesDep = Annotated[Services, Depends(get_services)]
 
 
 async def get_principal(
-    services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request,
+    services: ServicesDep,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
     if given is None:
         raise Unauthenticated("Sign in first: send a token as `Authorization: Bearer ...`.", code="token_missing")
-    return await services.identity.authenticate(Secret(given.credentials))
+    principal = await services.identity.authenticate(Secret(given.credentials))
+    # For whoever has to record that the principal was refused.
+    request.state.principal = principal
+    return principal
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
@@ -61,6 +66,7 @@ PERMISSION_OF: dict[Callable[..., Any], Permission] = {}
 
 def _in_tenant(permission: Permission) -> Any:
     async def get_seat(
+        request: Request,
         services: ServicesDep,
         principal: PrincipalDep,
         tenant: Annotated[str, Path(description="The tenant's short name or id.", max_length=100)],
@@ -70,6 +76,7 @@ def _in_tenant(permission: Permission) -> Any:
         rights = await services.identity.get_rights(principal, found.id)
         if not rights:
             raise tenant_not_found()
+        request.state.tenant_id = found.id
         require(rights, permission)
         if found.suspended_at is not None and permission not in WHILE_SUSPENDED:
             raise suspended()

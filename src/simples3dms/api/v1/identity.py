@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from simples3dms.api.deps import (
     After,
@@ -25,7 +25,8 @@ router = APIRouter()
 
 
 @router.post("/login", operation_id="log_in", tags=["identity"], summary="A token for an e-mail address and a password")
-async def log_in(body: schemas.LogIn, services: ServicesDep, response: Response) -> schemas.NewToken:
+async def log_in(body: schemas.LogIn, request: Request, services: ServicesDep, response: Response) -> schemas.NewToken:
+    request.state.attempted = body.email
     made = await services.identity.log_in(
         body.email, Secret(body.password.get_secret_value()), token_name=body.token_name
     )
