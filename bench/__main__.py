@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from bench import migrate, overhead
+from bench import audit, migrate, overhead
 
-SCENARIOS = {"migrate": migrate.run, "overhead": overhead.run}
+SCENARIOS = {"audit": audit.run, "migrate": migrate.run, "overhead": overhead.run}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+from simples3dms.audit.refusals import Refusals
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
 from simples3dms.crypto.examples import is_example
@@ -40,6 +41,7 @@ from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.stack import StackSettings
 from simples3dms.settings import Settings
 from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.checkpoints.service import Checkpoints
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
@@ -107,10 +109,14 @@ class Services:
     uploads: Uploads
     rotations: Rotations
     upkeep: Upkeep
+    checkpoints: Checkpoints
+    refusals: Refusals
     worker_concurrency: int
     watchdog_seconds: float
     trash_days: float
     probe_hours: float
+    seal_seconds: float
+    checkpoint_hours: float
     public_url: str | None = None
     listener: Listener = field(init=False, repr=False)
     _opened: bool = field(default=False, repr=False)
@@ -134,6 +140,7 @@ class Services:
         await self.listener.stop()
         await self.stores.close()
         if self._opened:
+            await self.refusals.close()
             await self.database.close()
             self._opened = False
         await asyncio.to_thread(self.server.stop)
@@ -150,6 +157,7 @@ def build_services(settings: Settings) -> Services:
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
     keyring = open_keyring(settings)
+    audit = Audit(database, keyring, least_retention_days=settings.audit_least_retention_days)
     credentials = Credentials(database, keyring)
     stores = Stores(
         database,
@@ -190,7 +198,7 @@ def build_services(settings: Settings) -> Services:
         ),
         service_principals=ServicePrincipals(database),
         tenants=Tenants(database),
-        audit=Audit(database),
+        audit=audit,
         keys=Keys(
             database,
             keyring,
@@ -216,12 +224,23 @@ def build_services(settings: Settings) -> Services:
             grace_seconds=settings.credential_grace_seconds,
             settle_seconds=settings.credential_settle_seconds,
         ),
-        upkeep=Upkeep(database, stores),
+        upkeep=Upkeep(database, stores, audit),
+        refusals=Refusals(database),
+        checkpoints=Checkpoints(
+            database,
+            queue,
+            stores,
+            audit,
+            lease_seconds=settings.lease_seconds,
+            retry_base_seconds=settings.retry_base_seconds,
+        ),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,
         probe_hours=settings.probe_hours,
         public_url=settings.public_url,
+        seal_seconds=settings.audit_seal_seconds,
+        checkpoint_hours=settings.audit_checkpoint_hours,
     )
 
 

@@ -97,6 +97,15 @@ class Settings(BaseSettings):
     probe_hours: float = Field(
         default=24, gt=0, le=8760, description="Hours after which a store in use is probed again."
     )
+    audit_seal_seconds: Seconds = Field(
+        default=1, description="How often a worker numbers and chains what has been recorded in the audit."
+    )
+    audit_checkpoint_hours: float = Field(
+        default=1, gt=0, le=8760, description="Hours after which an audit that has grown gets a signed checkpoint."
+    )
+    audit_least_retention_days: int = Field(
+        default=365, ge=1, le=36_500, description="Days for which every tenant's audit is kept, whatever it chose."
+    )
 
     sign_in_account_attempts: int = Field(
         default=10, ge=1, le=10_000, description="Wrong passwords for one account before its next attempt has to wait."

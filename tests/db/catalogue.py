@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from simples3dms.db.roles import GROUP_ROLES, LOGIN_ROLE, PLATFORM_ROLE, QUEUE_ROLE, TENANT_ROLE
+from simples3dms.db.roles import GROUP_ROLES, LOGIN_ROLE, PLATFORM_ROLE, QUEUE_ROLE, SEALER_ROLE, TENANT_ROLE
 
 #: Tables that no tenant owns and that carry no data of one. The queue's jobs hold ids only.
 UNPROTECTED = {
@@ -43,11 +43,39 @@ TENANT_RIGHTS = {
     "transfers": "SELECT INSERT UPDATE DELETE",
     "migrations": "SELECT INSERT UPDATE",
     "migration_chunks": "SELECT INSERT UPDATE",
-    "audit_events": "SELECT INSERT",
+    "audit_events": "SELECT",
+    "audit_heads": "SELECT",
+    "audit_checkpoints": "SELECT",
+    "audit_cuts": "SELECT",
+    "audit_copies": "SELECT INSERT UPDATE",
     "alembic_version": "SELECT",
 }
-COLUMN_RIGHTS = {("store_grants", "loss_count", TENANT_ROLE)}
-APPEND_ONLY = {"audit_events"}
+#: What seals and cuts one tenant's audit; nothing else is open to it.
+SEALER_RIGHTS = {
+    "audit_events": "SELECT DELETE",
+    "audit_heads": "SELECT INSERT UPDATE",
+    "audit_checkpoints": "SELECT INSERT",
+    "audit_cuts": "SELECT INSERT",
+}
+#: Whoever records an act gives these; time, number and hash are not theirs to say.
+_GIVEN = (
+    "tenant_id",
+    "id",
+    "principal_id",
+    "principal_name",
+    "action",
+    "target_type",
+    "target_id",
+    "outcome",
+    "details",
+)
+COLUMN_RIGHTS = (
+    {("store_grants", "loss_count", TENANT_ROLE)}
+    | {("audit_events", column, role) for column in _GIVEN for role in (TENANT_ROLE, PLATFORM_ROLE, SEALER_ROLE)}
+    | {("audit_events", column, SEALER_ROLE) for column in ("seq", "hash", "noun")}
+)
+#: What the platform's role may only look at: the audit's chains are the sealer's.
+READ_ONLY = {"audit_events", "audit_heads", "audit_checkpoints", "audit_cuts", "audit_copies"}
 ROLES = (*GROUP_ROLES, LOGIN_ROLE)
 
 _TABLES = """
@@ -189,7 +217,9 @@ def _allowed(table: str, role: str) -> set[str]:
     if role == TENANT_ROLE:
         return set(TENANT_RIGHTS.get(table, "").split())
     if role == PLATFORM_ROLE and table not in UNPROTECTED:
-        return {"SELECT", "INSERT"} if table in APPEND_ONLY else usual
+        return {"SELECT"} if table in READ_ONLY else usual
+    if role == SEALER_ROLE:
+        return set(SEALER_RIGHTS.get(table, "").split())
     return usual if role == QUEUE_ROLE and table.startswith("procrastinate_") else set()
 
 

@@ -118,7 +118,17 @@ ROWS = {
                     lease_until) VALUES (%(t)s, %(i)s, %(user)s, '', 'name', 'text/plain', %(i)s, 'open', now())""",
     "audit_events": """INSERT INTO audit_events (tenant_id, id, principal_name, action, target_type, target_id, outcome)
                        VALUES (%(t)s, %(i)s, 'host', 'thing.done', 'thing', '1', 'done')""",
+    "audit_heads": "INSERT INTO audit_heads (tenant_id) VALUES (%(t)s)",
+    "audit_checkpoints": """INSERT INTO audit_checkpoints
+                            VALUES (%(t)s, 1, sha256(''), now(), 'k', decode(repeat('00', 64), 'hex'))""",
+    "audit_cuts": """INSERT INTO audit_cuts
+                     VALUES (%(t)s, 1, sha256(''), now(), 1, 'k', decode(repeat('00', 64), 'hex'))""",
+    "audit_copies": """INSERT INTO audit_copies (tenant_id, seq, store_id, key, state)
+                       VALUES (%(t)s, 1, %(store)s, 'key', 'writing')""",
 }
+#: Rows that the platform's role can't make.
+SEALERS = {"audit_heads", "audit_checkpoints", "audit_cuts"}
+TENANTS = {"audit_copies"}
 
 
 @pytest.fixture
@@ -135,8 +145,15 @@ async def filled(database: Database) -> Database:
             await uow.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, %s, 'x')", [tenant_id, slug])
             ids = {"t": tenant_id, "i": tenant_id, "user": user, "store": store, "store2": store2}
             await uow.execute("INSERT INTO store_grants VALUES (%(t)s, %(store2)s, 't/' || %(t)s || '/')", ids)
-            for statement in ROWS.values():
-                await uow.execute(statement, ids)  # type: ignore[arg-type]
+            for table, statement in ROWS.items():
+                if table not in SEALERS | TENANTS:
+                    await uow.execute(statement, ids)  # type: ignore[arg-type]
+    for tenant_id in (ONE, TWO):
+        ids = {"t": tenant_id, "store": store}
+        for tables, context in ((SEALERS, database.sealer(tenant_id)), (TENANTS, database.tenant(tenant_id))):
+            async with context as uow:
+                for table in (name for name in ROWS if name in tables):
+                    await uow.execute(ROWS[table], ids)  # type: ignore[arg-type]
     return database
 
 

@@ -15,6 +15,7 @@ from simples3dms.api import problems
 from simples3dms.api.deps import PERMISSION_OF, CallerOrNobody, is_on_this_machine, token_missing
 from simples3dms.api.middleware import DoorMiddleware, DoorOptions
 from simples3dms.api.v1 import (
+    audit,
     content,
     documents,
     health,
@@ -88,7 +89,10 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, sessions, service_principals, tenants, stores, rotations, documents, content, migrations):
+    for module in (
+        *(identity, sessions, service_principals, tenants, audit),
+        *(stores, rotations, documents, content, migrations),
+    ):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)

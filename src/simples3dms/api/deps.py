@@ -92,8 +92,14 @@ async def get_caller(
         if "authorization" in request.headers:
             raise Invalid("Send a token or a session's cookie, not both.", code="two_credentials")
         refuse_forgery(request, services)
-        return await services.sessions.authenticate(Secret(cookie))
-    return None if given is None else await services.identity.authenticate(Secret(given.credentials))
+        principal = await services.sessions.authenticate(Secret(cookie))
+    elif given is not None:
+        principal = await services.identity.authenticate(Secret(given.credentials))
+    else:
+        return None
+    # For whoever has to record that the principal was refused.
+    request.state.principal = principal
+    return principal
 
 
 CallerOrNobody = Annotated[Principal | None, Depends(get_caller)]
@@ -135,6 +141,7 @@ PERMISSION_OF: dict[Callable[..., Any], Permission] = {}
 
 def _in_tenant(permission: Permission) -> Any:
     async def get_seat(
+        request: Request,
         services: ServicesDep,
         principal: PrincipalDep,
         tenant: Annotated[str, Path(description="The tenant's short name or id.", max_length=100)],
@@ -144,6 +151,7 @@ def _in_tenant(permission: Permission) -> Any:
         rights = await services.identity.get_rights(principal, found.id)
         if not rights:
             raise tenant_not_found()
+        request.state.tenant_id = found.id
         require(rights, permission)
         if found.suspended_at is not None and permission not in WHILE_SUSPENDED:
             raise suspended()
@@ -172,12 +180,15 @@ MigrationWriter = Annotated[Seat, _in_tenant(Permission.MIGRATIONS_WRITE)]
 MemberReader = Annotated[Seat, _in_tenant(Permission.MEMBERS_READ)]
 MemberWriter = Annotated[Seat, _in_tenant(Permission.MEMBERS_WRITE)]
 AuditReader = Annotated[Seat, _in_tenant(Permission.AUDIT_READ)]
+AuditWriter = Annotated[Seat, _in_tenant(Permission.AUDIT_WRITE)]
 TenantsReader = Annotated[Principal, _on_platform(Permission.TENANTS_READ)]
 TenantsWriter = Annotated[Principal, _on_platform(Permission.TENANTS_WRITE)]
 UsersReader = Annotated[Principal, _on_platform(Permission.USERS_READ)]
 UsersWriter = Annotated[Principal, _on_platform(Permission.USERS_WRITE)]
 StoresReader = Annotated[Principal, _on_platform(Permission.STORES_READ)]
 StoresWriter = Annotated[Principal, _on_platform(Permission.STORES_WRITE)]
+SecurityReader = Annotated[Principal, _on_platform(Permission.SECURITY_READ)]
+SecurityWriter = Annotated[Principal, _on_platform(Permission.SECURITY_WRITE)]
 Oneself = Annotated[Principal, _on_platform(Permission.OWN)]
 AccountOwner = Annotated[Principal, _on_platform(Permission.ACCOUNT)]
 

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from simples3dms import errors
+from simples3dms.api.refusals import note_refusal
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ def _problem(status: int, code: str, title: str, detail: str, request_id: str | 
 
 async def on_failure(request: Request, failure: Exception) -> JSONResponse:
     assert isinstance(failure, errors.Failure)
+    await note_refusal(request, failure)
     status, title = status_of(failure)
     headers: dict[str, str] = {}
     extra = dict(failure.extra)

@@ -1,14 +1,13 @@
-"""login, logout, tenant, user, member, token, audit."""
+"""login, logout, tenant, user, member, token."""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from simples3dms.cli import credentials, stores
+from simples3dms.cli import audit, credentials, stores
 from simples3dms.cli.account import account_app, read_secret
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.services import ScopeOption, service_app
@@ -29,7 +28,6 @@ tenant_app = typer.Typer(help="Tenants.", no_args_is_help=True)
 user_app = typer.Typer(help="Users (operators).", no_args_is_help=True)
 member_app = typer.Typer(help="Who belongs to a tenant.", no_args_is_help=True)
 token_app = typer.Typer(help="API tokens of your own.", no_args_is_help=True)
-audit_app = typer.Typer(help="Who did what.", no_args_is_help=True)
 
 
 def install(app: typer.Typer) -> None:
@@ -44,7 +42,7 @@ def install(app: typer.Typer) -> None:
         ("service", service_app),
         ("store", credentials.store_app),
         ("placement", stores.placement_app),
-        ("audit", audit_app),
+        ("audit", audit.app),
     ):
         app.add_typer(group, name=name)
 
@@ -220,16 +218,3 @@ def revoke_token(token_id: UUID, as_json: JsonFlag = False) -> None:
     with connect() as client:
         client.revoke_token(token_id)
     done("Revoked.", as_json=as_json, id=str(token_id), revoked=True)
-
-
-@audit_app.command("list")
-def list_audit(
-    tenant: TenantOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
-    as_json: JsonFlag = False,
-) -> None:
-    """Who did what in a tenant, newest first."""
-    with connect() as client:
-        rows = islice(client.iter_audit_events(require_tenant(tenant)), limit)
-        columns = ["at", "principal_name", "action", "target_id", "outcome"]
-        show_rows(rows, columns, as_json=as_json, empty="Nothing yet.")

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
+from simples3dms.client.audit import AuditMixin
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
 from simples3dms.client.people import PeopleMixin
@@ -36,7 +37,7 @@ def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
     }
 
 
-class Client(ContentMixin, PeopleMixin, RotationsMixin):
+class Client(AuditMixin, ContentMixin, PeopleMixin, RotationsMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.
@@ -117,10 +118,6 @@ class Client(ContentMixin, PeopleMixin, RotationsMixin):
 
     def iter_tenants(self) -> Iterator[tenants.Tenant]:
         return iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))
-
-    def iter_audit_events(self, tenant: str) -> Iterator[tenants.AuditEvent]:
-        path = at("tenants", tenant, "audit")
-        return iter_pages(lambda after: self.get(Page[tenants.AuditEvent], path, after=after, limit=_PAGE))
 
     # stores and placement
 

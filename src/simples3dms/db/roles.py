@@ -10,10 +10,12 @@ TENANT_ROLE: Final = "simples3dms_tenant"
 PLATFORM_ROLE: Final = "simples3dms_platform"
 #: Owns no data: may only read and write the job queue's tables.
 QUEUE_ROLE: Final = "simples3dms_queue"
-#: What the application logs in as. May become each of the three above and has no right of its own.
+#: Numbers and chains one tenant's audit events, and cuts the oldest where a retention says so. Nobody else can.
+SEALER_ROLE: Final = "simples3dms_sealer"
+#: What the application logs in as. May become each of those above and has no right of its own.
 LOGIN_ROLE: Final = "simples3dms_app"
 
 #: Owns the schema and makes the group roles. Used by revisions only, never at run time.
 OWNER_ROLE: Final = "simples3dms_owner"
 
-GROUP_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, QUEUE_ROLE)
+GROUP_ROLES: Final = (TENANT_ROLE, PLATFORM_ROLE, QUEUE_ROLE, SEALER_ROLE)

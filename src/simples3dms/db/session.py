@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.rows import class_row, scalar_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from simples3dms.db.roles import PLATFORM_ROLE, QUEUE_ROLE, TENANT_ROLE
+from simples3dms.db.roles import PLATFORM_ROLE, QUEUE_ROLE, SEALER_ROLE, TENANT_ROLE
 from simples3dms.errors import Unavailable
 
 T = TypeVar("T")
@@ -103,6 +103,10 @@ class Database:
         """A unit of work that spans tenants. For the platform's own tables and for upkeep."""
         return _UnitContext(self, PLATFORM_ROLE, None)
 
+    def sealer(self, tenant_id: UUID) -> _UnitContext:
+        """A unit of work over this tenant's audit chain alone: the only one that may number events, or cut them."""
+        return _UnitContext(self, SEALER_ROLE, tenant_id)
+
     async def ping(self) -> None:
         """Raise `Unavailable` unless the database answers."""
         async with self.platform() as uow:
@@ -128,6 +132,11 @@ async def _unit(pool: AsyncConnectionPool, role: str, tenant_id: UUID | None) ->
         async with pool.connection() as connection, connection.transaction():
             await connection.execute(_ENTER, [role, str(tenant_id) if tenant_id else ""])
             yield UnitOfWork(connection, role, tenant_id)
-    except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+    except (
+        PoolTimeout,
+        PoolClosed,
+        psycopg.OperationalError,
+        psycopg.errors.IdleInTransactionSessionTimeout,
+    ) as error:
         # Deadlock victims and serialization failures are among these: nothing was changed, and a repeat may succeed.
         raise Unavailable("The database is not reachable; try again shortly.", code="database_unavailable") from error

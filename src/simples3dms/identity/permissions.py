@@ -29,6 +29,7 @@ class Permission(StrEnum):
     MEMBERS_WRITE = "members.write"
     OWNERS_WRITE = "owners.write"
     AUDIT_READ = "audit.read"
+    AUDIT_WRITE = "audit.write"
 
     TENANTS_READ = "tenants.read"
     TENANTS_WRITE = "tenants.write"
@@ -36,6 +37,8 @@ class Permission(StrEnum):
     USERS_WRITE = "users.write"
     STORES_READ = "stores.read"
     STORES_WRITE = "stores.write"
+    SECURITY_READ = "security.read"
+    SECURITY_WRITE = "security.write"
 
     OWN = "own.manage"
     ACCOUNT = "account.manage"
@@ -53,13 +56,16 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.MEMBERS_READ: "See who belongs to the tenant.",
     Permission.MEMBERS_WRITE: "Give and take places in the tenant, up to administrator.",
     Permission.OWNERS_WRITE: "Make, change and remove owners.",
-    Permission.AUDIT_READ: "Read the tenant's audit.",
+    Permission.AUDIT_READ: "Read the tenant's audit, and have it signed.",
+    Permission.AUDIT_WRITE: "Say for how long the tenant's audit is kept.",
     Permission.TENANTS_READ: "List all tenants.",
     Permission.TENANTS_WRITE: "Make tenants.",
     Permission.USERS_READ: "List all users.",
     Permission.USERS_WRITE: "Make users, also operators and auditors of the platform.",
     Permission.STORES_READ: "See all stores, their settings and probes; never a secret.",
     Permission.STORES_WRITE: "Add stores, test and tune them, replace credentials, grant them to tenants.",
+    Permission.SECURITY_READ: "Read the platform's own audit: users, stores, refused attempts.",
+    Permission.SECURITY_WRITE: "Replace the key that signs checkpoints; say for how long the platform's audit is kept.",
     Permission.OWN: "One's own tokens.",
     Permission.ACCOUNT: "How one signs in oneself: password, sessions, second factors.",
 }
@@ -71,6 +77,8 @@ OF_PLATFORM: Final = frozenset(
         Permission.USERS_WRITE,
         Permission.STORES_READ,
         Permission.STORES_WRITE,
+        Permission.SECURITY_READ,
+        Permission.SECURITY_WRITE,
     }
 )
 #: Everybody's; a service has no account to sign in with.
@@ -97,7 +105,8 @@ TENANT_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
 PLATFORM_ROLES: Final[Mapping[PlatformRole, frozenset[Permission]]] = {
     PlatformRole.OPERATOR: OF_PLATFORM | OF_TENANT,
     PlatformRole.AUDITOR: _SEES
-    | {Permission.AUDIT_READ, Permission.TENANTS_READ, Permission.USERS_READ, Permission.STORES_READ},
+    | {Permission.AUDIT_READ, Permission.TENANTS_READ, Permission.USERS_READ, Permission.STORES_READ}
+    | {Permission.SECURITY_READ},
 }
 
 

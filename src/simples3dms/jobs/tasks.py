@@ -54,6 +54,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
         ("store.probe", probe_store),
+        ("checkpoint.copy", _copying_checkpoints(services)),
         *_of_keys(services),
     )
     for name, work in tasks:
@@ -71,6 +72,13 @@ def _of_keys(services: Services) -> list[tuple[str, Work]]:
         await services.rotations.start_due(UUID(store_id))
 
     return [("key.rewrap", rewrap), ("rotation.advance", advance_rotation), ("rotation.start", start_rotation)]
+
+
+def _copying_checkpoints(services: Services) -> Work:
+    async def copy_checkpoints(tenant_id: str) -> None:
+        await services.checkpoints.copy_due(UUID(tenant_id))
+
+    return copy_checkpoints
 
 
 def _quietly(work: Work) -> Work:

@@ -11,6 +11,7 @@ from simples3dms.bootstrap import Services
 from simples3dms.context import WORKER
 from simples3dms.documents import repository as documents_repository
 from simples3dms.errors import Failure
+from simples3dms.jobs import trails
 from simples3dms.keys import repository as keys_repository
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.migrations import repository as migrations_repository
@@ -58,6 +59,7 @@ async def tick(services: Services) -> None:
             )
         except Failure as failure:
             log.info("purge.skipped", document=str(document.id), code=failure.problem_code)
+    await trails.tick(services, limit=_LIMIT)
 
 
 async def _watch_keys(services: Services, rewraps: Sequence[UUID]) -> None:

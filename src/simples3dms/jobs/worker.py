@@ -28,6 +28,7 @@ async def run_worker(services: Services, *, stop: asyncio.Event | None = None, n
     """
     stop = stop or asyncio.Event()
     watching = asyncio.create_task(_watch(services, stop))
+    sealing = asyncio.create_task(_seal(services, stop))
     try:
         while not stop.is_set():
             try:
@@ -36,9 +37,10 @@ async def run_worker(services: Services, *, stop: asyncio.Event | None = None, n
                 log.warning("worker.restarts", error=type(error).__name__)
                 await _wait(stop, 2.0)
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in (watching, sealing):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def _run_jobs(services: Services, stop: asyncio.Event, name: str) -> None:
@@ -75,6 +77,18 @@ async def _watch(services: Services, stop: asyncio.Event) -> None:
         except Exception:
             log.exception("watchdog.failed")
         await _wait(stop, services.watchdog_seconds * random.uniform(0.8, 1.2))  # noqa: S311 jitter
+
+
+async def _seal(services: Services, stop: asyncio.Event) -> None:
+    """Number and chain what has been recorded, every moment: no job, since nothing would be left to queue anew."""
+    while not stop.is_set():
+        try:
+            await services.audit.sealer.seal_all()
+        except Unavailable:
+            log.warning("sealer.waits", reason="database unavailable")
+        except Exception:
+            log.exception("sealer.failed")
+        await _wait(stop, services.seal_seconds)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -62,6 +62,8 @@ FAIL_POINTS: Final[tuple[str, ...]] = (
     "rotate.done",
     "rotate.undoing",
     "rotate.new_gone",
+    "seal.in_txn",
+    "seal.committed",
 )
 
 

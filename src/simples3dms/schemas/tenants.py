@@ -1,9 +1,8 @@
-"""Tenants and their audit events."""
+"""Tenants."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from pydantic import Field
@@ -27,15 +26,3 @@ class Tenant(Response):
     created_at: datetime
     suspended_at: datetime | None = None
     suspension_reason: str | None = None
-
-
-class AuditEvent(Response):
-    id: UUID
-    at: datetime
-    principal_id: UUID | None
-    principal_name: str
-    action: str
-    target_type: str
-    target_id: str
-    outcome: str
-    details: dict[str, Any]

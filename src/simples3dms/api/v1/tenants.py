@@ -1,10 +1,10 @@
-"""Tenants and their audit."""
+"""Tenants."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
-from simples3dms.api.deps import After, AuditReader, Limit, ServicesDep, TenantReader, TenantsReader, TenantsWriter
+from simples3dms.api.deps import After, Limit, ServicesDep, TenantReader, TenantsReader, TenantsWriter
 from simples3dms.api.pages import as_page
 from simples3dms.schemas import tenants as schemas
 from simples3dms.schemas.base import Page
@@ -39,11 +39,3 @@ async def suspend_tenant(
 @router.delete("/tenants/{tenant}/suspension", operation_id="resume_tenant", summary="Serve it again (operators)")
 async def resume_tenant(tenant: str, services: ServicesDep, principal: TenantsWriter) -> schemas.Tenant:
     return schemas.Tenant.model_validate(await services.tenants.resume_tenant(principal, tenant))
-
-
-@router.get("/tenants/{tenant}/audit", operation_id="list_audit_events", summary="Who did what, newest first")
-async def list_audit_events(
-    services: ServicesDep, seat: AuditReader, after: After = None, limit: Limit = 100
-) -> Page[schemas.AuditEvent]:
-    rows = await services.audit.list_events(seat.tenant_id, after=after, limit=limit + 1)
-    return as_page(schemas.AuditEvent, rows, limit)

@@ -78,8 +78,12 @@ async def list_live(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[
 async def list_known(uow: UnitOfWork, store_id: UUID, keys: Sequence[str]) -> list[KnownKey]:
     return await uow.rows(
         KnownKey,
-        """SELECT key, version_id, state FROM replicas WHERE tenant_id = %s AND store_id = %s AND key = ANY(%s)""",
-        [uow.tenant_id, store_id, list(keys)],
+        """SELECT key, version_id, state FROM replicas
+             WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND key = ANY(%(keys)s)
+           UNION ALL
+           SELECT key, NULL, state FROM audit_copies
+             WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND key = ANY(%(keys)s)""",
+        {"tenant": uow.tenant_id, "store": store_id, "keys": list(keys)},
     )
 
 

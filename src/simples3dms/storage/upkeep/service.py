@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
+from simples3dms.audit.service import Audit
+from simples3dms.context import PLATFORM
 from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.providers.base import Expected, ObjectInfo
@@ -22,9 +24,10 @@ _MOST_FINDINGS = 1000
 class Upkeep:
     """Checks over all tenants. Changes nothing."""
 
-    def __init__(self, database: Database, stores: Stores) -> None:
+    def __init__(self, database: Database, stores: Stores, audit: Audit) -> None:
         self._database = database
         self._stores = stores
+        self._audit = audit
 
     async def fsck(self, *, read_data: bool = False) -> FsckReport:
         """Check every tenant; with `read_data`, read every live replica back and compare it with its record."""
@@ -38,7 +41,27 @@ class Upkeep:
                     await self._read_back(grant.tenant_id, report)
             await self._check_listing(grant, report)
         report.counts["tenants"] = len(seen)
+        await self._check_audit(report)
         return report
+
+    async def _check_audit(self, report: FsckReport) -> None:
+        """Every chain: gap-free, unbroken, and every signed checkpoint a prefix of it."""
+        after: UUID | None = None
+        while True:
+            page = await self._audit.list_chains(after=after, limit=_PAGE)
+            for chain_id in page:
+                try:
+                    verdict = await self._audit.verify(None if chain_id == PLATFORM else chain_id)
+                except Failure as failure:
+                    _add(report, "audit_unverified", chain_id, "audit", failure.message)
+                    continue
+                report.counts["audit_events"] += verdict.event_count
+                if verdict.breach is not None:
+                    target = str(verdict.breach.seq or "audit")
+                    _add(report, f"audit_{verdict.breach.code}", chain_id, target, verdict.breach.message)
+            if len(page) < _PAGE:
+                return
+            after = page[-1]
 
     async def _iter_grants(self) -> AsyncIterator[Granted]:
         after: tuple[UUID, UUID] | None = None
