@@ -17,6 +17,7 @@ from simples3dms.crypto.keyring import load_or_create_keyring
 from simples3dms.db.embedded import EmbeddedPostgres
 from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
+from simples3dms.documents.holds.service import Holds
 from simples3dms.documents.service import Documents
 from simples3dms.documents.uploads import Uploads
 from simples3dms.egress import EgressGuard, EgressPolicy
@@ -88,6 +89,7 @@ class Services:
     migration_engine: MigrationEngine
     migrations: Migrations
     documents: Documents
+    holds: Holds
     uploads: Uploads
     upkeep: Upkeep
     worker_concurrency: int
@@ -151,7 +153,7 @@ def build_services(settings: Settings) -> Services:
         database=database,
         queue=queue,
         identity=Identity(database),
-        tenants=Tenants(database),
+        tenants=Tenants(database, regions=_words(settings.regions)),
         audit=Audit(database),
         credentials=credentials,
         stores=stores,
@@ -161,6 +163,7 @@ def build_services(settings: Settings) -> Services:
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
         documents=Documents(database, blobs),
+        holds=Holds(database),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
         upkeep=Upkeep(database, stores),
         worker_concurrency=settings.worker_concurrency,
@@ -168,6 +171,10 @@ def build_services(settings: Settings) -> Services:
         trash_days=settings.trash_days,
         probe_hours=settings.probe_hours,
     )
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word for part in text.split(",") if (word := part.strip()))
 
 
 def _stack_settings(settings: Settings) -> StackSettings:

@@ -44,6 +44,9 @@ TENANT_RIGHTS = {
     "migrations": "SELECT INSERT UPDATE",
     "migration_chunks": "SELECT INSERT UPDATE",
     "audit_events": "SELECT INSERT",
+    "holds": "SELECT INSERT UPDATE",
+    "tenant_settings": "SELECT",
+    "usage_shards": "SELECT INSERT UPDATE",
     "alembic_version": "SELECT",
 }
 COLUMN_RIGHTS = {("store_grants", "loss_count", TENANT_ROLE)}

@@ -118,6 +118,10 @@ ROWS = {
                     lease_until) VALUES (%(t)s, %(i)s, %(user)s, '', 'name', 'text/plain', %(i)s, 'open', now())""",
     "audit_events": """INSERT INTO audit_events (tenant_id, id, principal_name, action, target_type, target_id, outcome)
                        VALUES (%(t)s, %(i)s, 'host', 'thing.done', 'thing', '1', 'done')""",
+    "holds": """INSERT INTO holds (tenant_id, id, document_id, name, reason, placed_by)
+                VALUES (%(t)s, %(i)s, %(i)s, 'case', 'because', 'host')""",
+    "tenant_settings": "INSERT INTO tenant_settings (tenant_id, version) VALUES (%(t)s, 1)",
+    "usage_shards": "INSERT INTO usage_shards VALUES (%(t)s, 0, 1, 1)",
 }
 
 

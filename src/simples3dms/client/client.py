@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
-from simples3dms.client.transport import at
+from simples3dms.client.governance import GovernanceMixin
+from simples3dms.client.transport import at, iter_pages
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import documents, identity, migrations, stores, tenants
 from simples3dms.schemas.base import Page
 
-M = TypeVar("M", bound=BaseModel)
 _PAGE = 200
 
 
@@ -36,17 +35,7 @@ def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
     }
 
 
-def _iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
-    after: UUID | None = None
-    while True:
-        page = fetch(after)
-        yield from page.items
-        after = page.next_after
-        if after is None:
-            return
-
-
-class Client(ContentMixin):
+class Client(ContentMixin, GovernanceMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.
@@ -87,7 +76,7 @@ class Client(ContentMixin):
         return self.parse(identity.NewUser, self._post_secret(at("users"), body))
 
     def iter_users(self) -> Iterator[identity.User]:
-        return _iter_pages(lambda after: self.get(Page[identity.User], at("users"), after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[identity.User], at("users"), after=after, limit=_PAGE))
 
     def set_member(self, tenant: str, email: str, role: str) -> identity.Member:
         body = identity.SetMember.model_validate({"role": role})
@@ -115,11 +104,11 @@ class Client(ContentMixin):
         return self.parse(tenants.Tenant, self.call("DELETE", at("tenants", tenant, "suspension")))
 
     def iter_tenants(self) -> Iterator[tenants.Tenant]:
-        return _iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))
 
     def iter_audit_events(self, tenant: str) -> Iterator[tenants.AuditEvent]:
         path = at("tenants", tenant, "audit")
-        return _iter_pages(lambda after: self.get(Page[tenants.AuditEvent], path, after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[tenants.AuditEvent], path, after=after, limit=_PAGE))
 
     # stores and placement
 
@@ -201,9 +190,7 @@ class Client(ContentMixin):
 
     def iter_documents(self, tenant: str, *, trash: bool = False) -> Iterator[documents.Document]:
         path = at("tenants", tenant, "documents")
-        return _iter_pages(
-            lambda after: self.get(Page[documents.Document], path, after=after, limit=_PAGE, trash=trash)
-        )
+        return iter_pages(lambda after: self.get(Page[documents.Document], path, after=after, limit=_PAGE, trash=trash))
 
     def get_document(self, tenant: str, document_id: UUID) -> documents.Document:
         return self.get(documents.Document, at("tenants", tenant, "documents", document_id))
@@ -233,7 +220,7 @@ class Client(ContentMixin):
 
     def iter_migrations(self, tenant: str) -> Iterator[migrations.Migration]:
         path = at("tenants", tenant, "migrations")
-        return _iter_pages(lambda after: self.get(Page[migrations.Migration], path, after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[migrations.Migration], path, after=after, limit=_PAGE))
 
     def get_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
         return self.get(migrations.Migration, at("tenants", tenant, "migrations", migration_id))
@@ -265,7 +252,7 @@ class Client(ContentMixin):
 
     def iter_failures(self, tenant: str, migration_id: UUID) -> Iterator[migrations.TransferFailure]:
         path = at("tenants", tenant, "migrations", migration_id, "failures")
-        return _iter_pages(lambda after: self.get(Page[migrations.TransferFailure], path, after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[migrations.TransferFailure], path, after=after, limit=_PAGE))
 
     def retry_failures(self, tenant: str, migration_id: UUID, failure_ids: Sequence[UUID] | None = None) -> int:
         body = migrations.RetryFailures(failure_ids=list(failure_ids) if failure_ids is not None else None)

@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -39,6 +40,7 @@ class ContentMixin(Transport):
         document_id: UUID | None = None,
         content_type: str | None = None,
         idempotency_key: str | None = None,
+        original_created_at: datetime | None = None,
         with_digest: bool = True,
         progress: Progress = _ignore,
     ) -> Document:
@@ -52,9 +54,11 @@ class ContentMixin(Transport):
         chosen = name or Path(source if isinstance(source, Path) else source.name).name
         # A file's name may be bytes that are no text.
         chosen = chosen.encode(errors="replace").decode()
-        url = httpx.URL(at("tenants", tenant, "documents"), params={"name": chosen})
-        if document_id is not None:
-            url = httpx.URL(at("tenants", tenant, "documents", document_id, "versions"))
+        params = {"name": chosen} if document_id is None else {}
+        if original_created_at is not None:
+            params["original_created_at"] = original_created_at.isoformat()
+        path = at("tenants", tenant, "documents", *((document_id, "versions") if document_id else ()))
+        url = httpx.URL(path, params=params)
         with _opened(source) as file:
             body = _Body(file, progress)
             headers = {

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from simples3dms.client.errors import ServerUnreachable, to_problem
 from simples3dms.kit.secret import Secret
+from simples3dms.schemas.base import Page
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -23,6 +25,17 @@ _SAFE_METHODS = frozenset({"GET", "PUT", "DELETE"})
 def at(*parts: object) -> str:
     """The path of an operation. A name is somebody else's text, and names one place whatever is in it."""
     return "/api/v1/" + "/".join(quote(str(part), safe="") for part in parts)
+
+
+def iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
+    """All items of a listing, page by page."""
+    after: UUID | None = None
+    while True:
+        page = fetch(after)
+        yield from page.items
+        after = page.next_after
+        if after is None:
+            return
 
 
 def is_passing(response: httpx.Response) -> bool:
