@@ -19,6 +19,7 @@ from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
 from simples3dms.documents.holds.service import Holds
 from simples3dms.documents.service import Documents
+from simples3dms.documents.takeouts.service import Takeouts
 from simples3dms.documents.uploads import Uploads
 from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
@@ -90,6 +91,7 @@ class Services:
     migrations: Migrations
     documents: Documents
     holds: Holds
+    takeouts: Takeouts
     uploads: Uploads
     upkeep: Upkeep
     worker_concurrency: int
@@ -164,6 +166,7 @@ def build_services(settings: Settings) -> Services:
         migrations=Migrations(database, stores, transfers, engine),
         documents=Documents(database, blobs),
         holds=Holds(database),
+        takeouts=Takeouts(database),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
         upkeep=Upkeep(database, stores),
         worker_concurrency=settings.worker_concurrency,

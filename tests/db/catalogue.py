@@ -47,6 +47,8 @@ TENANT_RIGHTS = {
     "holds": "SELECT INSERT UPDATE",
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
+    "takeouts": "SELECT INSERT",
+    "tenant_deletions": "SELECT",
     "alembic_version": "SELECT",
 }
 COLUMN_RIGHTS = {("store_grants", "loss_count", TENANT_ROLE)}

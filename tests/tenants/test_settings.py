@@ -60,11 +60,11 @@ async def test_each_field_s_fault_is_told(place: Place, changes: dict[str, Any],
 
 async def test_changes_are_versioned_and_told(place: Place) -> None:
     tenants = place.services.tenants
-    await change(place, region="eu-central", allowed_jurisdictions=["EU", "CH", "US-CA"])
+    await change(place, region="eu-central", allowed_jurisdictions=["EU", "CH", "USA"])
     await change(place, trash_days=7.5)
     found = await tenants.get_settings(place.tenant_id)
     assert (found.version, found.region, found.trash_days) == (2, "eu-central", 7.5)
-    assert found.allowed_jurisdictions == ["EU", "CH", "US-CA"]
+    assert found.allowed_jurisdictions == ["EU", "CH", "USA"]
     with pytest.raises(Conflict) as caught:
         await tenants.change_settings(HOST, place.tenant_id, {"trash_days": 1}, expected_version=1)
     assert caught.value.problem_code == "tenant_settings_changed"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from simples3dms.client.transport import Transport, at, iter_pages
-from simples3dms.schemas import holds, tenants
+from simples3dms.schemas import holds, takeouts, tenants
 from simples3dms.schemas.base import Page
 
 _PAGE = 200
@@ -44,6 +45,23 @@ class GovernanceMixin(Transport):
     ) -> holds.Retention:
         path = at("tenants", tenant, "documents", document_id, "retention", "lift")
         return self.send("POST", holds.Retention, path, holds.LiftRetention(until=until, reason=reason))
+
+    def create_takeout(self, tenant: str) -> takeouts.Takeout:
+        return self.send("POST", takeouts.Takeout, at("tenants", tenant, "takeouts"))
+
+    def get_takeout(self, tenant: str, takeout_id: UUID) -> takeouts.Takeout:
+        return self.get(takeouts.Takeout, at("tenants", tenant, "takeouts", takeout_id))
+
+    def iter_takeouts(self, tenant: str) -> Iterator[takeouts.Takeout]:
+        path = at("tenants", tenant, "takeouts")
+        return iter_pages(lambda after: self.get(Page[takeouts.Takeout], path, after=after, limit=_PAGE))
+
+    @contextmanager
+    def open_manifest(self, tenant: str, takeout_id: UUID, *, after: str | None = None) -> Iterator[Iterator[bytes]]:
+        """The manifest's whole lines after `after` (DOCUMENT:VERSION). A cut raises ServerUnreachable."""
+        path = at("tenants", tenant, "takeouts", takeout_id, "manifest")
+        with self.open_lines(path, after=after) as lines:
+            yield lines
 
     def get_settings(self, tenant: str) -> tenants.TenantSettings:
         return self.get(tenants.TenantSettings, at("tenants", tenant, "settings"))

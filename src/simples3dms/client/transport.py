@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -43,6 +44,13 @@ def is_passing(response: httpx.Response) -> bool:
     if response.status_code == 502:
         return bool(response.headers.get("Content-Type") != "application/problem+json")
     return response.status_code in (503, 504)
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
 
 
 class Transport:
@@ -120,6 +128,19 @@ class Transport:
 
     def send(self, method: str, model: type[M], path: str, body: BaseModel | None = None) -> M:
         return self.parse(model, self.call(method, path, body=body))
+
+    @contextmanager
+    def open_lines(self, path: str, **params: Any) -> Iterator[Iterator[bytes]]:
+        """A streamed answer's whole lines. A cut raises ServerUnreachable."""
+        query = {name: value for name, value in params.items() if value is not None}
+        try:
+            with self.http.stream("GET", path, params=query) as response:
+                if not response.is_success:
+                    response.read()
+                    raise to_problem(response)
+                yield _lines(response.iter_bytes())
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
 
     def pause(self, attempt: int, response: httpx.Response | None = None) -> None:
         """As long as the server asked for, else a random part of a growing pause."""

@@ -33,6 +33,7 @@ class Permission(StrEnum):
     HOLDS_WRITE = "holds.write"
     RETENTION_LIFT = "retention.lift"
     SETTINGS_WRITE = "settings.write"
+    TAKEOUTS_WRITE = "takeouts.write"
 
     TENANTS_READ = "tenants.read"
     TENANTS_WRITE = "tenants.write"
@@ -61,6 +62,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.HOLDS_WRITE: "Place and release legal holds, retain documents for longer.",
     Permission.RETENTION_LIFT: "End a retention of the mode governance early, with a reason.",
     Permission.SETTINGS_WRITE: "Change the tenant's settings: trash, retention, region, jurisdictions.",
+    Permission.TAKEOUTS_WRITE: "Take everything out: make takeouts and read their manifests.",
     Permission.TENANTS_READ: "List all tenants.",
     Permission.TENANTS_WRITE: "Make tenants.",
     Permission.USERS_READ: "List all users.",

@@ -37,7 +37,7 @@ class SetSettings(Request):
     retention_mode: str | None = Field(default=None, description="governance or compliance; goes with the days.")
     region: str | None = Field(default=None, description="One of the words that the operator allows.")
     allowed_jurisdictions: list[str] | None = Field(
-        default=None, description="Where bytes may be: codes like DE, US-CA, EU, EEA. Null: anywhere."
+        default=None, description="Where bytes may be: codes like DE, EU, EEA. Null: anywhere."
     )
     expected_version: int | None = Field(default=None, description="Refuse if another version is in force.")
 

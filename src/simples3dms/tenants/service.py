@@ -19,7 +19,7 @@ from simples3dms.tenants.values import Tenant, TenantSettings
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 _REASON: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}")
-_JURISDICTION: Final = re.compile(r"EEA|[A-Z]{2}(-[A-Z0-9]{1,3})?")
+_JURISDICTION: Final = re.compile(r"[A-Z]{2,3}")
 _MOST_JURISDICTIONS: Final = 300
 _MOST_DAYS: Final = 36_500
 _MOST_COUNT: Final = 2**62
@@ -181,7 +181,7 @@ def _jurisdiction_problems(codes: Sequence[str] | None) -> Iterator[tuple[str, s
         yield "allowed_jurisdictions", "Name at least one jurisdiction, or null for any."
     for code in codes:
         if not _JURISDICTION.fullmatch(code):
-            yield "allowed_jurisdictions", f"{code[:20]!r} is no code like DE, US-CA, EU or EEA."
+            yield "allowed_jurisdictions", f"{code[:20]!r} is no code like DE, EU or EEA."
     if len(set(codes)) != len(codes):
         yield "allowed_jurisdictions", "A jurisdiction is named once."
 

@@ -24,7 +24,7 @@ class TenantSettings:
     """What is set for one tenant; None: nothing, and the installation's own value counts where there is one.
 
     `trash_days`: days until what is in the trash is purged. `retention_days` and `retention_mode`: what each new
-    version is retained for. `allowed_jurisdictions`: codes of ISO 3166 (`DE`, `US-CA`) or `EU`, `EEA`; None: any.
+    version is retained for. `allowed_jurisdictions`: codes such as `DE`, `EU`, `EEA`; None: any.
     `largest_upload_bytes`, `most_documents`, `most_bytes`: limits, which operators set.
     """
 

@@ -50,6 +50,7 @@ ALTER TABLE versions ADD COLUMN original_created_at timestamptz;
 """
 
 SETTINGS = """
+ALTER TABLE tenants ADD COLUMN IF NOT EXISTS allowed_jurisdictions text[];
 CREATE TABLE tenant_settings (
   tenant_id uuid PRIMARY KEY REFERENCES tenants (id),
   version bigint NOT NULL CHECK (version >= 1),
@@ -57,7 +58,6 @@ CREATE TABLE tenant_settings (
   retention_days integer CHECK (retention_days BETWEEN 1 AND 36500),
   retention_mode text CHECK (retention_mode IN ('governance', 'compliance')),
   region text CHECK (length(region) BETWEEN 1 AND 63),
-  allowed_jurisdictions text[] CHECK (cardinality(allowed_jurisdictions) BETWEEN 1 AND 300),
   largest_upload_bytes bigint CHECK (largest_upload_bytes >= 1),
   most_documents bigint CHECK (most_documents >= 0),
   most_bytes bigint CHECK (most_bytes >= 0),
