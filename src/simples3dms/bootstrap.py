@@ -24,7 +24,9 @@ from simples3dms.db.embedded import EmbeddedPostgres
 from simples3dms.db.listening import Listener
 from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
+from simples3dms.documents.holds.service import Holds
 from simples3dms.documents.service import Documents
+from simples3dms.documents.takeouts.service import Takeouts
 from simples3dms.documents.uploads import Uploads
 from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
@@ -106,6 +108,8 @@ class Services:
     migration_engine: MigrationEngine
     migrations: Migrations
     documents: Documents
+    holds: Holds
+    takeouts: Takeouts
     uploads: Uploads
     rotations: Rotations
     upkeep: Upkeep
@@ -197,7 +201,7 @@ def build_services(settings: Settings) -> Services:
             lifetime_seconds=settings.session_lifetime_seconds,
         ),
         service_principals=ServicePrincipals(database),
-        tenants=Tenants(database),
+        tenants=Tenants(database, regions=_words(settings.regions)),
         audit=audit,
         keys=Keys(
             database,
@@ -214,6 +218,8 @@ def build_services(settings: Settings) -> Services:
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
         documents=Documents(database, blobs),
+        holds=Holds(database),
+        takeouts=Takeouts(database),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
         rotations=Rotations(
             database,
@@ -272,6 +278,10 @@ def service_access(settings: Settings) -> ServiceAccess:
         transit_token_file=settings.transit_token_file,
         ca_file=settings.key_service_ca_file,
     )
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word for part in text.split(",") if (word := part.strip()))
 
 
 def _stack_settings(settings: Settings) -> StackSettings:

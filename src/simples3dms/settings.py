@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     trash_days: float = Field(
         default=30, ge=0, le=36_500, description="Days after which deleted documents are removed for good."
     )
+    regions: str = Field(
+        default="", description="Words that a tenant's region may be, by commas, such as `eu-central,us-east`."
+    )
     chunk_blobs: int = Field(default=500, ge=1, le=10_000, description="Blobs in one chunk of a migration.")
     largest_upload_bytes: int = Field(
         default=100 * 2**30,

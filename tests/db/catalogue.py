@@ -48,6 +48,11 @@ TENANT_RIGHTS = {
     "audit_checkpoints": "SELECT",
     "audit_cuts": "SELECT",
     "audit_copies": "SELECT INSERT UPDATE",
+    "holds": "SELECT INSERT UPDATE",
+    "tenant_settings": "SELECT",
+    "usage_shards": "SELECT INSERT UPDATE",
+    "takeouts": "SELECT INSERT",
+    "tenant_deletions": "SELECT",
     "alembic_version": "SELECT",
 }
 #: What seals and cuts one tenant's audit; nothing else is open to it.

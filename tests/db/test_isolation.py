@@ -125,6 +125,13 @@ ROWS = {
                      VALUES (%(t)s, 1, sha256(''), now(), 1, 'k', decode(repeat('00', 64), 'hex'))""",
     "audit_copies": """INSERT INTO audit_copies (tenant_id, seq, store_id, key, state)
                        VALUES (%(t)s, 1, %(store)s, 'key', 'writing')""",
+    "holds": """INSERT INTO holds (tenant_id, id, document_id, name, reason, placed_by)
+                VALUES (%(t)s, %(i)s, %(i)s, 'case', 'because', 'host')""",
+    "tenant_settings": "INSERT INTO tenant_settings (tenant_id, version) VALUES (%(t)s, 1)",
+    "takeouts": "INSERT INTO takeouts (tenant_id, id, upto_seq, created_by) VALUES (%(t)s, %(i)s, 1, 'host')",
+    "tenant_deletions": """INSERT INTO tenant_deletions (tenant_id, id, state, reason, requested_by_name, waits_until)
+                           VALUES (%(t)s, %(i)s, 'requested', 'over', 'host', now())""",
+    "usage_shards": "INSERT INTO usage_shards VALUES (%(t)s, 0, 1, 1)",
 }
 #: Rows that the platform's role can't make.
 SEALERS = {"audit_heads", "audit_checkpoints", "audit_cuts"}

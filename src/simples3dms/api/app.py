@@ -19,12 +19,14 @@ from simples3dms.api.v1 import (
     content,
     documents,
     health,
+    holds,
     identity,
     migrations,
     rotations,
     service_principals,
     sessions,
     stores,
+    takeouts,
     tenants,
 )
 from simples3dms.bootstrap import Services
@@ -91,7 +93,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     app.state.permissions = permissions_of(health.router.routes)
     for module in (
         *(identity, sessions, service_principals, tenants, audit),
-        *(stores, rotations, documents, content, migrations),
+        *(stores, rotations, documents, content, holds, takeouts, migrations),
     ):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)

@@ -9,7 +9,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from simples3dms.cli import admin, documents, host, keys, migrations
+from simples3dms.cli import admin, documents, holds, host, keys, lifecycle, migrations, takeouts
 from simples3dms.cli.output import messages, plain
 from simples3dms.cli.session import TenantOption
 from simples3dms.client import ApiProblem, ServerUnreachable
@@ -39,6 +39,10 @@ app.add_typer(keys.keys_app, name="keys")
 admin.install(app)
 app.add_typer(documents.app, name="doc")
 app.add_typer(migrations.app, name="migration")
+app.add_typer(holds.hold_app, name="hold")
+app.add_typer(holds.retention_app, name="retention")
+app.add_typer(takeouts.app, name="takeout")
+lifecycle.install(admin.tenant_app)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from simples3dms.client.audit import AuditMixin
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
+from simples3dms.client.governance import GovernanceMixin
 from simples3dms.client.people import PeopleMixin
 from simples3dms.client.rotations import RotationsMixin
 from simples3dms.client.transport import at, iter_pages
@@ -37,7 +38,7 @@ def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
     }
 
 
-class Client(AuditMixin, ContentMixin, PeopleMixin, RotationsMixin):
+class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.

@@ -7,6 +7,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -52,6 +53,13 @@ def is_passing(response: httpx.Response) -> bool:
 def _authorities() -> ssl.SSLContext:
     """Loading them takes longer than most requests: once for a process. As everything here, not told by variables."""
     return httpx.create_ssl_context(trust_env=False)
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
 
 
 class Transport:
@@ -138,6 +146,19 @@ class Transport:
     def post_secret(self, path: str, body: Mapping[str, object]) -> bytes:
         """A body with a secret in it, which a model's own JSON would show as stars."""
         return self.call("POST", path, content=json.dumps(body).encode())
+
+    @contextmanager
+    def open_lines(self, path: str, **params: Any) -> Iterator[Iterator[bytes]]:
+        """A streamed answer's whole lines. A cut raises ServerUnreachable."""
+        query = {name: value for name, value in params.items() if value is not None}
+        try:
+            with self.http.stream("GET", path, params=query) as response:
+                if not response.is_success:
+                    response.read()
+                    raise to_problem(response)
+                yield _lines(response.iter_bytes())
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
 
     def pause(self, attempt: int, response: httpx.Response | None = None) -> None:
         """As long as the server asked for, else a random part of a growing pause."""

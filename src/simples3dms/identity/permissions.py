@@ -30,6 +30,11 @@ class Permission(StrEnum):
     OWNERS_WRITE = "owners.write"
     AUDIT_READ = "audit.read"
     AUDIT_WRITE = "audit.write"
+    HOLDS_READ = "holds.read"
+    HOLDS_WRITE = "holds.write"
+    RETENTION_LIFT = "retention.lift"
+    SETTINGS_WRITE = "settings.write"
+    TAKEOUTS_WRITE = "takeouts.write"
 
     TENANTS_READ = "tenants.read"
     TENANTS_WRITE = "tenants.write"
@@ -58,6 +63,11 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.OWNERS_WRITE: "Make, change and remove owners.",
     Permission.AUDIT_READ: "Read the tenant's audit, and have it signed.",
     Permission.AUDIT_WRITE: "Say for how long the tenant's audit is kept.",
+    Permission.HOLDS_READ: "See what keeps documents: legal holds and retention.",
+    Permission.HOLDS_WRITE: "Place and release legal holds, retain documents for longer.",
+    Permission.RETENTION_LIFT: "End a retention of the mode governance early, with a reason.",
+    Permission.SETTINGS_WRITE: "Change the tenant's settings: trash, retention, region, jurisdictions.",
+    Permission.TAKEOUTS_WRITE: "Take everything out: make takeouts and read their manifests.",
     Permission.TENANTS_READ: "List all tenants.",
     Permission.TENANTS_WRITE: "Make tenants.",
     Permission.USERS_READ: "List all users.",
@@ -86,8 +96,16 @@ OF_ONESELF: Final = frozenset({Permission.OWN, Permission.ACCOUNT})
 OF_TENANT: Final = frozenset(Permission) - OF_PLATFORM - OF_ONESELF
 
 #: What a suspended tenant still shows to whoever may see it: that it is there, who belongs to it, what was done.
+#: And what is to be kept can be kept still.
 WHILE_SUSPENDED: Final = frozenset(
-    {Permission.TENANT_READ, Permission.STORAGE_READ, Permission.MEMBERS_READ, Permission.AUDIT_READ}
+    {
+        Permission.TENANT_READ,
+        Permission.STORAGE_READ,
+        Permission.MEMBERS_READ,
+        Permission.AUDIT_READ,
+        Permission.HOLDS_READ,
+        Permission.HOLDS_WRITE,
+    }
 )
 
 _SEES: Final = frozenset({Permission.TENANT_READ, Permission.STORAGE_READ, Permission.MEMBERS_READ})
@@ -96,17 +114,17 @@ _EDITS: Final = _VIEWS | {Permission.DOCUMENTS_WRITE}
 #: What a member may do in the tenant.
 TENANT_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.OWNER: OF_TENANT,
-    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE},
+    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE, Permission.RETENTION_LIFT},
     Role.EDITOR: _EDITS,
     Role.VIEWER: _VIEWS,
-    Role.AUDITOR: _SEES | {Permission.AUDIT_READ},
+    Role.AUDITOR: _SEES | {Permission.AUDIT_READ, Permission.HOLDS_READ},
 }
 #: What a role of the platform allows, outside of tenants and in each of them. An auditor reads no document.
 PLATFORM_ROLES: Final[Mapping[PlatformRole, frozenset[Permission]]] = {
     PlatformRole.OPERATOR: OF_PLATFORM | OF_TENANT,
     PlatformRole.AUDITOR: _SEES
-    | {Permission.AUDIT_READ, Permission.TENANTS_READ, Permission.USERS_READ, Permission.STORES_READ}
-    | {Permission.SECURITY_READ},
+    | {Permission.AUDIT_READ, Permission.HOLDS_READ, Permission.SECURITY_READ}
+    | {Permission.TENANTS_READ, Permission.USERS_READ, Permission.STORES_READ},
 }
 
 

@@ -54,9 +54,7 @@ async def tick(services: Services) -> None:
             await services.migration_engine.defer_advance(tenant, migration.id)
     for document in to_purge:
         try:
-            await services.documents.purge_document(
-                WORKER, document.tenant_id, document.id, trashed_days=services.trash_days
-            )
+            await services.documents.expire_document(WORKER, document.tenant_id, document.id, days=services.trash_days)
         except Failure as failure:
             log.info("purge.skipped", document=str(document.id), code=failure.problem_code)
     await trails.tick(services, limit=_LIMIT)
