@@ -1,6 +1,6 @@
-"""Known services that speak S3: how each differs from AWS, from their own pages (see docs/reference/providers.md).
+"""Known services that speak S3: how each differs from AWS, as their own pages say.
 
-A profile is what a kind declares before the probe has looked; a setting of the store overrides it.
+It is chosen by the setting `service`. A profile is what a kind declares before the probe has looked; a setting of the store overrides it.
 """
 
 from __future__ import annotations
