@@ -360,7 +360,11 @@ class StorageProvider(Protocol):
 
 def check_key(key: str) -> str:
     """The key itself, if every kind of store can hold it; else raises Unsupported."""
-    if not key or len(key.encode()) > LONGEST_KEY_BYTES:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise Unsupported("a key is text that UTF-8 can hold") from None
+    if not 1 <= size <= LONGEST_KEY_BYTES:
         raise Unsupported("a key has 1 to 1024 bytes", key=key[:80])
     if any(ord(character) < 32 or character in "\x7f\\" for character in key):
         raise Unsupported("a key holds no control character and no backslash")

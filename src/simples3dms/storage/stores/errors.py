@@ -123,6 +123,14 @@ def duplicate(name: str) -> Conflict:
     )
 
 
+def alias(name: str, path: str) -> Conflict:
+    return Conflict(
+        f"The directory is the one of the store {name!r}, by another path: give {path!r} and a prefix. If it is a copy "
+        "of that directory, remove its file '.~store' first.",
+        code="store_duplicate",
+    )
+
+
 def disabled(name: str) -> Conflict:
     return Conflict(f"The store {name!r} is disabled.", code="store_disabled")
 

@@ -29,7 +29,16 @@ from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, moving, repository
 from simples3dms.storage.stores.engine import ProviderPool, destinations
 from simples3dms.storage.stores.errors import explain
-from simples3dms.storage.stores.values import CheckResult, GrantedStore, Place, ProbeResult, Sample, Store, place_of
+from simples3dms.storage.stores.values import (
+    CheckResult,
+    GrantedStore,
+    Place,
+    ProbeResult,
+    Sample,
+    Store,
+    is_alias,
+    place_of,
+)
 from simples3dms.tenants import repository as tenants_repository
 from simples3dms.tenants.service import not_found as tenant_not_found
 
@@ -457,6 +466,8 @@ async def _refuse_taken(uow: UnitOfWork, name: str, kind: str, settings: Mapping
     for store in await repository.list_of_kind(uow, kind):
         if place_of(kind, store.settings) == wanted:
             raise errors.duplicate(store.name)
+        if is_alias(settings, store.settings):
+            raise errors.alias(store.name, str(store.settings["path"]))
 
 
 async def _refuse_ungrantable(uow: UnitOfWork, store: Store, prefix: str) -> None:

@@ -82,7 +82,7 @@ def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
     """
     prefix = str(settings.get("prefix") or "")
     if kind == "local":
-        return Place("local", f"{posixpath.normpath(str(settings['path']))}/{prefix}")
+        return Place("local", f"{_path(settings)}/{prefix}")
     if kind == "s3":
         endpoint = settings.get("endpoint") or f"https://s3.{settings.get('region')}.amazonaws.com"
         named: object = [_host_and_port(str(endpoint)), settings["bucket"]]
@@ -91,6 +91,19 @@ def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
     else:
         named = {name: value for name, value in settings.items() if name != "prefix"}
     return Place(f"{kind}:{json.dumps(named, sort_keys=True, default=str)}", prefix)
+
+
+def is_alias(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether two directories with different paths have one mark: a link, a mount, or a copy with its mark.
+
+    Places are compared by their paths, so what lies in one directory must be called by one path.
+    """
+    mark = settings.get("mark")
+    return mark is not None and mark == others.get("mark") and _path(settings) != _path(others)
+
+
+def _path(settings: Mapping[str, Any]) -> str:
+    return posixpath.normpath(str(settings.get("path")))
 
 
 def _host_and_port(url: str) -> str:

@@ -93,7 +93,11 @@ class LocalProvider(ProviderBase):
             self._later(pending.abort)
             raise
         except BaseException:
-            await self._run(key, pending.abort)
+            try:
+                await self._run(key, pending.abort)
+            except asyncio.CancelledError:
+                self._later(pending.abort)  # it may not have had its turn, and may be made twice
+                raise
             raise
         return PutResult(key, pending.size_bytes, etag=self._tree.info(key, found).etag)
 

@@ -1,6 +1,6 @@
-"""Known services that speak S3: how each differs from AWS, from their own pages (see docs/reference/providers.md).
+"""Known services that speak S3: how each differs from AWS, as their own pages say.
 
-A profile is what a kind declares before the probe has looked; a setting of the store overrides it.
+The setting `service` chooses one. It is what a kind declares before the probe has looked; other settings override it.
 """
 
 from __future__ import annotations
