@@ -147,9 +147,8 @@ def _in_tenant(permission: Permission) -> Any:
         tenant: Annotated[str, Path(description="The tenant's short name or id.", max_length=100)],
     ) -> Seat:
         """The same answer where the tenant is not there and where one has no place in it."""
-        found = await services.tenants.get_tenant(tenant)
-        rights = await services.identity.get_rights(principal, found.id)
-        if not rights:
+        found, rights = await services.identity.find_seat(principal, tenant)
+        if found is None or not rights:
             raise tenant_not_found()
         request.state.tenant_id = found.id
         require(rights, permission)

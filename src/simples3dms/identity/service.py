@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.audit.service import record
-from simples3dms.context import HOST, Principal
+from simples3dms.context import HOST, PLATFORM, Principal
 from simples3dms.crypto.passwords import Passwords, new_password
 from simples3dms.crypto.tokens import hash_token
 from simples3dms.db.session import Database, UnitOfWork
@@ -34,7 +34,8 @@ from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants import repository as tenants_repository
 from simples3dms.tenants.service import not_found as tenant_not_found
-from simples3dms.tenants.service import require_operator
+from simples3dms.tenants.service import parse_name, require_operator
+from simples3dms.tenants.values import Tenant
 
 __all__ = ["FIRST_OPERATOR", "Identity", "require_operator"]
 
@@ -260,6 +261,14 @@ class Identity:
         """What the principal may do in the tenant. Whoever may do nothing of it is not to learn that it exists."""
         async with self._database.platform() as uow:
             return await rights_in(uow, principal, tenant_id)
+
+    async def find_seat(self, principal: Principal, slug_or_id: str) -> tuple[Tenant | None, frozenset[Permission]]:
+        """A tenant, and what the principal may do in it. The same work is done where there is none."""
+        slug, tenant_id = parse_name(slug_or_id)
+        async with self._database.platform() as uow:
+            tenant = await tenants_repository.find(uow, slug=slug, tenant_id=tenant_id)
+            rights = await rights_in(uow, principal, PLATFORM if tenant is None else tenant.id)
+        return tenant, rights
 
     async def create_token(
         self,

@@ -138,10 +138,7 @@ class Tenants:
 
     async def get_tenant(self, slug_or_id: str) -> Tenant:
         """By short name or id. Raises NotFound (`tenant_not_found`)."""
-        slug = slug_or_id if _SLUG.fullmatch(slug_or_id) else None
-        tenant_id = _as_uuid(slug_or_id)
-        if slug is None and tenant_id is None:
-            raise not_found()
+        slug, tenant_id = parse_name(slug_or_id)
         async with self._database.platform() as uow:
             tenant = await repository.find(uow, slug=slug, tenant_id=tenant_id)
         if tenant is None:
@@ -184,6 +181,11 @@ def _jurisdiction_problems(codes: Sequence[str] | None) -> Iterator[tuple[str, s
             yield "allowed_jurisdictions", f"{code[:20]!r} is no code like DE, EU or EEA."
     if len(set(codes)) != len(codes):
         yield "allowed_jurisdictions", "A jurisdiction is named once."
+
+
+def parse_name(slug_or_id: str) -> tuple[str | None, UUID | None]:
+    """What a tenant may be found by; neither, where it can be no tenant's."""
+    return slug_or_id if _SLUG.fullmatch(slug_or_id) else None, _as_uuid(slug_or_id)
 
 
 def suspended() -> Forbidden:
