@@ -128,7 +128,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 def eventually() -> Callable[..., object]:
     """Wait for a condition, with a deadline: `await eventually(lambda: ...)`."""
 
-    async def wait(condition: Callable[[], object], *, seconds: float = 20) -> object:
+    async def wait(condition: Callable[[], object], *, seconds: float = 90) -> object:
         async with asyncio.timeout(seconds):
             while True:
                 result = condition()

@@ -32,7 +32,7 @@ _ENVIRONMENT = {
 }
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
     """Wait for a condition, with a deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -94,7 +94,7 @@ class Installation:
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
 
     def fsck(self) -> dict[str, Any]:
         """`simples3dms fsck --read-data`, as an operator runs it."""
@@ -165,7 +165,7 @@ class Installation:
                 with client.open_content(tenant, document_id) as chunks:
                     assert b"".join(chunks) == body
 
-    def until(self, tenant: str, migration_id: UUID, *states: str, seconds: float = 90) -> Migration:
+    def until(self, tenant: str, migration_id: UUID, *states: str, seconds: float = 180) -> Migration:
         with self.connect() as client:
 
             def reached() -> Migration | None:

@@ -14,7 +14,7 @@ from tests.faults.installation import Installation
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def points(*protocols: str) -> list[str]:
@@ -41,7 +41,7 @@ def test_the_api_is_killed_during_an_upload(installation: Installation, point: s
     victim = installation.serve("--no-worker", failpoints=f"{point}=kill")
     with installation.connect(tries=1) as client, pytest.raises(ServerUnreachable):
         client.upload_document(tenant, path, idempotency_key=point)
-    assert victim.wait(30) == -signal.SIGKILL
+    assert victim.wait(120) == -signal.SIGKILL
     worker = installation.start("worker")
     try:
         installation.url = survivor_url
@@ -66,7 +66,7 @@ def test_the_worker_is_killed_during_a_migration(installation: Installation, poi
     with installation.connect() as client:
         planned = client.plan_migration(tenant, target="s3-eu", automatic_cutover=True)
         client.start_migration(tenant, planned.id)
-    assert victim.wait(90) == -signal.SIGKILL
+    assert victim.wait(120) == -signal.SIGKILL
     installation.assert_readable(tenant, bodies)
     worker = installation.start("worker")
     try:
@@ -93,7 +93,7 @@ def test_the_worker_is_killed_during_a_purge(installation: Installation, point: 
             del bodies[document_id]
     # Trash of no age at all is purged by the watchdog, in the worker.
     victim = installation.start("worker", failpoints=f"{point}=kill", trash_days="0")
-    assert victim.wait(90) == -signal.SIGKILL
+    assert victim.wait(120) == -signal.SIGKILL
     worker = installation.start("worker", trash_days="0")
     try:
         installation.assert_clean()

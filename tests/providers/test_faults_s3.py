@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import time
@@ -27,6 +28,7 @@ from simples3dms.providers.layers.observe import Observations
 from simples3dms.providers.registry import BuildOptions, get_kind
 from simples3dms.providers.stack import StackSettings, build_stack
 from simples3dms.sandbox.faultproxy import FaultProxy, Flow
+from simples3dms.sandbox.httpfaults import Answer, HttpFaultProxy
 from simples3dms.sandbox.seaweedfs import SeaweedServer
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +158,39 @@ async def test_f31_a_part_that_flips_on_the_way_up_is_refused_by_its_checksum(st
     assert [info async for info in clean.list_unfinished("parts")] == []
     with pytest.raises(ObjectNotFound):
         await clean.head("parts")
+
+
+async def test_f31_a_parts_checksum_is_signed_and_its_bytes_are_not_hashed_again(
+    server: SeaweedServer, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So nobody on the way, who can make up a checksum but no signature, can exchange both."""
+    with HttpFaultProxy(server.port) as between:
+        real, seen = between._ask, []
+
+        def ask(handler: Any, body: bytes) -> Answer:
+            if "partNumber=" in handler.path:
+                seen.append({name.lower(): value for name, value in handler.headers.items()})
+                body = bytes([body[0] ^ 1]) + body[1:]
+                handler.headers.replace_header("Content-MD5", _md5(body))
+            return real(handler, body)
+
+        monkeypatch.setattr(between, "_ask", ask)
+        provider = stores.make(endpoint=between.url, tuning={"retry_attempts": 1})
+        with pytest.raises(BadCredential) as caught:
+            await provider.put("exchanged", chunks(LARGE))
+    assert caught.value.vendor_code == "SignatureDoesNotMatch"
+    part = 8 * 2**20
+    sent = {headers["content-md5"]: headers for headers in seen}
+    assert sent.keys() <= {_md5(LARGE[offset : offset + part]) for offset in range(0, len(LARGE), part)}
+    for headers in sent.values():
+        assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+        assert "content-md5" in headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    with pytest.raises(ObjectNotFound):
+        await stores.make(faulty=False).head("exchanged")
+
+
+def _md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 async def test_f26_a_line_that_swallows_everything_ends_in_time(stores: Stores) -> None:

@@ -256,6 +256,7 @@ def boto3_client(settings: S3Settings, credential: S3Credential, keys: Any, opti
     )
     # Content-MD5 is what every service takes for DeleteObjects; several refuse the newer checksum headers.
     client.meta.events.register("before-sign.s3.DeleteObjects", _md5_instead_of_checksum)
+    client.meta.events.register("before-sign.s3.UploadPart", _sign_the_checksum)
     return bounded(client, options)
 
 
@@ -277,6 +278,15 @@ def bounded(client: Any, options: BuildOptions) -> Any:
 
     session.send = work
     return client
+
+
+def _sign_the_checksum(request: Any, **_: Any) -> None:
+    """A part's bytes are vouched for by its Content-MD5, which is signed: they need no second hash in the signature.
+
+    So does botocore by itself where the endpoint is https. The handler sees the request's own context, no other's.
+    """
+    if "Content-MD5" in request.headers:
+        request.context["client_config"] = Config(s3={"payload_signing_enabled": False})
 
 
 def _md5_instead_of_checksum(request: Any, **_: Any) -> None:
