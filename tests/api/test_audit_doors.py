@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
+import structlog
 from psycopg.conninfo import conninfo_to_dict
 from tests.api.conftest import Door
 from tests.conftest import Cluster
@@ -87,11 +88,14 @@ class Installation:
 def installation(door: Door, cluster: Cluster, urls: Provisioned) -> Iterator[Installation]:
     name = str(conninfo_to_dict(urls.app_url)["dbname"])
     headers = {"Authorization": f"Bearer {door.token.reveal()}"}
+    # What fails on purpose is logged in a line: the usual traceback with all its variables takes seconds.
+    structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
     with (
         psycopg.connect(cluster.server.superuser_dsn(name), autocommit=True) as connection,
         httpx.Client(base_url=door.url, headers=headers, trust_env=False, timeout=60) as http,
     ):
         yield Installation(door, connection, http)
+    structlog.reset_defaults()
 
 
 #: The operation, method, path, what is sent, what to remember of the answer; before it, what to wait for.
