@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-import typer
 from tests.api.conftest import Door
 
 from simples3dms.cli.main import app as cli
@@ -24,11 +24,7 @@ def run(door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     monkeypatch.setenv("SIMPLES3DMS_TOKEN", door.token.reveal())
 
     def run(*words: str) -> tuple[int, str, str]:
-        code = 0
-        try:
-            cli([*words], standalone_mode=False)
-        except typer.Exit as ended:
-            code = ended.exit_code
+        code = cli([*words], standalone_mode=False) or 0
         out, err = capsys.readouterr()
         return code, out, " ".join(err.split())
 
@@ -101,12 +97,13 @@ def test_an_export_that_is_cut_off_goes_on(door: Door, monkeypatch: pytest.Monke
             asked.append(after_seq)
             for number, line in enumerate(real(self, tenant, format_, after_seq)):
                 if number == 2 and len(asked) < 3:
-                    raise self.unreachable(__import__("httpx").ReadError("cut"))
+                    raise self.unreachable(httpx.ReadError("cut"))
                 yield line
 
         monkeypatch.setattr(Client, "_lines", cut)
         monkeypatch.setattr(Client, "pause", lambda *_: None)
-        assert list(client.iter_audit_export("acme")) == whole
+        # The checkpoint is an event too, which may have been sealed meanwhile.
+        assert list(client.iter_audit_export("acme"))[: len(whole)] == whole
     assert asked == [None, 1, 2]
 
 

@@ -14,8 +14,36 @@ from simples3dms.api.app import create_app
 OPEN = {"get_livez", "get_readyz", "log_in"}
 _VERBS = {
     "probe",
-    *("add", "cancel", "check", "create", "cut", "delete", "finalize", "get", "grant", "list", "log", "pause"),
-    *("plan", "purge", "remove", "restore", "resume", "retry", "revoke", "roll", "set", "start", "suspend", "upload"),
+    *(
+        "add",
+        "cancel",
+        "check",
+        "create",
+        "cut",
+        "delete",
+        "export",
+        "finalize",
+        "get",
+        "grant",
+        "list",
+        "log",
+        "pause",
+    ),
+    *(
+        "plan",
+        "purge",
+        "remove",
+        "restore",
+        "resume",
+        "retry",
+        "revoke",
+        "roll",
+        "rotate",
+        "set",
+        "start",
+        "suspend",
+        "upload",
+    ),
 }
 
 
