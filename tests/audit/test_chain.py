@@ -117,15 +117,14 @@ async def test_i11_many_record_and_many_seal_at_once(audit: Audit, database: Dat
 
 
 async def test_a_sealer_that_stops_is_cut_off_and_seals_nothing_when_it_wakes(
-    audit: Audit, database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+    audit: Audit, database: Database, tenant_id: UUID
 ) -> None:
     await act(database, tenant_id, 0)
     await audit.sealer.seal(tenant_id)
     await act(database, tenant_id, 1, 2)
-    monkeypatch.setattr("simples3dms.audit.engine._LONGEST_IDLE_SECONDS", 2.0)
     failpoints.arm("seal.in_txn=sleep:6@1", environment="test")
     try:
-        sleeper = asyncio.create_task(Sealer(database).seal(tenant_id))
+        sleeper = asyncio.create_task(Sealer(database, idle_seconds=2).seal(tenant_id))
         while not failpoints.hits():
             await asyncio.sleep(0.01)
         assert await audit.sealer.seal(tenant_id) == 0, "its lock is held"

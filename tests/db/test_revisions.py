@@ -12,7 +12,10 @@ from alembic import command
 from tests.conftest import LOGIN_ROLE
 from tests.db import catalogue
 
+from simples3dms.audit.engine import Sealer
+from simples3dms.audit.service import Audit
 from simples3dms.db.provision import Provisioned
+from simples3dms.db.session import Database
 from simples3dms.kit.ids import new_id
 from simples3dms.revisions import upgrade as revisions
 
@@ -55,4 +58,35 @@ def test_0003_members_keep_what_they_could_do(urls: Provisioned, owner: psycopg.
         is_auditor = application.execute("SELECT bool_or(is_auditor) FROM users").fetchall()
     assert found == {users["admin"]: "administrator", users["member"]: "editor"}
     assert is_auditor == [(False,)]
+    assert catalogue.findings(owner) == []
+
+
+@pytest.mark.anyio
+async def test_0009_events_from_before_are_chained(urls: Provisioned, owner: psycopg.Connection[Any]) -> None:
+    """By the sealer, batch by batch, oldest first; whoever reads meanwhile sees them all."""
+    owner.execute("DROP SCHEMA public CASCADE")
+    owner.execute("CREATE SCHEMA public")
+    upgrade_to(urls.owner_url, "0004")
+    tenant = new_id()
+    with owner.transaction():
+        owner.execute("GRANT simples3dms_platform TO CURRENT_USER")
+        owner.execute("SET LOCAL ROLE simples3dms_platform")
+        for number in range(7):
+            owner.execute(
+                """INSERT INTO audit_events (tenant_id, id, at, principal_name, action, target_type, target_id, outcome)
+                   VALUES (%s, %s, now() - make_interval(days => %s), 'host', 'thing.done', 'thing', %s, 'done')""",
+                [tenant, new_id(), number, str(number)],
+            )
+    owner.execute("REVOKE simples3dms_platform FROM CURRENT_USER")
+    assert revisions.upgrade(urls.owner_url, login_role=LOGIN_ROLE) == revisions.newest_revision()
+    database = Database(urls.app_url, pool_max=2)
+    await database.open()
+    try:
+        assert len(await Audit(database).list_events(tenant)) == 7
+        assert await Sealer(database, batch=3).seal_all() == 7
+        events = await Audit(database).list_events(tenant, oldest_first=True)
+        assert [(event.seq, event.target_id) for event in events] == [(n, str(7 - n)) for n in range(1, 8)]
+        assert (await Audit(database).verify(tenant)).is_good
+    finally:
+        await database.close()
     assert catalogue.findings(owner) == []

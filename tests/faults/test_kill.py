@@ -1,4 +1,4 @@
-"""kill -9 at every fail-point of upload, copy, cut-over and purge: after a restart, every promise holds.
+"""kill -9 at every fail-point of upload, copy, cut-over, purge and seal: after a restart, every promise holds.
 
 The fail-points are enumerated: one that is added is killed at without a change here.
 """
@@ -9,8 +9,9 @@ import signal
 from uuid import UUID
 
 import pytest
-from tests.faults.installation import Installation
+from tests.faults.installation import Installation, eventually
 
+from simples3dms.audit.verifier import verify
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
 
@@ -22,7 +23,7 @@ def points(*protocols: str) -> list[str]:
 
 
 def test_every_fail_point_is_killed_at_here() -> None:
-    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge"))
+    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal"))
     assert covered == set(FAIL_POINTS)
 
 
@@ -100,6 +101,29 @@ def test_the_worker_is_killed_during_a_purge(installation: Installation, point: 
         installation.assert_readable(tenant, bodies)
         with installation.connect() as client:
             assert list(client.iter_documents(tenant, trash=True)) == []
+    finally:
+        installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("seal"))
+def test_i11_the_worker_is_killed_while_it_seals(installation: Installation, point: str) -> None:
+    """The chain goes on where it was: no number twice, none left out."""
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    installation.fill(tenant, 3)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    assert victim.wait(90) == -signal.SIGKILL
+    worker = installation.start("worker")
+    try:
+        with installation.connect() as client:
+            client.create_audit_checkpoint(tenant)
+            eventually(lambda: all(event.seq for event in client.iter_audit_events(tenant)))
+            numbers = [event.seq for event in client.iter_audit_events(tenant, oldest_first=True)]
+            keys = {key.key_id: bytes.fromhex(key.public_key) for key in client.list_audit_keys()}
+            verdict = verify(client.iter_audit_export(tenant), keys=keys)
+        assert sorted(number or 0 for number in numbers) == list(range(1, len(numbers) + 1))
+        assert (verdict.breach, verdict.event_count) == (None, len(numbers))
+        installation.assert_clean()
     finally:
         installation.end(worker)
 

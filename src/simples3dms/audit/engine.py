@@ -22,16 +22,21 @@ log = structlog.get_logger(__name__)
 _BATCH = 1000
 _TENANTS = 200
 _AT_ONCE = 4
-#: A sealer that stops in the middle is cut off by the database after this long, and another goes on.
-_LONGEST_IDLE_SECONDS = 5.0
 
 
 class Sealer:
     """Seals the events of all tenants. Any number may run, on any number of machines: one at a time gets a chain."""
 
-    def __init__(self, database: Database, *, batch: int = _BATCH) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        batch: int = _BATCH,
+        idle_seconds: float = repository.LONGEST_IDLE_SECONDS,
+    ) -> None:
         self._database = database
         self._batch = batch
+        self._idle_seconds = idle_seconds
 
     async def seal_all(self) -> int:
         """Seal what waits, of every tenant; how many events. One tenant's failure is not another's."""
@@ -65,11 +70,10 @@ class Sealer:
     async def _seal_batch(self, tenant_id: UUID, *, wait: bool) -> int:
         async with self._database.sealer(tenant_id) as uow:
             # The transaction is the fence: whoever loses it has sealed nothing, and whoever has it is alone.
-            await repository.bound_idleness(uow, seconds=_LONGEST_IDLE_SECONDS)
             if await repository.find_head(uow) is None:
                 # Not at every turn: it would wait for whoever is moving the head just now.
                 await repository.ensure_head(uow)
-            head = await repository.lock_head(uow, wait=wait)
+            head = await repository.lock_head(uow, wait=wait, idle_seconds=self._idle_seconds)
             if head is None:
                 return 0
             events = await repository.list_unsealed(uow, limit=self._batch)

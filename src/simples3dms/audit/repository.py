@@ -27,6 +27,8 @@ _EVENT: Final = "id, at, principal_id, principal_name, action, target_type, targ
 _CHAINED: Final = (
     "id, at, principal_id, principal_name, action, target_type, target_id, outcome, details::text AS details, seq, hash"
 )
+#: A process that stops with a chain's head in its hand is cut off by the database, so that another goes on.
+LONGEST_IDLE_SECONDS: Final = 5.0
 _HEAD: Final = "tenant_id, seq, hash, cut_seq, checkpoint_seq, retention_days"
 
 
@@ -143,11 +145,6 @@ async def list_unsealed_tenants(uow: UnitOfWork, *, after: UUID | None, limit: i
     )
 
 
-async def bound_idleness(uow: UnitOfWork, *, seconds: float) -> None:
-    """Whoever stops in the middle of this unit of work loses it after so long, and with it what it holds."""
-    await uow.scalar("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{int(seconds * 1000)}ms"])
-
-
 async def ensure_head(uow: UnitOfWork) -> None:
     await uow.execute("INSERT INTO audit_heads (tenant_id) VALUES (%s) ON CONFLICT DO NOTHING", [uow.tenant_id])
 
@@ -156,8 +153,13 @@ async def find_head(uow: UnitOfWork) -> Head | None:
     return await uow.find(Head, f"SELECT {_HEAD} FROM audit_heads WHERE tenant_id = %s", [uow.tenant_id])  # noqa: S608
 
 
-async def lock_head(uow: UnitOfWork, *, wait: bool) -> Head | None:
-    """The tenant's head, for whoever may change the chain; None if somebody else is at it and one does not wait."""
+async def lock_head(uow: UnitOfWork, *, wait: bool, idle_seconds: float = LONGEST_IDLE_SECONDS) -> Head | None:
+    """The tenant's head, for whoever may change the chain; None if somebody else is at it and one does not wait.
+
+    Whoever stops in the middle of this unit of work loses it after so long, and with it what it holds.
+    """
+    bound = f"{int(idle_seconds * 1000)}ms"
+    await uow.scalar("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [bound])
     query: LiteralString = f"SELECT {_HEAD} FROM audit_heads WHERE tenant_id = %s FOR UPDATE"  # noqa: S608
     return await uow.find(Head, query + ("" if wait else " SKIP LOCKED"), [uow.tenant_id])
 

@@ -147,9 +147,10 @@ class Audit:
         """Check all that is kept of a chain against itself, its head, its checkpoints and the keys that signed them."""
         async with self._database.sealer(tenant_id or PLATFORM) as uow:
             head = await _head(uow)
-        keys = {key.key_id: key.public_key for key in await self.list_keys()}
         checkpoints = await self._all_checkpoints(tenant_id or PLATFORM)
         export = await self.open_export(tenant_id)
+        # Last, so that the keys of all that was read are among them.
+        keys = {key.key_id: key.public_key for key in await self.list_keys()}
         verifier = Verifier(checkpoints, keys)
         async for line in export.lines():
             if not verifier.feed(line):

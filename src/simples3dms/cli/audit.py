@@ -149,13 +149,13 @@ def verify_audit(
 def _verify_server(tenant: str | None, checkpoints: list[Checkpoint], keys: dict[str, bytes]) -> Verdict:
     """What the server gives, checked here: against its own checkpoints too, of those that are not before a cut."""
     with connect() as client:
-        keys = keys or {key.key_id: bytes.fromhex(key.public_key) for key in client.list_audit_keys()}
         first = client.get_audit_trail(tenant).first_seq
         theirs = [
             chain.parse_checkpoint(chain.loads(one.model_dump_json()))
             for one in client.iter_audit_checkpoints(tenant)
             if one.seq >= first - 1
         ]
+        keys = keys or {key.key_id: bytes.fromhex(key.public_key) for key in client.list_audit_keys()}
         return verify(client.iter_audit_export(tenant), checkpoints=[*checkpoints, *theirs], keys=keys)
 
 

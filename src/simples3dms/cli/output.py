@@ -34,7 +34,12 @@ def size(count: int | float) -> str:
 
 def plain(text: str) -> str:
     """Somebody else's text as it is, without what would steer a terminal or turn the direction of reading."""
-    return "".join("\ufffd" if unicodedata.category(character)[0] == "C" else character for character in text)
+    return "".join("\ufffd" if _steers(unicodedata.category(character)) else character for character in text)
+
+
+def _steers(category: str) -> bool:
+    """Control and format characters, and the separators of lines and paragraphs."""
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def _words(value: Any) -> str:
