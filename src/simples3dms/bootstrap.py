@@ -14,6 +14,7 @@ import certifi
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
 from simples3dms.crypto.keyring import load_or_create_keyring
+from simples3dms.crypto.passkeys import RelyingParty
 from simples3dms.db.embedded import EmbeddedPostgres
 from simples3dms.db.provision import Provisioned, provision
 from simples3dms.db.session import Database
@@ -21,13 +22,20 @@ from simples3dms.documents.service import Documents
 from simples3dms.documents.uploads import Uploads
 from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
+from simples3dms.identity.enrolment.service import Factors
+from simples3dms.identity.factors.service import FactorChecks
+from simples3dms.identity.invitations.service import Invitations
+from simples3dms.identity.letters.service import Letters
 from simples3dms.identity.limits.service import Limits
 from simples3dms.identity.limits.values import Rate, Rates
+from simples3dms.identity.resets.service import Resets
 from simples3dms.identity.service import Identity
 from simples3dms.identity.services.service import ServicePrincipals
 from simples3dms.identity.sessions.service import Sessions
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit import failpoints
+from simples3dms.kit.secret import Secret
+from simples3dms.mail import Mailer, SmtpMailer, SmtpSettings
 from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.stack import StackSettings
 from simples3dms.settings import Settings
@@ -84,6 +92,10 @@ class Services:
     identity: Identity
     sessions: Sessions
     service_principals: ServicePrincipals
+    factors: Factors
+    letters: Letters
+    invitations: Invitations
+    resets: Resets
     tenants: Tenants
     audit: Audit
     credentials: Credentials
@@ -127,7 +139,8 @@ def build_services(settings: Settings) -> Services:
     urls = server.start()
     database = Database(urls.app_url, pool_max=settings.database_pool)
     queue = JobQueue(urls.app_url)
-    credentials = Credentials(database, load_or_create_keyring(settings.keyring_path))
+    keyring = load_or_create_keyring(settings.keyring_path)
+    credentials = Credentials(database, keyring)
     stores = Stores(
         database,
         credentials,
@@ -151,7 +164,10 @@ def build_services(settings: Settings) -> Services:
         attempts=settings.transfer_attempts,
         retry_base_seconds=settings.retry_base_seconds,
     )
-    identity = Identity(database, Limits(database, _rates(settings)))
+    party = RelyingParty.of(settings.public_url) if settings.public_url is not None else None
+    checks = FactorChecks(database, keyring, party)
+    identity = Identity(database, Limits(database, _rates(settings)), checks)
+    letters = Letters(database, queue, _mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
     return Services(
         server=server,
@@ -166,6 +182,10 @@ def build_services(settings: Settings) -> Services:
             lifetime_seconds=settings.session_lifetime_seconds,
         ),
         service_principals=ServicePrincipals(database),
+        factors=Factors(database, identity, checks, keyring, party=party),
+        letters=letters,
+        invitations=Invitations(database, identity, letters, public_url=settings.public_url),
+        resets=Resets(database, identity, letters, public_url=settings.public_url),
         tenants=Tenants(database),
         audit=Audit(database),
         credentials=credentials,
@@ -191,6 +211,26 @@ def _rates(settings: Settings) -> Rates:
         account=Rate(settings.sign_in_account_attempts, settings.sign_in_account_seconds),
         network=Rate(settings.sign_in_network_attempts, settings.sign_in_network_seconds),
         everybody=Rate(settings.sign_in_global_attempts, settings.sign_in_global_seconds),
+    )
+
+
+def _mailer(settings: Settings) -> Mailer | None:
+    if settings.smtp_host is None:
+        return None
+    if settings.public_url is None:
+        raise Invalid(
+            "SIMPLES3DMS_SMTP_HOST needs SIMPLES3DMS_PUBLIC_URL: letters hold links.", code="settings_invalid"
+        )
+    return SmtpMailer(
+        SmtpSettings(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            sender=settings.smtp_from,
+            tls=settings.smtp_tls,
+            username=settings.smtp_username,
+            password=Secret(settings.smtp_password.get_secret_value()) if settings.smtp_password else None,
+            ca_file=str(settings.smtp_ca_file) if settings.smtp_ca_file else None,
+        )
     )
 
 

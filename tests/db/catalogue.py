@@ -44,6 +44,7 @@ TENANT_RIGHTS = {
     "migrations": "SELECT INSERT UPDATE",
     "migration_chunks": "SELECT INSERT UPDATE",
     "audit_events": "SELECT INSERT",
+    "invitations": "SELECT",
     "alembic_version": "SELECT",
 }
 COLUMN_RIGHTS = {("store_grants", "loss_count", TENANT_ROLE)}

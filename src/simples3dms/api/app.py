@@ -18,6 +18,7 @@ from simples3dms.api.v1 import (
     documents,
     health,
     identity,
+    invitations,
     migrations,
     service_principals,
     sessions,
@@ -32,7 +33,9 @@ _PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a proble
 
 
 #: The only operations that take no permission: nobody has signed in yet.
-OPEN: Final = frozenset({"get_livez", "get_readyz", "log_in", "sign_in"})
+OPEN: Final = frozenset(
+    {"get_livez", "get_readyz", "log_in", "sign_in", "accept_invitation", "request_reset", "use_reset"}
+)
 
 
 def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
@@ -78,7 +81,17 @@ def create_app(services: Services | None) -> FastAPI:
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, sessions, service_principals, tenants, stores, documents, content, migrations):
+    for module in (
+        identity,
+        sessions,
+        service_principals,
+        invitations,
+        tenants,
+        stores,
+        documents,
+        content,
+        migrations,
+    ):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)

@@ -56,7 +56,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         unknown = await _open(services)
         if unknown:
             raise Unavailable(
-                f"Stores' credentials are sealed under keys that {settings.keyring_path} lacks: {', '.join(unknown)}. "
+                f"Secrets are sealed under keys that {settings.keyring_path} lacks: {', '.join(unknown)}. "
                 "Bring back the key ring that has them.",
                 code="keyring_incomplete",
             )
@@ -79,7 +79,7 @@ def _reach(url: str, variable: str) -> None:
 
 async def _open(services: Services) -> list[str]:
     await services.open()
-    return await services.credentials.list_unknown_keys()
+    return sorted({*await services.credentials.list_unknown_keys(), *await services.factors.list_unknown_keys()})
 
 
 def serve(host: str, port: int, *, with_worker: bool, password_file: Path | None) -> None:

@@ -54,6 +54,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
         ("store.probe", probe_store),
+        ("letter.send", services.letters.run),
     ):
         app.task(name=name, queue=_QUEUE)(_quietly(work))
 

@@ -12,6 +12,7 @@ from simples3dms.crypto.tokens import hash_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors
 from simples3dms.identity import repository as identity_repository
+from simples3dms.identity.factors.values import Proof
 from simples3dms.identity.sessions import repository
 from simples3dms.identity.sessions.values import NewSession, Session, Visitor
 from simples3dms.identity.signing_in import SignIn, principal_of
@@ -33,13 +34,19 @@ class Sessions:
         self._idle_seconds, self._lifetime_seconds = idle_seconds, lifetime_seconds
 
     async def sign_in(
-        self, email: str, password: Secret, visitor: Visitor, *, replaces: Secret | None = None
+        self,
+        email: str,
+        password: Secret,
+        visitor: Visitor,
+        *,
+        proof: Proof | None = None,
+        replaces: Secret | None = None,
     ) -> NewSession:
-        """A session for the right password. What the browser had before (`replaces`) is ended, never taken over.
+        """A session for the right password and second factor.
 
-        Raises as `SignIn.check` does.
+        What the browser had before (`replaces`) is ended, never taken over. Raises as `SignIn.check` does.
         """
-        account = await self._sign_in.check(email, password, address=visitor.address)
+        account = await self._sign_in.check(email, password, address=visitor.address, proof=proof)
         async with self._database.platform() as uow:
             # The password may have been changed meanwhile: that ended all sessions, and this must not be one more.
             if not await identity_repository.hold_account(uow, account):
