@@ -24,6 +24,8 @@ from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
 from simples3dms.identity.enrolment.service import Factors
 from simples3dms.identity.factors.service import FactorChecks
+from simples3dms.identity.federation.engine import Issuers
+from simples3dms.identity.federation.service import Federation
 from simples3dms.identity.invitations.service import Invitations
 from simples3dms.identity.letters.service import Letters
 from simples3dms.identity.limits.service import Limits
@@ -93,6 +95,7 @@ class Services:
     sessions: Sessions
     service_principals: ServicePrincipals
     factors: Factors
+    federation: Federation
     letters: Letters
     invitations: Invitations
     resets: Resets
@@ -141,12 +144,13 @@ def build_services(settings: Settings) -> Services:
     queue = JobQueue(urls.app_url)
     keyring = load_or_create_keyring(settings.keyring_path)
     credentials = Credentials(database, keyring)
+    guard = _guard(settings)
     stores = Stores(
         database,
         credentials,
         stack_settings=_stack_settings(settings),
         options=_build_options(settings),
-        guard=_guard(settings),
+        guard=guard,
     )
     blobs = Blobs(
         database,
@@ -167,6 +171,12 @@ def build_services(settings: Settings) -> Services:
     party = RelyingParty.of(settings.public_url) if settings.public_url is not None else None
     checks = FactorChecks(database, keyring, party)
     identity = Identity(database, Limits(database, _rates(settings)), checks)
+    sessions = Sessions(
+        database,
+        identity.sign_in,
+        idle_seconds=settings.session_idle_seconds,
+        lifetime_seconds=settings.session_lifetime_seconds,
+    )
     letters = Letters(database, queue, _mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
     return Services(
@@ -175,14 +185,18 @@ def build_services(settings: Settings) -> Services:
         database=database,
         queue=queue,
         identity=identity,
-        sessions=Sessions(
-            database,
-            identity.sign_in,
-            idle_seconds=settings.session_idle_seconds,
-            lifetime_seconds=settings.session_lifetime_seconds,
-        ),
+        sessions=sessions,
         service_principals=ServicePrincipals(database),
         factors=Factors(database, identity, checks, keyring, party=party),
+        federation=Federation(
+            database,
+            keyring,
+            Issuers(guard),
+            identity.sign_in,
+            sessions,
+            identity.limits,
+            public_url=settings.public_url,
+        ),
         letters=letters,
         invitations=Invitations(database, identity, letters, public_url=settings.public_url),
         resets=Resets(database, identity, letters, public_url=settings.public_url),

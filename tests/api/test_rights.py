@@ -43,6 +43,8 @@ class Operation:
 #: Bodies that are well-formed, so that only the caller's rights are in question.
 BODIES: dict[str, dict[str, Any]] = {
     "change_password": {"password": "x", "new_password": "correct horse battery"},
+    "add_provider": {"name": "x", "issuer": "https://x.example", "client_id": "x"},
+    "add_tenant_provider": {"name": "x", "issuer": "https://x.example", "client_id": "x"},
     "add_passkey": {"challenge_id": str(uuid4()), "credential": {}, "name": "x"},
     "add_store": {"name": "x", "kind": "local"},
     "create_tenant": {"slug": "x", "name": "x"},

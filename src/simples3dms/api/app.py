@@ -16,6 +16,8 @@ from simples3dms.api.middleware import DoorMiddleware
 from simples3dms.api.v1 import (
     content,
     documents,
+    factors,
+    federation,
     health,
     identity,
     invitations,
@@ -34,7 +36,18 @@ _PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a proble
 
 #: The only operations that take no permission: nobody has signed in yet.
 OPEN: Final = frozenset(
-    {"get_livez", "get_readyz", "log_in", "sign_in", "accept_invitation", "request_reset", "use_reset"}
+    {
+        "get_livez",
+        "get_readyz",
+        "log_in",
+        "sign_in",
+        "accept_invitation",
+        "request_reset",
+        "use_reset",
+        "list_offered_providers",
+        "begin_sign_in",
+        "finish_sign_in",
+    }
 )
 
 
@@ -84,8 +97,10 @@ def create_app(services: Services | None) -> FastAPI:
     for module in (
         identity,
         sessions,
+        factors,
         service_principals,
         invitations,
+        federation,
         tenants,
         stores,
         documents,

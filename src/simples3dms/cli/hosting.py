@@ -79,7 +79,8 @@ def _reach(url: str, variable: str) -> None:
 
 async def _open(services: Services) -> list[str]:
     await services.open()
-    return sorted({*await services.credentials.list_unknown_keys(), *await services.factors.list_unknown_keys()})
+    holders = (services.credentials, services.factors, services.federation)
+    return sorted({key for holder in holders for key in await holder.list_unknown_keys()})
 
 
 def serve(host: str, port: int, *, with_worker: bool, password_file: Path | None) -> None:

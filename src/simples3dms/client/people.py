@@ -8,7 +8,7 @@ from uuid import UUID
 
 from simples3dms.client.transport import Transport, at, iter_pages
 from simples3dms.kit.secret import Secret
-from simples3dms.schemas import factors, identity, invitations, services, sessions
+from simples3dms.schemas import factors, federation, identity, invitations, services, sessions
 from simples3dms.schemas.base import Page
 
 _PAGE = 200
@@ -17,6 +17,12 @@ _PAGE = 200
 def _services(tenant: str | None, *parts: object) -> str:
     """The path of a tenant's services, or of the platform's (None)."""
     return at("services", *parts) if tenant is None else at("tenants", tenant, "services", *parts)
+
+
+def _providers(tenant: str | None, *parts: object) -> str:
+    """The path of a tenant's identity providers, or of the platform's (None)."""
+    base = () if tenant is None else ("tenants", tenant)
+    return at(*base, "identity-providers", *parts)
 
 
 class PeopleMixin(Transport):
@@ -154,3 +160,35 @@ class PeopleMixin(Transport):
     def remove_factors(self, user_id: UUID) -> None:
         """All of a user who has lost them. For operators."""
         self.call("POST", at("users", user_id, "remove-factors"))
+
+    # identity providers: of a tenant, or of the platform where `tenant` is None. Signing in by one takes a browser.
+
+    def add_provider(
+        self,
+        tenant: str | None,
+        name: str,
+        *,
+        issuer: str,
+        client_id: str,
+        client_secret: Secret | None = None,
+        links_by_email: bool = False,
+        creates_users: bool = False,
+        default_role: str | None = None,
+    ) -> federation.Provider:
+        body: dict[str, object] = {
+            "name": name,
+            "issuer": issuer,
+            "client_id": client_id,
+            "client_secret": client_secret.reveal() if client_secret is not None else None,
+            "links_by_email": links_by_email,
+            "creates_users": creates_users,
+        }
+        if tenant is not None:
+            body["default_role"] = default_role
+        return self.parse(federation.Provider, self.post_secret(_providers(tenant), body))
+
+    def list_providers(self, tenant: str | None) -> list[federation.Provider]:
+        return self.list_all(federation.Provider, _providers(tenant))
+
+    def remove_provider(self, tenant: str | None, provider_id: UUID) -> None:
+        self.call("DELETE", _providers(tenant, provider_id))

@@ -160,6 +160,37 @@ def passkey_name_invalid() -> Invalid:
     return Invalid("A passkey's name has 1 to 100 printable characters.", code="passkey_name_invalid")
 
 
+def provider_invalid() -> Invalid:
+    return Invalid(
+        "An identity provider has a short name, an issuer (https), a client id and, if it has one, a client secret.",
+        code="provider_invalid",
+    )
+
+
+def provider_exists() -> Conflict:
+    return Conflict("There is an identity provider of this name already.", code="provider_exists")
+
+
+def provider_not_found() -> NotFound:
+    return NotFound("There is no such identity provider.", code="provider_not_found")
+
+
+def public_url_missing() -> Conflict:
+    return Conflict("The operator has to set SIMPLES3DMS_PUBLIC_URL first.", code="public_url_missing")
+
+
+def sign_in_failed() -> Unauthenticated:
+    """One answer for all that may be wrong with what a browser brought back."""
+    return Unauthenticated("The sign-in was not finished: begin again.", code="sign_in_failed")
+
+
+def sign_in_unlinked() -> Unauthenticated:
+    return Unauthenticated(
+        "The identity provider knows you, and here there is no account of yours: ask for an invitation.",
+        code="sign_in_unlinked",
+    )
+
+
 def last_owner() -> Conflict:
     return Conflict("The tenant's last owner stays one: make another member an owner first.", code="last_owner")
 

@@ -29,6 +29,7 @@ class Permission(StrEnum):
     MEMBERS_WRITE = "members.write"
     OWNERS_WRITE = "owners.write"
     AUDIT_READ = "audit.read"
+    PROVIDERS_WRITE = "providers.write"
 
     TENANTS_READ = "tenants.read"
     TENANTS_WRITE = "tenants.write"
@@ -54,6 +55,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.MEMBERS_WRITE: "Give and take places in the tenant, up to administrator.",
     Permission.OWNERS_WRITE: "Make, change and remove owners.",
     Permission.AUDIT_READ: "Read the tenant's audit.",
+    Permission.PROVIDERS_WRITE: "Say which identity providers vouch for the tenant's people.",
     Permission.TENANTS_READ: "List all tenants.",
     Permission.TENANTS_WRITE: "Make tenants.",
     Permission.USERS_READ: "List all users.",
@@ -88,7 +90,7 @@ _EDITS: Final = _VIEWS | {Permission.DOCUMENTS_WRITE}
 #: What a member may do in the tenant.
 TENANT_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.OWNER: OF_TENANT,
-    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE},
+    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE, Permission.PROVIDERS_WRITE},
     Role.EDITOR: _EDITS,
     Role.VIEWER: _VIEWS,
     Role.AUDITOR: _SEES | {Permission.AUDIT_READ},
@@ -104,7 +106,8 @@ PLATFORM_ROLES: Final[Mapping[PlatformRole, frozenset[Permission]]] = {
 def rights_of(principal: Principal, role: Role | None = None) -> frozenset[Permission]:
     """All that a principal may do: on the platform, and in a tenant where they have this role.
 
-    A token that is bounded to a tenant has no rights on the platform; whether it is that tenant is for who asks.
+    What is bounded to a tenant has no rights on the platform, nor over the account; whether it is that tenant is for
+    who asks.
     """
     rights: frozenset[Permission] = frozenset()
     if principal.id is not None:
@@ -116,7 +119,7 @@ def rights_of(principal: Principal, role: Role | None = None) -> frozenset[Permi
     if role is not None:
         rights |= TENANT_ROLES[role]
     if principal.tenant_id is not None:
-        rights -= OF_PLATFORM
+        rights -= OF_PLATFORM | {Permission.ACCOUNT}
     return rights if principal.scopes is None else rights & principal.scopes
 
 

@@ -304,14 +304,15 @@ class Identity:
         if principal.id is None:
             return []
         async with self._database.platform() as uow:
-            return await repository.list_tokens(uow, principal.id)
+            return await repository.list_tokens(uow, principal.id, only_tenant_id=principal.tenant_id)
 
     async def revoke_token(self, principal: Principal, token_id: UUID) -> None:
         """End one of the principal's own tokens; again is no error. Raises NotFound (`token_not_found`)."""
         if principal.id is None:
             raise errors.token_not_found()
         async with self._database.platform() as uow:
-            if not await repository.revoke_token(uow, principal.id, token_id):
+            within = principal.tenant_id
+            if not await repository.revoke_token(uow, principal.id, token_id, only_tenant_id=within):
                 raise errors.token_not_found()
             await record(uow, principal, "token.revoked", target_type="token", target_id=str(token_id))
 

@@ -13,8 +13,7 @@ from simples3dms.identity.errors import factor_not_found, user_not_found
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import factors as schemas
 
-router = APIRouter(prefix="/account", tags=["factors"])
-users_router = APIRouter(tags=["factors"])
+router = APIRouter(tags=["factors"])
 
 
 def _secret(given: SecretStr) -> Secret:
@@ -25,18 +24,18 @@ def _shown(codes: list[Secret]) -> list[str]:
     return [code.reveal() for code in codes]
 
 
-@router.get("/factors", operation_id="list_factors", summary="One's second factors")
+@router.get("/account/factors", operation_id="list_factors", summary="One's second factors")
 async def list_factors(services: ServicesDep, principal: AccountOwner) -> schemas.Factors:
     return schemas.Factors.model_validate(await services.factors.get_held(principal))
 
 
-@router.post("/totp/begin", operation_id="begin_totp", summary="A secret for an authenticator app, shown once")
+@router.post("/account/totp/begin", operation_id="begin_totp", summary="A secret for an authenticator app, shown once")
 async def begin_totp(body: schemas.Confirm, services: ServicesDep, principal: AccountOwner) -> schemas.NewTotp:
     made = await services.factors.begin_totp(principal, _secret(body.password))
     return schemas.NewTotp(secret=made.secret.reveal(), uri=made.uri.reveal())
 
 
-@router.post("/totp/confirm", operation_id="confirm_totp", summary="Turn the app on by a code of it")
+@router.post("/account/totp/confirm", operation_id="confirm_totp", summary="Turn the app on by a code of it")
 async def confirm_totp(
     body: schemas.ConfirmTotp, services: ServicesDep, principal: AccountOwner, response: Response
 ) -> schemas.RecoveryCodes:
@@ -45,20 +44,22 @@ async def confirm_totp(
     return schemas.RecoveryCodes(recovery_codes=_shown(codes))
 
 
-@router.post("/totp/remove", operation_id="remove_totp", status_code=204, summary="Turn the app off")
+@router.post("/account/totp/remove", operation_id="remove_totp", status_code=204, summary="Turn the app off")
 async def remove_totp(
     body: schemas.Confirm, services: ServicesDep, principal: AccountOwner, response: Response
 ) -> None:
     set_session(response, await services.factors.remove_totp(principal, _secret(body.password)))
 
 
-@router.post("/passkeys/begin", operation_id="begin_passkey", summary="Options for the browser to make a passkey with")
+@router.post(
+    "/account/passkeys/begin", operation_id="begin_passkey", summary="Options for the browser to make a passkey with"
+)
 async def begin_passkey(body: schemas.Confirm, services: ServicesDep, principal: AccountOwner) -> schemas.Challenge:
     made = await services.factors.begin_passkey(principal, _secret(body.password))
     return schemas.Challenge(challenge_id=made.id, options=dict(made.options))
 
 
-@router.post("/passkeys", operation_id="add_passkey", status_code=201, summary="Take the passkey that was made")
+@router.post("/account/passkeys", operation_id="add_passkey", status_code=201, summary="Take the passkey that was made")
 async def add_passkey(
     body: schemas.AddPasskey, services: ServicesDep, principal: AccountOwner, response: Response
 ) -> schemas.NewPasskey:
@@ -69,7 +70,9 @@ async def add_passkey(
     return schemas.NewPasskey(passkey=schemas.Passkey.model_validate(passkey), recovery_codes=_shown(codes))
 
 
-@router.post("/passkeys/{passkey}/remove", operation_id="remove_passkey", status_code=204, summary="Remove a passkey")
+@router.post(
+    "/account/passkeys/{passkey}/remove", operation_id="remove_passkey", status_code=204, summary="Remove a passkey"
+)
 async def remove_passkey(
     passkey: str, body: schemas.Confirm, services: ServicesDep, principal: AccountOwner, response: Response
 ) -> None:
@@ -77,7 +80,9 @@ async def remove_passkey(
     set_session(response, await services.factors.remove_passkey(principal, passkey_id, _secret(body.password)))
 
 
-@router.post("/recovery-codes", operation_id="create_recovery_codes", summary="Fresh recovery codes, shown once")
+@router.post(
+    "/account/recovery-codes", operation_id="create_recovery_codes", summary="Fresh recovery codes, shown once"
+)
 async def create_recovery_codes(
     body: schemas.Confirm, services: ServicesDep, principal: AccountOwner
 ) -> schemas.RecoveryCodes:
@@ -85,7 +90,7 @@ async def create_recovery_codes(
     return schemas.RecoveryCodes(recovery_codes=_shown(codes))
 
 
-@users_router.post(
+@router.post(
     "/users/{user}/remove-factors",
     operation_id="remove_factors",
     status_code=204,

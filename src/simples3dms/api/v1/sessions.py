@@ -94,7 +94,7 @@ def as_caller(principal: Principal) -> schemas.Caller:
 
 
 @router.delete("/session", operation_id="sign_out", status_code=204, summary="Sign out: end the session that asks")
-async def sign_out(services: ServicesDep, principal: AccountOwner, response: Response) -> None:
+async def sign_out(services: ServicesDep, principal: Oneself, response: Response) -> None:
     await services.sessions.sign_out(principal)
     response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
 

@@ -14,7 +14,7 @@ from simples3dms.identity.limits.values import Attempt, Bucket, Door, Rates, buc
 
 _LONGEST_ADDRESS: Final = 256
 #: Doors that one knocks at without being known. At the others one account is asked, by who has got that far.
-_KNOCKED_AT: Final = frozenset({Door.SIGN_IN, Door.RESET, Door.INVITATION})
+_KNOCKED_AT: Final = frozenset({Door.SIGN_IN, Door.FEDERATION, Door.RESET, Door.INVITATION})
 
 
 class Limits:
@@ -90,6 +90,13 @@ class Limits:
         """It was no guess: uncount it."""
         async with repository.counting(self._database) as uow:
             for one in attempt.buckets:
+                await repository.give_back(uow, one)
+
+    async def refund(self, door: Door, address: str) -> None:
+        """What was taken at a door without an account, some requests ago, was no guess."""
+        network = network_of(address)
+        async with repository.counting(self._database) as uow:
+            for one in await self._buckets(uow, door, network, None):
                 await repository.give_back(uow, one)
 
     async def note_known(self, attempt: Attempt, user_id: UUID) -> None:

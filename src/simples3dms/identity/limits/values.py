@@ -14,6 +14,7 @@ class Door(StrEnum):
     SIGN_IN = "sign_in"
     CONFIRM = "confirm"
     FACTOR = "factor"
+    FEDERATION = "federation"
     RESET = "reset"
     INVITATION = "invitation"
 

@@ -55,8 +55,20 @@ class Sessions:
                 await repository.end_by_secret(uow, hash_token(replaces))
             return await self.begin(uow, account, visitor, method="password")
 
-    async def begin(self, uow: UnitOfWork, account: Account, visitor: Visitor, *, method: str) -> NewSession:
-        """A session of an account that the caller holds in this unit of work."""
+    async def begin(
+        self,
+        uow: UnitOfWork,
+        account: Account,
+        visitor: Visitor,
+        *,
+        method: str,
+        tenant_id: UUID | None = None,
+        provider_id: UUID | None = None,
+    ) -> NewSession:
+        """A session of an account that the caller holds in this unit of work.
+
+        With `tenant_id` it is good for nothing outside of that tenant; with the provider it ends.
+        """
         secret, session_id = _new_secret(), new_id()
         await repository.prune(uow, account.id)
         await repository.insert(
@@ -67,6 +79,8 @@ class Sessions:
             visitor=_shortened(visitor),
             method=method,
             lifetime_seconds=self._lifetime_seconds,
+            tenant_id=tenant_id,
+            provider_id=provider_id,
         )
         await _record(uow, principal_of(account), "session.started", session_id, method=method)
         return NewSession(session_id, secret, int(self._lifetime_seconds))
@@ -81,7 +95,14 @@ class Sessions:
                 raise errors.session_invalid()
             if not owner.is_seen_lately:
                 await repository.touch(uow, owner.session_id)
-        return Principal(owner.user_id, owner.email, owner.is_operator, owner.is_auditor, session_id=owner.session_id)
+        return Principal(
+            owner.user_id,
+            owner.email,
+            owner.is_operator,
+            owner.is_auditor,
+            tenant_id=owner.tenant_id,
+            session_id=owner.session_id,
+        )
 
     async def list_sessions(self, principal: Principal) -> list[Session]:
         """The principal's own that are in force, newest first."""

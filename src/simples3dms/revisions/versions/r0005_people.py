@@ -1,4 +1,5 @@
-"""People: limits on attempts, sessions, bounded tokens, services, invitations, resets, second factors."""
+"""People: limits on attempts, sessions, bounded tokens, services, invitations, resets, second
+factors, identity providers."""
 
 from __future__ import annotations
 
@@ -24,6 +25,9 @@ PLATFORM_TABLES = (
     "recovery_codes",
     "passkeys",
     "passkey_challenges",
+    "identity_providers",
+    "external_identities",
+    "sign_in_flows",
 )
 
 LIMITS = """
@@ -154,6 +158,44 @@ CREATE TABLE passkey_challenges (
 CREATE INDEX ON passkey_challenges (user_id);
 """
 
+FEDERATION = """
+CREATE TABLE identity_providers (
+  id uuid PRIMARY KEY,
+  of_tenant_id uuid REFERENCES tenants (id),
+  name text NOT NULL CHECK (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+  issuer text NOT NULL,
+  client_id text NOT NULL,
+  key_id text CHECK (key_id <> ''),
+  wrapped_key bytea CHECK (octet_length(wrapped_key) > 16),
+  sealed bytea CHECK (octet_length(sealed) > 16),
+  links_by_email boolean NOT NULL,
+  creates_users boolean NOT NULL,
+  default_role text CHECK (default_role IN ('owner', 'administrator', 'editor', 'viewer', 'auditor')),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  UNIQUE NULLS NOT DISTINCT (of_tenant_id, name),
+  CHECK (num_nulls(key_id, wrapped_key, sealed) IN (0, 3)),
+  CHECK (default_role IS NULL OR of_tenant_id IS NOT NULL)
+);
+CREATE TABLE external_identities (
+  provider_id uuid NOT NULL REFERENCES identity_providers (id) ON DELETE CASCADE,
+  subject text NOT NULL CHECK (length(subject) BETWEEN 1 AND 255),
+  user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (provider_id, subject)
+);
+CREATE INDEX ON external_identities (user_id);
+CREATE TABLE sign_in_flows (
+  state_hash bytea PRIMARY KEY CHECK (octet_length(state_hash) = 32),
+  provider_id uuid NOT NULL REFERENCES identity_providers (id) ON DELETE CASCADE,
+  expires_at timestamptz NOT NULL
+);
+CREATE INDEX ON sign_in_flows (expires_at);
+ALTER TABLE sessions
+  ADD COLUMN only_tenant_id uuid REFERENCES tenants (id),
+  ADD COLUMN provider_id uuid REFERENCES identity_providers (id) ON DELETE SET NULL;
+CREATE INDEX ON sessions (provider_id) WHERE provider_id IS NOT NULL;
+"""
+
 TENANT_POLICY = """
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
@@ -185,6 +227,7 @@ def upgrade() -> None:
     _run(TOKENS)
     _run(INVITATIONS)
     _run(FACTORS)
+    _run(FEDERATION)
     for table in TENANT_TABLES:
         _run(TENANT_POLICY.format(table=table))
     for table in PLATFORM_TABLES:
