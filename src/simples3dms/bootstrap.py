@@ -19,6 +19,7 @@ from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
 from simples3dms.crypto.examples import is_example
 from simples3dms.crypto.keyring import Keyring, load_keyring, load_or_create_keyring
+from simples3dms.crypto.passkeys import RelyingParty
 from simples3dms.crypto.places import ServiceAccess
 from simples3dms.db.embedded import EmbeddedPostgres
 from simples3dms.db.listening import Listener
@@ -30,8 +31,15 @@ from simples3dms.documents.takeouts.service import Takeouts
 from simples3dms.documents.uploads import Uploads
 from simples3dms.egress import EgressGuard, EgressPolicy
 from simples3dms.errors import Invalid, Unavailable
+from simples3dms.identity.enrolment.service import Factors
+from simples3dms.identity.factors.service import FactorChecks
+from simples3dms.identity.federation.engine import Issuers
+from simples3dms.identity.federation.service import Federation
+from simples3dms.identity.invitations.service import Invitations
+from simples3dms.identity.letters.service import Letters
 from simples3dms.identity.limits.service import Limits
 from simples3dms.identity.limits.values import Rate, Rates
+from simples3dms.identity.resets.service import Resets
 from simples3dms.identity.service import Identity
 from simples3dms.identity.services.service import ServicePrincipals
 from simples3dms.identity.sessions.service import Sessions
@@ -39,6 +47,7 @@ from simples3dms.jobqueue.app import JobQueue
 from simples3dms.keys.service import CHANNEL, Keys
 from simples3dms.kit import failpoints
 from simples3dms.kit.secret import Secret
+from simples3dms.mail import Mailer, SmtpMailer, SmtpSettings
 from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.stack import StackSettings
 from simples3dms.settings import Settings
@@ -97,6 +106,11 @@ class Services:
     identity: Identity
     sessions: Sessions
     service_principals: ServicePrincipals
+    factors: Factors
+    federation: Federation
+    letters: Letters
+    invitations: Invitations
+    resets: Resets
     tenants: Tenants
     audit: Audit
     keys: Keys
@@ -163,12 +177,13 @@ def build_services(settings: Settings) -> Services:
     keyring = open_keyring(settings)
     audit = Audit(database, keyring, least_retention_days=settings.audit_least_retention_days)
     credentials = Credentials(database, keyring)
+    guard = _guard(settings)
     stores = Stores(
         database,
         credentials,
         stack_settings=_stack_settings(settings),
         options=_build_options(settings),
-        guard=_guard(settings),
+        guard=guard,
     )
     blobs = Blobs(
         database,
@@ -186,7 +201,16 @@ def build_services(settings: Settings) -> Services:
         attempts=settings.transfer_attempts,
         retry_base_seconds=settings.retry_base_seconds,
     )
-    identity = Identity(database, Limits(database, _rates(settings)))
+    party = RelyingParty.of(settings.public_url) if settings.public_url is not None else None
+    checks = FactorChecks(database, keyring, party)
+    identity = Identity(database, Limits(database, _rates(settings)), checks)
+    sessions = Sessions(
+        database,
+        identity.sign_in,
+        idle_seconds=settings.session_idle_seconds,
+        lifetime_seconds=settings.session_lifetime_seconds,
+    )
+    letters = Letters(database, queue, _mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
     return Services(
         server=server,
@@ -194,13 +218,21 @@ def build_services(settings: Settings) -> Services:
         database=database,
         queue=queue,
         identity=identity,
-        sessions=Sessions(
-            database,
-            identity.sign_in,
-            idle_seconds=settings.session_idle_seconds,
-            lifetime_seconds=settings.session_lifetime_seconds,
-        ),
+        sessions=sessions,
         service_principals=ServicePrincipals(database),
+        factors=Factors(database, identity, checks, keyring, party=party),
+        federation=Federation(
+            database,
+            keyring,
+            Issuers(guard),
+            identity.sign_in,
+            sessions,
+            identity.limits,
+            public_url=settings.public_url,
+        ),
+        letters=letters,
+        invitations=Invitations(database, identity, letters, public_url=settings.public_url),
+        resets=Resets(database, identity, letters, public_url=settings.public_url),
         tenants=Tenants(database, regions=_words(settings.regions)),
         audit=audit,
         keys=Keys(
@@ -282,6 +314,26 @@ def service_access(settings: Settings) -> ServiceAccess:
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(word for part in text.split(",") if (word := part.strip()))
+
+
+def _mailer(settings: Settings) -> Mailer | None:
+    if settings.smtp_host is None:
+        return None
+    if settings.public_url is None:
+        raise Invalid(
+            "SIMPLES3DMS_SMTP_HOST needs SIMPLES3DMS_PUBLIC_URL: letters hold links.", code="settings_invalid"
+        )
+    return SmtpMailer(
+        SmtpSettings(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            sender=settings.smtp_from,
+            tls=settings.smtp_tls,
+            username=settings.smtp_username,
+            password=Secret(settings.smtp_password.get_secret_value()) if settings.smtp_password else None,
+            ca_file=str(settings.smtp_ca_file) if settings.smtp_ca_file else None,
+        )
+    )
 
 
 def _stack_settings(settings: Settings) -> StackSettings:

@@ -149,6 +149,20 @@ class Settings(BaseSettings):
         description="By when every process has turned to another credential; the least grace.",
     )
 
+    smtp_host: str | None = Field(
+        default=None, description="The server that sends mail. Empty: none is sent, and links are handed over."
+    )
+    smtp_port: int = Field(default=587, ge=1, le=65_535, description="Its port.")
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="TLS after STARTTLS, from the beginning, or not at all."
+    )
+    smtp_username: str | None = Field(default=None, description="Whom to sign in as there.")
+    smtp_password: SecretStr | None = Field(default=None, description="And the password.")
+    smtp_from: str = Field(default="SimpleS3DMS <noreply@localhost>", description="Whom letters are from.")
+    smtp_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) of authorities that the mail server may use instead."
+    )
+
     egress_guard: Literal["off", "all"] = Field(
         default="off",
         description="`all`: every store's connections pass the egress guard, which refuses private addresses.",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx
+import pyotp
 import pytest
 from tests.api.conftest import Door
 
 from simples3dms.api.deps import SESSION_COOKIE
-from simples3dms.client import ApiProblem
+from simples3dms.client import ApiProblem, Client
 from simples3dms.kit.secret import Secret
 from simples3dms.settings import Settings
 
@@ -230,3 +232,50 @@ def test_services_and_bounded_tokens_over_http(door: Door, anna: str) -> None:
         user = next(one for one in client.iter_users() if one.email == anna)
         assert client.disable_user(user.id).disabled_at is not None
         assert client.enable_user(user.id).disabled_at is None
+
+
+def test_second_factors_over_http(ours: Browser, door: Door, anna: str) -> None:
+    with Client(door.url, tries=1) as client:
+        token = client.log_in(anna, Secret(PASSWORD)).token
+    with door.connect(token) as client:
+        totp = pyotp.TOTP(client.begin_totp(Secret(PASSWORD)).secret)
+        codes = client.confirm_totp(Secret(totp.at(int(time.time()) - 30)))
+        assert (client.list_factors().has_totp, len(codes)) == (True, 10)
+    refused = ours.sign_in(anna)
+    assert _code(refused) == (401, "second_factor_required")
+    assert refused.json()["factors"] == ["totp", "recovery_code"]
+    body = {"email": anna, "password": PASSWORD, "code": totp.now()}
+    assert ours.ask("POST", "session", json=body).status_code == 204
+    assert _code(ours.ask("POST", "session", json=body)) == (401, "second_factor_wrong")
+    with Client(door.url, tries=1) as client:
+        assert client.log_in(anna, Secret(PASSWORD), code=Secret(codes[0])).token
+    before = ours.cookie
+    assert ours.ask("POST", "account/totp/remove", json={"password": PASSWORD}).status_code == 204
+    assert ours.cookie != before
+    assert ours.ask("GET", "session").status_code == 200
+    refused = ours.ask("POST", "account/passkeys/begin", json={"password": PASSWORD})
+    assert _code(refused) == (409, "passkeys_unavailable")
+
+
+def test_invitations_and_resets_over_http(door: Door, anna: str) -> None:
+    chosen = Secret("wronger horse battery")
+    with door.connect() as client, Client(door.url, tries=1) as nobody:
+        made = client.create_invitation("acme", "new@example.org", "viewer")
+        assert made.hand_over is not None
+        assert made.hand_over.link is None, "no public address is set, and the Host header does not count"
+        assert nobody.accept_invitation(Secret(made.hand_over.token), chosen) == "new@example.org"
+        assert nobody.log_in("new@example.org", chosen).token
+        with pytest.raises(ApiProblem) as caught:
+            nobody.accept_invitation(Secret(made.hand_over.token), chosen)
+        assert (caught.value.status, caught.value.code) == (404, "invitation_invalid")
+        (listed,) = client.iter_invitations("acme")
+        assert listed.accepted_at is not None
+        again = client.create_invitation("acme", "other@example.org", "viewer")
+        client.revoke_invitation("acme", again.invitation.id)
+        user = next(one for one in client.iter_users() if one.email == "new@example.org")
+        reset = client.create_reset(user.id)
+        nobody.use_reset(Secret(reset.token), Secret(PASSWORD))
+        assert nobody.log_in("new@example.org", Secret(PASSWORD)).token
+        nobody.request_reset("new@example.org")
+        nobody.request_reset("nobody@example.org")
+        client.remove_factors(user.id)

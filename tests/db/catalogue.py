@@ -53,6 +53,7 @@ TENANT_RIGHTS = {
     "usage_shards": "SELECT INSERT UPDATE",
     "takeouts": "SELECT INSERT",
     "tenant_deletions": "SELECT",
+    "invitations": "SELECT",
     "alembic_version": "SELECT",
 }
 #: What seals and cuts one tenant's audit; nothing else is open to it.

@@ -116,6 +116,8 @@ ROWS = {
                    VALUES (%(t)s, %(i)s, 1, %(i)s, 'text/plain')""",
     "uploads": """INSERT INTO uploads (tenant_id, id, principal_id, fingerprint, name, content_type, replica_id, state,
                     lease_until) VALUES (%(t)s, %(i)s, %(user)s, '', 'name', 'text/plain', %(i)s, 'open', now())""",
+    "invitations": """INSERT INTO invitations (tenant_id, id, email, role, expires_at)
+                      VALUES (%(t)s, %(i)s, 'a@b', 'viewer', now())""",
     "audit_events": """INSERT INTO audit_events (tenant_id, id, principal_name, action, target_type, target_id, outcome)
                        VALUES (%(t)s, %(i)s, 'host', 'thing.done', 'thing', '1', 'done')""",
     "audit_heads": "INSERT INTO audit_heads (tenant_id) VALUES (%(t)s)",

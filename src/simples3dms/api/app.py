@@ -18,9 +18,12 @@ from simples3dms.api.v1 import (
     audit,
     content,
     documents,
+    factors,
+    federation,
     health,
     holds,
     identity,
+    invitations,
     migrations,
     rotations,
     service_principals,
@@ -38,7 +41,20 @@ _PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a proble
 
 DESCRIPTION_PATH: Final = "/api/v1/openapi.json"
 #: The only operations that take no permission: nobody has signed in yet.
-OPEN: Final = frozenset({"get_livez", "get_readyz", "log_in", "sign_in"})
+OPEN: Final = frozenset(
+    {
+        "get_livez",
+        "get_readyz",
+        "log_in",
+        "sign_in",
+        "accept_invitation",
+        "request_reset",
+        "use_reset",
+        "list_offered_providers",
+        "begin_sign_in",
+        "finish_sign_in",
+    }
+)
 
 
 def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
@@ -92,7 +108,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
     for module in (
-        *(identity, sessions, service_principals, tenants, audit),
+        *(identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
         *(stores, rotations, documents, content, holds, takeouts, migrations),
     ):
         v1.include_router(module.router)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from simples3dms.cli.output import done, show_one, show_rows
+from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, connect, forget_session
 from simples3dms.kit.secret import Secret
 
@@ -60,3 +60,60 @@ def end_sessions(as_json: JsonFlag = False) -> None:
     with connect() as client:
         count = client.end_sessions()
     done(f"{count} ended.", as_json=as_json, count=count)
+
+
+@account_app.command("factors")
+def list_factors(as_json: JsonFlag = False) -> None:
+    """Your second factors."""
+    with connect() as client:
+        found = client.list_factors()
+    if as_json:
+        show_json(found)
+        return
+    say(f"App: {'on' if found.has_totp else 'off'}. Recovery codes left: {found.recovery_codes}.")
+    show_rows(found.passkeys, ["id", "name", "created_at", "last_used_at"], as_json=False, empty="No passkeys.")
+
+
+@account_app.command("add-app")
+def add_app() -> None:
+    """Set up an authenticator app as a second factor."""
+    password = read_secret("Password")
+    with connect() as client:
+        made = client.begin_totp(password)
+        say("Add this to your app:")
+        console.print(made.uri, soft_wrap=True, markup=False)
+        codes = client.confirm_totp(read_secret("Code of the app"))
+    _show_codes(codes)
+
+
+def _show_codes(codes: list[str]) -> None:
+    if codes:
+        say("On. Keep these recovery codes; each signs you in once, and they are shown this once:")
+        for code in codes:
+            console.print(code, markup=False)
+
+
+@account_app.command("remove-app")
+def remove_app(as_json: JsonFlag = False) -> None:
+    """Use the authenticator app no more."""
+    password = read_secret("Password")
+    with connect() as client:
+        client.remove_totp(password)
+    done("Removed.", as_json=as_json, removed=True)
+
+
+@account_app.command("remove-passkey")
+def remove_passkey(passkey_id: UUID, as_json: JsonFlag = False) -> None:
+    """Use a passkey no more. Passkeys are made in a browser."""
+    password = read_secret("Password")
+    with connect() as client:
+        client.remove_passkey(passkey_id, password)
+    done("Removed.", as_json=as_json, id=str(passkey_id), removed=True)
+
+
+@account_app.command("recovery-codes")
+def create_recovery_codes() -> None:
+    """Make fresh recovery codes; the old ones are worth nothing any more."""
+    password = read_secret("Password")
+    with connect() as client:
+        _show_codes(client.create_recovery_codes(password))

@@ -9,7 +9,9 @@ import typer
 
 from simples3dms.cli import audit, credentials, stores
 from simples3dms.cli.account import account_app, read_secret
+from simples3dms.cli.invitations import invitation_app, show_hand_over
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
+from simples3dms.cli.providers import provider_app
 from simples3dms.cli.services import ScopeOption, service_app
 from simples3dms.cli.session import (
     DEFAULT_URL,
@@ -21,7 +23,7 @@ from simples3dms.cli.session import (
     require_tenant,
     save_session,
 )
-from simples3dms.client import Client
+from simples3dms.client import ApiProblem, Client
 from simples3dms.kit.secret import Secret
 
 tenant_app = typer.Typer(help="Tenants.", no_args_is_help=True)
@@ -40,6 +42,8 @@ def install(app: typer.Typer) -> None:
         ("token", token_app),
         ("account", account_app),
         ("service", service_app),
+        ("invitation", invitation_app),
+        ("provider", provider_app),
         ("store", credentials.store_app),
         ("placement", stores.placement_app),
         ("audit", audit.app),
@@ -55,7 +59,13 @@ def login(
     """Sign in; the token is kept in a file that only you can read."""
     password = read_secret("Password")
     with Client(url, tries=1) as client:
-        made = client.log_in(email, password, token_name="command line")  # noqa: S106 a label
+        try:
+            made = client.log_in(email, password, token_name="command line")  # noqa: S106 a label
+        except ApiProblem as problem:
+            if problem.code != "second_factor_required":
+                raise
+            code = read_secret("Code of your app, or a recovery code")
+            made = client.log_in(email, password, token_name="command line", code=code)  # noqa: S106 a label
     save_session(Session(url, Secret(made.token)))
     expires = made.expires_at.isoformat() if made.expires_at else None
     done(f"Signed in to {url} as {email}.", as_json=as_json, url=url, email=email, expires_at=expires)
@@ -154,6 +164,22 @@ def enable_user(user_id: UUID, as_json: JsonFlag = False) -> None:
     """Let a user in again; they sign in anew."""
     with connect() as client:
         show_one(client.enable_user(user_id), as_json=as_json)
+
+
+@user_app.command("reset")
+def create_reset(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Make a link by which a user sets a new password; hand it over, it is shown once."""
+    with connect() as client:
+        made = client.create_reset(user_id)
+    show_hand_over(made, as_json=as_json)
+
+
+@user_app.command("remove-factors")
+def remove_factors(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Remove all second factors of a user who has lost them."""
+    with connect() as client:
+        client.remove_factors(user_id)
+    done("Removed.", as_json=as_json, id=str(user_id), removed=True)
 
 
 @member_app.command("set")

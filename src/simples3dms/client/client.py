@@ -54,8 +54,18 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
 
     # identity
 
-    def log_in(self, email: str, password: Secret, *, token_name: str = "client") -> identity.NewToken:  # noqa: S107
+    def log_in(
+        self,
+        email: str,
+        password: Secret,
+        *,
+        token_name: str = "client",  # noqa: S107
+        code: Secret | None = None,
+    ) -> identity.NewToken:
+        """`code`: of one's app, or a recovery code, where the account has second factors."""
         body = {"email": email, "password": password.reveal(), "token_name": token_name}
+        if code is not None:
+            body["code"] = code.reveal()
         return self.parse(identity.NewToken, self.post_secret(at("login"), body))
 
     def create_token(

@@ -35,6 +35,7 @@ class Permission(StrEnum):
     RETENTION_LIFT = "retention.lift"
     SETTINGS_WRITE = "settings.write"
     TAKEOUTS_WRITE = "takeouts.write"
+    PROVIDERS_WRITE = "providers.write"
 
     TENANTS_READ = "tenants.read"
     TENANTS_WRITE = "tenants.write"
@@ -68,6 +69,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.RETENTION_LIFT: "End a retention of the mode governance early, with a reason.",
     Permission.SETTINGS_WRITE: "Change the tenant's settings: trash, retention, region, jurisdictions.",
     Permission.TAKEOUTS_WRITE: "Take everything out: make takeouts and read their manifests.",
+    Permission.PROVIDERS_WRITE: "Say which identity providers vouch for the tenant's people.",
     Permission.TENANTS_READ: "List all tenants.",
     Permission.TENANTS_WRITE: "Make tenants.",
     Permission.USERS_READ: "List all users.",
@@ -114,7 +116,7 @@ _EDITS: Final = _VIEWS | {Permission.DOCUMENTS_WRITE}
 #: What a member may do in the tenant.
 TENANT_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.OWNER: OF_TENANT,
-    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE, Permission.RETENTION_LIFT},
+    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE, Permission.PROVIDERS_WRITE, Permission.RETENTION_LIFT},
     Role.EDITOR: _EDITS,
     Role.VIEWER: _VIEWS,
     Role.AUDITOR: _SEES | {Permission.AUDIT_READ, Permission.HOLDS_READ},
@@ -131,7 +133,8 @@ PLATFORM_ROLES: Final[Mapping[PlatformRole, frozenset[Permission]]] = {
 def rights_of(principal: Principal, role: Role | None = None) -> frozenset[Permission]:
     """All that a principal may do: on the platform, and in a tenant where they have this role.
 
-    A token that is bounded to a tenant has no rights on the platform; whether it is that tenant is for who asks.
+    What is bounded to a tenant has no rights on the platform, nor over the account; whether it is that tenant is for
+    who asks.
     """
     rights: frozenset[Permission] = frozenset()
     if principal.id is not None:
@@ -143,7 +146,7 @@ def rights_of(principal: Principal, role: Role | None = None) -> frozenset[Permi
     if role is not None:
         rights |= TENANT_ROLES[role]
     if principal.tenant_id is not None:
-        rights -= OF_PLATFORM
+        rights -= OF_PLATFORM | {Permission.ACCOUNT}
     return rights if principal.scopes is None else rights & principal.scopes
 
 

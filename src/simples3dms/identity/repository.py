@@ -148,18 +148,21 @@ async def touch_token(uow: UnitOfWork, token_id: UUID) -> None:
     )
 
 
-async def list_tokens(uow: UnitOfWork, user_id: UUID) -> list[Token]:
+async def list_tokens(uow: UnitOfWork, user_id: UUID, *, only_tenant_id: UUID | None = None) -> list[Token]:
+    """All of a user's, or those that are bounded to a tenant."""
     return await uow.rows(
         Token,
-        f"SELECT {_TOKEN_ROW} FROM api_tokens WHERE user_id = %s ORDER BY id DESC LIMIT 1000",  # noqa: S608
-        [user_id],
+        f"""SELECT {_TOKEN_ROW} FROM api_tokens WHERE user_id = %(user)s
+              AND (%(tenant)s::uuid IS NULL OR only_tenant_id = %(tenant)s) ORDER BY id DESC LIMIT 1000""",  # noqa: S608
+        {"user": user_id, "tenant": only_tenant_id},
     )
 
 
-async def revoke_token(uow: UnitOfWork, user_id: UUID, token_id: UUID) -> bool:
+async def revoke_token(uow: UnitOfWork, user_id: UUID, token_id: UUID, *, only_tenant_id: UUID | None = None) -> bool:
     count = await uow.execute(
-        "UPDATE api_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s AND user_id = %s",
-        [token_id, user_id],
+        """UPDATE api_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = %(id)s AND user_id = %(user)s
+             AND (%(tenant)s::uuid IS NULL OR only_tenant_id = %(tenant)s)""",
+        {"id": token_id, "user": user_id, "tenant": only_tenant_id},
     )
     return count == 1
 

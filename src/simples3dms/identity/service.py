@@ -13,6 +13,8 @@ from simples3dms.crypto.passwords import Passwords, new_password
 from simples3dms.crypto.tokens import hash_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors, repository
+from simples3dms.identity.factors.service import FactorChecks
+from simples3dms.identity.factors.values import Proof
 from simples3dms.identity.limits.repository import forget_known
 from simples3dms.identity.limits.service import Limits
 from simples3dms.identity.limits.values import Door
@@ -51,11 +53,13 @@ _LOG_IN_DAYS: Final = 30
 class Identity:
     """Everybody who may ask for anything."""
 
-    def __init__(self, database: Database, limits: Limits | None = None) -> None:
+    def __init__(self, database: Database, limits: Limits | None = None, factors: FactorChecks | None = None) -> None:
+        """Without `factors` an account that has some is not let in."""
         self._database = database
         self._passwords = Passwords()
         self.limits = limits or Limits(database)
-        self.sign_in = SignIn(database, self._passwords, self.limits)
+        checks = factors or FactorChecks(database, None, None)
+        self.sign_in = SignIn(database, self._passwords, self.limits, checks)
 
     async def ensure_first_operator(self, email: str = FIRST_OPERATOR) -> NewPassword | None:
         """Make the first operator of a fresh installation; their password, to be shown once. None if there is one.
@@ -74,13 +78,15 @@ class Identity:
             await self._insert_user(uow, HOST, email, hashed, is_operator=True)
         return NewPassword(email, password)
 
-    async def log_in(self, email: str, password: Secret, *, token_name: str, address: str = "") -> NewToken:
-        """A token for the right password, good for 30 days. `address`: where the caller is, as far as is known.
+    async def log_in(
+        self, email: str, password: Secret, *, token_name: str, address: str = "", proof: Proof | None = None
+    ) -> NewToken:
+        """A token for the right password and second factor, good for 30 days. `address`: where the caller is.
 
-        Raises Unauthenticated (`credentials_wrong`), after the same work for anybody; TooMany (`too_many_attempts`).
+        Raises Unauthenticated (`credentials_wrong`), after the same work for anybody, and as `SignIn.check` does.
         """
         check_token_name(token_name)
-        account = await self.sign_in.check(email, password, address=address)
+        account = await self.sign_in.check(email, password, address=address, proof=proof)
         async with self._database.platform() as uow:
             # The password may have been changed meanwhile: its tokens are revoked, and this must not be one more.
             if not await repository.hold_account(uow, account):
@@ -178,6 +184,11 @@ class Identity:
                 uow, principal, "password.changed", target_type="user", target_id=str(account.id), details=details
             )
             return await renew(uow, principal)
+
+    async def hash_password(self, password: Secret) -> str:
+        """For doors that set a password. Raises Invalid (`password_invalid`)."""
+        _check_password(password)
+        return await self._passwords.hash(password)
 
     async def confirm(self, principal: Principal, password: Secret) -> Account:
         """The principal's own account, if this is its password: asked before an act that a thief would like to do.
@@ -302,14 +313,15 @@ class Identity:
         if principal.id is None:
             return []
         async with self._database.platform() as uow:
-            return await repository.list_tokens(uow, principal.id)
+            return await repository.list_tokens(uow, principal.id, only_tenant_id=principal.tenant_id)
 
     async def revoke_token(self, principal: Principal, token_id: UUID) -> None:
         """End one of the principal's own tokens; again is no error. Raises NotFound (`token_not_found`)."""
         if principal.id is None:
             raise errors.token_not_found()
         async with self._database.platform() as uow:
-            if not await repository.revoke_token(uow, principal.id, token_id):
+            within = principal.tenant_id
+            if not await repository.revoke_token(uow, principal.id, token_id, only_tenant_id=within):
                 raise errors.token_not_found()
             await record(uow, principal, "token.revoked", target_type="token", target_id=str(token_id))
 

@@ -55,6 +55,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("chunk.run", run_chunk),
         ("store.probe", probe_store),
         ("checkpoint.copy", _copying_checkpoints(services)),
+        ("letter.send", services.letters.run),
         *_of_keys(services),
     )
     for name, work in tasks:

@@ -9,9 +9,10 @@ from uuid import UUID
 from pydantic import Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.sessions import SecondFactor
 
 
-class LogIn(Request):
+class LogIn(SecondFactor):
     email: str
     password: SecretStr
     token_name: str = Field(default="login", min_length=1, max_length=100)

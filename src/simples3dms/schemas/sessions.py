@@ -5,12 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.factors import PasskeyAnswer
 
 
-class SignIn(Request):
+class SecondFactor(Request):
+    """Given with the password where the answer without it was `second_factor_required`."""
+
+    code: SecretStr | None = Field(default=None, description="A code of one's app, or a recovery code.")
+    passkey: PasskeyAnswer | None = Field(default=None, description="The answer to the problem's `passkey`.")
+
+
+class SignIn(SecondFactor):
     email: str
     password: SecretStr
 

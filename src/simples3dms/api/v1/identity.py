@@ -17,7 +17,7 @@ from simples3dms.api.deps import (
     client_address,
 )
 from simples3dms.api.pages import as_page
-from simples3dms.api.v1.sessions import set_session
+from simples3dms.api.v1.sessions import proof_of, set_session
 from simples3dms.errors import NotFound
 from simples3dms.identity.errors import user_not_found
 from simples3dms.kit.secret import Secret
@@ -35,6 +35,7 @@ async def log_in(body: schemas.LogIn, services: ServicesDep, request: Request, r
         Secret(body.password.get_secret_value()),
         token_name=body.token_name,
         address=client_address(request),
+        proof=proof_of(body),
     )
     response.headers["Cache-Control"] = "no-store"
     return schemas.NewToken(id=made.id, token=made.token.reveal(), name=made.name, expires_at=made.expires_at)

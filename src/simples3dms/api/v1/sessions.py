@@ -15,6 +15,7 @@ from simples3dms.api.deps import (
 )
 from simples3dms.context import Principal
 from simples3dms.identity.errors import session_not_found
+from simples3dms.identity.factors.values import PasskeyAnswer, Proof
 from simples3dms.identity.sessions.values import NewSession, Visitor
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import sessions as schemas
@@ -46,6 +47,15 @@ def session_before(request: Request) -> Secret | None:
     return Secret(found) if found else None
 
 
+def proof_of(body: schemas.SecondFactor) -> Proof | None:
+    """The second factor in a body, if there is one."""
+    if body.code is None and body.passkey is None:
+        return None
+    code = Secret(body.code.get_secret_value()) if body.code is not None else None
+    given = body.passkey
+    return Proof(code, PasskeyAnswer(given.challenge_id, given.credential) if given is not None else None)
+
+
 @router.post(
     "/session",
     operation_id="sign_in",
@@ -58,6 +68,7 @@ async def sign_in(body: schemas.SignIn, services: ServicesDep, request: Request,
         body.email,
         Secret(body.password.get_secret_value()),
         visitor_of(request),
+        proof=proof_of(body),
         replaces=session_before(request),
     )
     set_session(response, made)
@@ -83,7 +94,7 @@ def as_caller(principal: Principal) -> schemas.Caller:
 
 
 @router.delete("/session", operation_id="sign_out", status_code=204, summary="Sign out: end the session that asks")
-async def sign_out(services: ServicesDep, principal: AccountOwner, response: Response) -> None:
+async def sign_out(services: ServicesDep, principal: Oneself, response: Response) -> None:
     await services.sessions.sign_out(principal)
     response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
 

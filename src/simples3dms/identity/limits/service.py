@@ -14,7 +14,7 @@ from simples3dms.identity.limits.values import Attempt, Bucket, Door, Rates, buc
 
 _LONGEST_ADDRESS: Final = 256
 #: Doors that one knocks at without being known. At the others one account is asked, by who has got that far.
-_KNOCKED_AT: Final = frozenset({Door.SIGN_IN, Door.RESET, Door.INVITATION})
+_KNOCKED_AT: Final = frozenset({Door.SIGN_IN, Door.FEDERATION, Door.RESET, Door.INVITATION})
 
 
 class Limits:
@@ -63,7 +63,8 @@ class Limits:
             text = name[:_LONGEST_ADDRESS].replace("\0", "").encode(errors="replace").decode()
             is_known = await repository.is_known(uow, text, network)
             of = (name, network) if is_known else (name,)
-            buckets.append(bucket(door, "known" if is_known else "account", rates.account, *of))
+            rate = rates.factor if door is Door.FACTOR else rates.account
+            buckets.append(bucket(door, "known" if is_known else "account", rate, *of))
         if door in _KNOCKED_AT:
             buckets.append(bucket(door, "network", rates.network, network))
         if door in _KNOCKED_AT and not is_known:
@@ -85,13 +86,23 @@ class Limits:
                     details={"limit": kind, "network": network},
                 )
 
-    async def give_back(self, attempt: Attempt, user_id: UUID | None = None) -> None:
-        """It was no guess: uncount it. With `user_id`, the network is known to this account from now on."""
+    async def give_back(self, attempt: Attempt) -> None:
+        """It was no guess: uncount it."""
         async with repository.counting(self._database) as uow:
             for one in attempt.buckets:
                 await repository.give_back(uow, one)
-            if user_id is not None:
-                await repository.note_known(uow, user_id, attempt.network)
+
+    async def refund(self, door: Door, address: str) -> None:
+        """What was taken at a door without an account, some requests ago, was no guess."""
+        network = network_of(address)
+        async with repository.counting(self._database) as uow:
+            for one in await self._buckets(uow, door, network, None):
+                await repository.give_back(uow, one)
+
+    async def note_known(self, attempt: Attempt, user_id: UUID) -> None:
+        """The account has signed in: the network is known to it from now on."""
+        async with repository.counting(self._database) as uow:
+            await repository.note_known(uow, user_id, attempt.network)
 
 
 class _Full(Exception):

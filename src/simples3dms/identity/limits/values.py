@@ -14,6 +14,7 @@ class Door(StrEnum):
     SIGN_IN = "sign_in"
     CONFIRM = "confirm"
     FACTOR = "factor"
+    FEDERATION = "federation"
     RESET = "reset"
     INVITATION = "invitation"
 
@@ -28,11 +29,12 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """For one account, one network, and everybody together."""
+    """For one account, one network, and everybody together; and for codes of six digits, which are soon guessed."""
 
     account: Rate = field(default=Rate(10, 30))
     network: Rate = field(default=Rate(50, 3))
     everybody: Rate = field(default=Rate(1000, 0.05))
+    factor: Rate = field(default=Rate(5, 120))
 
 
 @dataclass(frozen=True, slots=True)

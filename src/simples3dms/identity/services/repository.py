@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
+from simples3dms.crypto.passwords import NO_PASSWORD
 from simples3dms.db.session import UnitOfWork
 from simples3dms.identity.services.values import Service
 
-#: No hash of any password.
-_NO_PASSWORD: Final = "!"  # noqa: S105
 _SELECT: Final = """SELECT u.id, u.email, m.role, u.is_operator, u.is_auditor, u.created_at, u.disabled_at
   FROM users u LEFT JOIN members m ON m.tenant_id = u.of_tenant_id AND m.user_id = u.id WHERE u.is_service"""
 
@@ -21,7 +20,7 @@ async def insert(
     count = await uow.execute(
         """INSERT INTO users (id, email, password_hash, is_service, of_tenant_id, is_operator, is_auditor)
            VALUES (%s, %s, %s, true, %s, %s, %s) ON CONFLICT (email) DO NOTHING""",
-        [service_id, email, _NO_PASSWORD, tenant_id, is_operator, is_auditor],
+        [service_id, email, NO_PASSWORD, tenant_id, is_operator, is_auditor],
     )
     return count == 1
 

@@ -21,11 +21,24 @@ async def insert(
     visitor: Visitor,
     method: str,
     lifetime_seconds: float,
+    tenant_id: UUID | None,
+    provider_id: UUID | None,
 ) -> None:
     await uow.execute(
-        """INSERT INTO sessions (id, user_id, secret_hash, expires_at, address, agent, method)
-           VALUES (%s, %s, %s, now() + make_interval(secs => %s), %s, %s, %s)""",
-        [session_id, user_id, secret_hash, lifetime_seconds, visitor.address, visitor.agent, method],
+        """INSERT INTO sessions (id, user_id, secret_hash, expires_at, address, agent, method, only_tenant_id,
+             provider_id)
+           VALUES (%s, %s, %s, now() + make_interval(secs => %s), %s, %s, %s, %s, %s)""",
+        [
+            session_id,
+            user_id,
+            secret_hash,
+            lifetime_seconds,
+            visitor.address,
+            visitor.agent,
+            method,
+            tenant_id,
+            provider_id,
+        ],
     )
 
 
@@ -34,6 +47,7 @@ async def find_owner(uow: UnitOfWork, secret_hash: bytes, *, idle_seconds: float
     return await uow.find(
         SessionOwner,
         f"""SELECT s.id AS session_id, u.id AS user_id, u.email, u.is_operator, u.is_auditor,
+              s.only_tenant_id AS tenant_id,
               s.last_seen_at > now() - make_interval(secs => LEAST(60, %(idle)s / 10)) AS is_seen_lately
             FROM (SELECT * FROM sessions WHERE secret_hash = %(hash)s AND {_VALID}) s
             JOIN users u ON u.id = s.user_id WHERE u.disabled_at IS NULL""",  # noqa: S608

@@ -12,6 +12,7 @@ from simples3dms.crypto.tokens import hash_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors
 from simples3dms.identity import repository as identity_repository
+from simples3dms.identity.factors.values import Proof
 from simples3dms.identity.sessions import repository
 from simples3dms.identity.sessions.values import NewSession, Session, Visitor
 from simples3dms.identity.signing_in import SignIn, principal_of
@@ -33,13 +34,19 @@ class Sessions:
         self._idle_seconds, self._lifetime_seconds = idle_seconds, lifetime_seconds
 
     async def sign_in(
-        self, email: str, password: Secret, visitor: Visitor, *, replaces: Secret | None = None
+        self,
+        email: str,
+        password: Secret,
+        visitor: Visitor,
+        *,
+        proof: Proof | None = None,
+        replaces: Secret | None = None,
     ) -> NewSession:
-        """A session for the right password. What the browser had before (`replaces`) is ended, never taken over.
+        """A session for the right password and second factor.
 
-        Raises as `SignIn.check` does.
+        What the browser had before (`replaces`) is ended, never taken over. Raises as `SignIn.check` does.
         """
-        account = await self._sign_in.check(email, password, address=visitor.address)
+        account = await self._sign_in.check(email, password, address=visitor.address, proof=proof)
         async with self._database.platform() as uow:
             # The password may have been changed meanwhile: that ended all sessions, and this must not be one more.
             if not await identity_repository.hold_account(uow, account):
@@ -48,8 +55,20 @@ class Sessions:
                 await repository.end_by_secret(uow, hash_token(replaces))
             return await self.begin(uow, account, visitor, method="password")
 
-    async def begin(self, uow: UnitOfWork, account: Account, visitor: Visitor, *, method: str) -> NewSession:
-        """A session of an account that the caller holds in this unit of work."""
+    async def begin(
+        self,
+        uow: UnitOfWork,
+        account: Account,
+        visitor: Visitor,
+        *,
+        method: str,
+        tenant_id: UUID | None = None,
+        provider_id: UUID | None = None,
+    ) -> NewSession:
+        """A session of an account that the caller holds in this unit of work.
+
+        With `tenant_id` it is good for nothing outside of that tenant; with the provider it ends.
+        """
         secret, session_id = _new_secret(), new_id()
         await repository.prune(uow, account.id)
         await repository.insert(
@@ -60,6 +79,8 @@ class Sessions:
             visitor=_shortened(visitor),
             method=method,
             lifetime_seconds=self._lifetime_seconds,
+            tenant_id=tenant_id,
+            provider_id=provider_id,
         )
         await _record(uow, principal_of(account), "session.started", session_id, method=method)
         return NewSession(session_id, secret, int(self._lifetime_seconds))
@@ -74,7 +95,14 @@ class Sessions:
                 raise errors.session_invalid()
             if not owner.is_seen_lately:
                 await repository.touch(uow, owner.session_id)
-        return Principal(owner.user_id, owner.email, owner.is_operator, owner.is_auditor, session_id=owner.session_id)
+        return Principal(
+            owner.user_id,
+            owner.email,
+            owner.is_operator,
+            owner.is_auditor,
+            tenant_id=owner.tenant_id,
+            session_id=owner.session_id,
+        )
 
     async def list_sessions(self, principal: Principal) -> list[Session]:
         """The principal's own that are in force, newest first."""

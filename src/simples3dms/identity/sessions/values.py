@@ -46,4 +46,5 @@ class SessionOwner:
     email: str
     is_operator: bool
     is_auditor: bool
+    tenant_id: UUID | None
     is_seen_lately: bool
