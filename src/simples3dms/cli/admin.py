@@ -34,12 +34,13 @@ audit_app = typer.Typer(help="Who did what.", no_args_is_help=True)
 def install(app: typer.Typer) -> None:
     app.command()(login)
     app.command()(logout)
+    credentials.install(stores.store_app)
     for name, group in (
         ("tenant", tenant_app),
         ("user", user_app),
         ("member", member_app),
         ("token", token_app),
-        ("store", credentials.store_app),
+        ("store", stores.store_app),
         ("placement", stores.placement_app),
         ("audit", audit_app),
     ):
