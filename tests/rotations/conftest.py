@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -12,10 +12,8 @@ import pytest
 
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
-from simples3dms.kit.ids import new_id
 from simples3dms.sandbox.b2 import B2Sandbox
-from simples3dms.sandbox.s3servers import Ministack
-from simples3dms.storage.stores import repository as stores_repository
+from simples3dms.sandbox.seaweedfs import SeaweedServer
 from simples3dms.storage.stores.values import Store
 
 BUCKET = "rotation-documents"
@@ -26,14 +24,16 @@ class Provider(Protocol):
     """What the operator of the provider sees."""
 
     kind: str
-    settings: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
 
     def new_credential(self) -> dict[str, str]:
         """A key for the store, entered by hand."""
         ...
 
-    def manager(self) -> dict[str, str] | None:
-        """A key that manages keys, where the store's own may not."""
+    def manager(self) -> dict[str, str]:
+        """A key that manages keys, as the store's own may not."""
         ...
 
     def key_ids(self) -> set[str]:
@@ -44,11 +44,12 @@ class Provider(Protocol):
 @dataclass
 class B2Side:
     server: B2Sandbox
+    bucket: str = BUCKET
     kind: str = "b2"
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"bucket": BUCKET, "realm": self.server.url}
+        return {"bucket": self.bucket, "realm": self.server.url}
 
     def manager(self) -> dict[str, str]:
         return {
@@ -65,7 +66,7 @@ class B2Side:
             return http.post(f"{self.server.url}/b2api/v3/{name}", json=body, headers=headers).json()
 
     def new_credential(self) -> dict[str, str]:
-        (bucket,) = self._call("b2_list_buckets", bucketName=BUCKET)["buckets"]
+        (bucket,) = self._call("b2_list_buckets", bucketName=self.bucket)["buckets"]
         made = self._call("b2_create_key", keyName="by-hand", capabilities=_RIGHTS, bucketId=bucket["bucketId"])
         return {"application_key_id": made["applicationKeyId"], "application_key": made["applicationKey"]}
 
@@ -79,26 +80,37 @@ class B2Side:
 
 @dataclass
 class IamSide:
-    server: Ministack
+    """A user of its own for the store. SeaweedFS compares signatures, and refuses a key as soon as it is gone."""
+
+    server: SeaweedServer
     user: str
+    bucket: str = BUCKET
     kind: str = "s3"
+
+    def __post_init__(self) -> None:
+        self._iam = self.server.client("iam")
+        self._iam.create_user(UserName=self.user)
+        statement = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:*"],"Resource":["*"]}]}'
+        self._iam.put_user_policy(UserName=self.user, PolicyName="all", PolicyDocument=statement)
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**self.server.settings, "bucket": BUCKET, "iam_endpoint": self.server.endpoint}
+        return {
+            "endpoint": self.server.endpoint,
+            "bucket": self.bucket,
+            "iam_endpoint": self.server.endpoint,
+            "iam_user": self.user,
+        }
 
-    def manager(self) -> None:
-        return None
-
-    def _iam(self) -> Any:
-        return self.server.client("iam", access_key="test", secret_key="test")
+    def manager(self) -> dict[str, str]:
+        return {"access_key_id": self.server.access_key, "secret_access_key": self.server.secret_key}
 
     def new_credential(self) -> dict[str, str]:
-        made = self._iam().create_access_key(UserName=self.user)["AccessKey"]
+        made = self._iam.create_access_key(UserName=self.user)["AccessKey"]
         return {"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]}
 
     def key_ids(self) -> set[str]:
-        return {key["AccessKeyId"] for key in self._iam().list_access_keys(UserName=self.user)["AccessKeyMetadata"]}
+        return {key["AccessKeyId"] for key in self._iam.list_access_keys(UserName=self.user)["AccessKeyMetadata"]}
 
 
 @pytest.fixture(scope="session")
@@ -108,33 +120,9 @@ def b2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[B2Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def iam_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
-    with Ministack(tmp_path_factory.mktemp("ministack"), bucket=BUCKET) as server:
+def weed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
+    with SeaweedServer(tmp_path_factory.mktemp("weed"), buckets=(BUCKET,), iam=True) as server:
         yield server
-
-
-def iam_side(server: Ministack, user: str) -> IamSide:
-    """A user of its own for a store, who may do everything."""
-    iam = server.client("iam", access_key="test", secret_key="test")
-    iam.create_user(UserName=user)
-    statement = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
-    iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=statement)
-    return IamSide(server, user)
-
-
-async def add_store(
-    services: Services, name: str, kind: str, settings: dict[str, Any], credential: dict[str, str]
-) -> Store:
-    """As `Stores.add_store` does, past the probe: the one thing that ministack gets wrong, paging, is red."""
-    if kind != "s3":
-        return await services.stores.add_store(HOST, name, kind, settings, credential)
-    store_id = new_id()
-    sealed = await services.credentials.seal(store_id, credential, version=1)
-    async with services.database.platform() as uow:
-        await stores_repository.insert(uow, store_id, name, kind, settings, {})
-        await stores_repository.save_probe(uow, store_id, "red", [])
-        await services.credentials.insert(uow, store_id, sealed)
-    return await services.stores.get_store(name)
 
 
 @dataclass
@@ -158,12 +146,11 @@ class Rotated:
 
 @pytest.fixture(params=["b2", "iam"])
 async def rotated(
-    request: pytest.FixtureRequest, services: Services, b2_server: B2Sandbox, iam_server: Ministack, tmp_path: Path
+    request: pytest.FixtureRequest, services: Services, b2_server: B2Sandbox, weed_server: SeaweedServer
 ) -> Rotated:
-    provider: Any = B2Side(b2_server) if request.param == "b2" else iam_side(iam_server, tmp_path.name)
+    mark = f"r-{secrets.token_hex(4)}"
+    provider: Any = B2Side(b2_server) if request.param == "b2" else IamSide(weed_server, mark)
     first = provider.new_credential()
-    settings = provider.settings | {"prefix": tmp_path.name}
-    store = await add_store(services, f"r-{request.param}", provider.kind, settings, first)
-    if provider.manager() is not None:
-        await services.rotations.set_schedule(HOST, store.name, every_days=None, manager=provider.manager())
+    store = await services.stores.add_store(HOST, mark, provider.kind, provider.settings | {"prefix": mark}, first)
+    await services.rotations.set_schedule(HOST, store.name, every_days=None, manager=provider.manager())
     return Rotated(services, provider, store, first)
