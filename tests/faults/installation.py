@@ -182,7 +182,7 @@ def installed(directory: Path) -> Iterator[Installation]:
     directory.chmod(0o755)
     with (
         B2Sandbox(directory / "b2", buckets=(BUCKET,)) as b2,
-        SeaweedServer(directory / "s3", buckets=(BUCKET,)) as s3,
+        SeaweedServer(directory / "s3", buckets=(BUCKET,), iam=True) as s3,
     ):
         installation = Installation(directory, b2, s3)
         try:

@@ -24,6 +24,7 @@ def points(*protocols: str) -> list[str]:
 
 def test_every_fail_point_is_killed_at_here() -> None:
     covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal"))
+    covered |= set(points("rewrap", "rotate"))  # test_kill_keys.py
     assert covered == set(FAIL_POINTS)
 
 

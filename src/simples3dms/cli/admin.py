@@ -35,6 +35,7 @@ token_app = typer.Typer(help="API tokens of your own.", no_args_is_help=True)
 def install(app: typer.Typer) -> None:
     app.command()(login)
     app.command()(logout)
+    credentials.install(stores.store_app)
     for name, group in (
         ("tenant", tenant_app),
         ("user", user_app),
@@ -44,7 +45,7 @@ def install(app: typer.Typer) -> None:
         ("service", service_app),
         ("invitation", invitation_app),
         ("provider", provider_app),
-        ("store", credentials.store_app),
+        ("store", stores.store_app),
         ("placement", stores.placement_app),
         ("audit", audit.app),
     ):

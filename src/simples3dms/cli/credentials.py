@@ -9,13 +9,12 @@ import typer
 
 from simples3dms.cli.output import console, say, show_json, show_one
 from simples3dms.cli.session import JsonFlag, connect
-from simples3dms.cli.stores import CredentialFile, ask_credential, parse_settings, store_app
+from simples3dms.cli.stores import CredentialFile, ask_credential, parse_settings
 from simples3dms.schemas.rotations import Rotation
 
 __all__ = ["store_app"]
 
 credential_app = typer.Typer(help="What a store signs with. Never shown.", no_args_is_help=True)
-store_app.add_typer(credential_app, name="credential")
 
 
 @credential_app.command("show")
@@ -109,7 +108,6 @@ def schedule(
         )
 
 
-@store_app.command("move")
 def move_store(
     name: str,
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE; all of them, as for add.")] = None,
@@ -121,6 +119,12 @@ def move_store(
     with connect() as client:
         given = ask_credential(client.get_store(name).kind, credential_file)
         show_one(client.update_store(name, settings=chosen, credential=given), as_json=as_json)
+
+
+def install(store_app: typer.Typer) -> None:
+    """Put these below `store`."""
+    store_app.add_typer(credential_app, name="credential")
+    store_app.command("move")(move_store)
 
 
 def _end(rotation: Rotation, *, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """Listen to NOTIFY on a connection of one's own: told at once, where a poll would find out later.
 
-A notification carries nothing and may be lost (a pooler in between, a restart): whoever listens looks by itself too.
+A notification carries nothing and may be lost (a pooler in between, a restart): whoever listens looks by itself, too.
 """
 
 from __future__ import annotations

@@ -80,12 +80,6 @@ class Keys:
         if primary_id is not None:
             self._keyring.choose(primary_id)
 
-    async def list_unknown_keys(self) -> list[str]:
-        """Key ids that sealed rows name and the key ring lacks: nothing of theirs can be opened."""
-        async with self._database.platform() as uow:
-            named = await repository.list_named(uow, self._columns)
-        return [key_id for key_id in named if key_id not in self._keyring.ids]
-
     async def list_keys(self) -> list[KeyStatus]:
         """The keys of the ring and of the database, by id."""
         self._keyring.refresh()

@@ -81,8 +81,8 @@ class Credentials:
     ) -> int:
         """Seal a store's credential as its next version and forget what was there before; the version.
 
-        `then` runs in the same unit of work, and so does `first`, before the store's row is held. Raises as `seal`
-        does, and Conflict (`rotation_under_way`).
+        `then` runs in the same unit of work, and so does `first`, before the store's row is held.
+        Raises as `seal` does, and Conflict (`rotation_under_way`).
         """
         for _ in range(_TRIES):
             row = await self.seal(store_id, fields)

@@ -206,6 +206,7 @@ async def claim_schedule(uow: UnitOfWork, store_id: UUID) -> Schedule | None:
 async def hasten_schedule(uow: UnitOfWork, store_id: UUID, *, seconds: float) -> None:
     """After a rotation that failed: sooner than it would come by itself."""
     await uow.execute(
-        "UPDATE rotation_schedules SET next_at = least(next_at, now() + make_interval(secs => %s)) WHERE store_id = %s",
+        """UPDATE rotation_schedules SET next_at = least(next_at, now() + make_interval(secs => %s))
+           WHERE store_id = %s AND next_at IS NOT NULL""",
         [seconds, store_id],
     )

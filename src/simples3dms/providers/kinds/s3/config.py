@@ -95,6 +95,9 @@ class S3Settings(FormModel):
     iam_endpoint: Url | None = Field(
         default=None, description="Where access keys are managed; empty for AWS's own, or for none elsewhere."
     )
+    iam_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@-]{1,64}$")] | None = Field(
+        default=None, description="The user whose access keys they are; empty: asked by the key, which not all answer."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

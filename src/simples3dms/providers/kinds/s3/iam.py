@@ -31,7 +31,7 @@ class IamKeys:
         self._settings, self._signing, self._own, self._options = settings, checked(signing), own, options
         self._threads = CallThreads(_THREADS, "iam")
         self._client: Any = None
-        self._user: str | None = None
+        self._user = settings.iam_user
 
     async def list_keys(self) -> list[HeldKey]:
         def work(iam: Any, user: str) -> list[HeldKey]:
