@@ -12,6 +12,8 @@ from typing import Final
 import certifi
 
 from simples3dms.audit.service import Audit
+from simples3dms.compliance.deletions.engine import DeletionEngine
+from simples3dms.compliance.deletions.service import Deletions
 from simples3dms.context import HOST
 from simples3dms.crypto.keyring import load_or_create_keyring
 from simples3dms.db.embedded import EmbeddedPostgres
@@ -93,6 +95,8 @@ class Services:
     holds: Holds
     takeouts: Takeouts
     uploads: Uploads
+    deletion_engine: DeletionEngine
+    deletions: Deletions
     upkeep: Upkeep
     worker_concurrency: int
     watchdog_seconds: float
@@ -149,6 +153,7 @@ def build_services(settings: Settings) -> Services:
         retry_base_seconds=settings.retry_base_seconds,
     )
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
+    deletion_engine = DeletionEngine(database, queue, blobs, retry_base_seconds=settings.retry_base_seconds)
     return Services(
         server=server,
         urls=urls,
@@ -168,6 +173,8 @@ def build_services(settings: Settings) -> Services:
         holds=Holds(database),
         takeouts=Takeouts(database),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
+        deletion_engine=deletion_engine,
+        deletions=Deletions(database, deletion_engine, wait_days=settings.deletion_wait_days),
         upkeep=Upkeep(database, stores),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,

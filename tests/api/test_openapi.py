@@ -14,7 +14,7 @@ from simples3dms.api.app import create_app
 OPEN = {"get_livez", "get_readyz", "log_in"}
 _VERBS = {
     "probe",
-    *("lift", "place", "release"),
+    *("confirm", "lift", "place", "release", "request"),
     *("add", "cancel", "check", "create", "cut", "delete", "finalize", "get", "grant", "list", "log", "pause"),
     *("plan", "purge", "remove", "restore", "resume", "retry", "revoke", "roll", "set", "start", "suspend", "upload"),
 }

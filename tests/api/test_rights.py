@@ -43,6 +43,8 @@ class Operation:
 #: Bodies that are well-formed, so that only the caller's rights are in question.
 BODIES: dict[str, dict[str, Any]] = {
     "add_store": {"name": "x", "kind": "local"},
+    # Another short name: nobody deletes the tenant that the test stands on.
+    "confirm_deletion": {"short_name": "x"},
     "create_tenant": {"slug": "x", "name": "x"},
     "create_token": {"name": "x"},
     "create_user": {"email": "x@example.org"},
@@ -52,6 +54,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "plan_migration": {"target": "disk-b"},
     "probe_config": {"kind": "local"},
     "release_hold": {"reason": "x"},
+    "request_deletion": {"short_name": "x", "reason": "x"},
     "retry_failures": {},
     "set_credential": {"credential": {}},
     "set_tuning": {"tuning": {}},

@@ -9,10 +9,11 @@ import signal
 from uuid import UUID
 
 import pytest
-from tests.faults.installation import Installation
+from tests.faults.installation import Installation, eventually
 
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
+from simples3dms.sandbox.listing import list_b2, list_s3
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,7 +23,7 @@ def points(*protocols: str) -> list[str]:
 
 
 def test_every_fail_point_is_killed_at_here() -> None:
-    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge"))
+    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "tenant_delete"))
     assert covered == set(FAIL_POINTS)
 
 
@@ -100,6 +101,38 @@ def test_the_worker_is_killed_during_a_purge(installation: Installation, point: 
         installation.assert_readable(tenant, bodies)
         with installation.connect() as client:
             assert list(client.iter_documents(tenant, trash=True)) == []
+    finally:
+        installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("tenant_delete"))
+def test_the_worker_is_killed_during_a_tenant_s_deletion(installation: Installation, point: str) -> None:
+    tenant, other = slug(point), f"{slug(point)}-other"
+    installation.add_tenant(tenant)
+    installation.add_tenant(other)
+    installation.fill(tenant, 3)
+    bodies = installation.fill(other, 2)
+    tenant_id = _tenant_id(installation, tenant)
+    with installation.connect() as client:
+        deletion = client.request_deletion(tenant, short_name=tenant, reason="a test")
+        client.confirm_deletion(tenant, short_name=tenant)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    assert victim.wait(90) == -signal.SIGKILL
+    worker = installation.start("worker")
+    try:
+        with installation.connect() as client:
+
+            def done() -> bool:
+                return {one.id: one.state for one in client.iter_deletions()}[deletion.id] == "done"
+
+            eventually(done, seconds=90)
+            certificate = client.get_deletion_certificate(deletion.id).certificate
+            assert (certificate["documents"], certificate["versions"]) == (3, 3)
+            assert tenant not in {one.slug for one in client.iter_tenants()}
+        installation.assert_clean()
+        installation.assert_readable(other, bodies)
+        assert list_b2(installation.b2, "fault-documents", f"t/{tenant_id}/") == []
+        assert list_s3(installation.s3, "fault-documents", f"t/{tenant_id}/") == []
     finally:
         installation.end(worker)
 

@@ -13,7 +13,18 @@ from starlette.routing import BaseRoute
 from simples3dms.api import problems
 from simples3dms.api.deps import PERMISSION_OF
 from simples3dms.api.middleware import DoorMiddleware
-from simples3dms.api.v1 import content, documents, health, holds, identity, migrations, stores, takeouts, tenants
+from simples3dms.api.v1 import (
+    compliance,
+    content,
+    documents,
+    health,
+    holds,
+    identity,
+    migrations,
+    stores,
+    takeouts,
+    tenants,
+)
 from simples3dms.bootstrap import Services
 from simples3dms.identity.permissions import Permission
 from simples3dms.schemas.base import Problem
@@ -68,7 +79,7 @@ def create_app(services: Services | None) -> FastAPI:
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, tenants, stores, documents, content, holds, takeouts, migrations):
+    for module in (identity, tenants, stores, documents, content, holds, takeouts, migrations, compliance):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)

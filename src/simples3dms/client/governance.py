@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from simples3dms.client.transport import Transport, at, iter_pages
-from simples3dms.schemas import holds, takeouts, tenants
+from simples3dms.schemas import compliance, holds, takeouts, tenants
 from simples3dms.schemas.base import Page
 
 _PAGE = 200
@@ -45,6 +45,26 @@ class GovernanceMixin(Transport):
     ) -> holds.Retention:
         path = at("tenants", tenant, "documents", document_id, "retention", "lift")
         return self.send("POST", holds.Retention, path, holds.LiftRetention(until=until, reason=reason))
+
+    def request_deletion(self, tenant: str, *, short_name: str, reason: str) -> compliance.Deletion:
+        body = compliance.RequestDeletion(short_name=short_name, reason=reason)
+        return self.send("POST", compliance.Deletion, at("tenants", tenant, "deletion"), body)
+
+    def get_deletion(self, tenant: str) -> compliance.Deletion:
+        return self.get(compliance.Deletion, at("tenants", tenant, "deletion"))
+
+    def cancel_deletion(self, tenant: str) -> None:
+        self.call("DELETE", at("tenants", tenant, "deletion"))
+
+    def confirm_deletion(self, tenant: str, *, short_name: str) -> compliance.Deletion:
+        body = compliance.ConfirmDeletion(short_name=short_name)
+        return self.send("POST", compliance.Deletion, at("tenants", tenant, "deletion", "confirm"), body)
+
+    def iter_deletions(self) -> Iterator[compliance.Deletion]:
+        return iter_pages(lambda after: self.get(Page[compliance.Deletion], at("deletions"), after=after, limit=_PAGE))
+
+    def get_deletion_certificate(self, deletion_id: UUID) -> compliance.Certificate:
+        return self.get(compliance.Certificate, at("deletions", deletion_id, "certificate"))
 
     def create_takeout(self, tenant: str) -> takeouts.Takeout:
         return self.send("POST", takeouts.Takeout, at("tenants", tenant, "takeouts"))

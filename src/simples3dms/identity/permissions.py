@@ -34,6 +34,7 @@ class Permission(StrEnum):
     RETENTION_LIFT = "retention.lift"
     SETTINGS_WRITE = "settings.write"
     TAKEOUTS_WRITE = "takeouts.write"
+    TENANT_DELETE = "tenant.delete"
 
     TENANTS_READ = "tenants.read"
     TENANTS_WRITE = "tenants.write"
@@ -63,6 +64,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.RETENTION_LIFT: "End a retention of the mode governance early, with a reason.",
     Permission.SETTINGS_WRITE: "Change the tenant's settings: trash, retention, region, jurisdictions.",
     Permission.TAKEOUTS_WRITE: "Take everything out: make takeouts and read their manifests.",
+    Permission.TENANT_DELETE: "Ask for the tenant's deletion, cancel it, confirm it.",
     Permission.TENANTS_READ: "List all tenants.",
     Permission.TENANTS_WRITE: "Make tenants.",
     Permission.USERS_READ: "List all users.",
@@ -93,6 +95,7 @@ WHILE_SUSPENDED: Final = frozenset(
         Permission.AUDIT_READ,
         Permission.HOLDS_READ,
         Permission.HOLDS_WRITE,
+        Permission.TENANT_DELETE,
     }
 )
 
@@ -102,7 +105,7 @@ _EDITS: Final = _VIEWS | {Permission.DOCUMENTS_WRITE}
 #: What a member may do in the tenant.
 TENANT_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.OWNER: OF_TENANT,
-    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE, Permission.RETENTION_LIFT},
+    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE, Permission.RETENTION_LIFT, Permission.TENANT_DELETE},
     Role.EDITOR: _EDITS,
     Role.VIEWER: _VIEWS,
     Role.AUDITOR: _SEES | {Permission.AUDIT_READ, Permission.HOLDS_READ},

@@ -47,15 +47,26 @@ def register(app: procrastinate.App, services: Services) -> None:
         await services.stores.probe_due(UUID(store_id), hours=services.probe_hours)
 
     # No retries by the queue: our own rows (due_at, lease_until) decide, and the watchdog queues again.
-    for name, work in (
+    works: list[tuple[str, Work]] = [
         ("transfer.run", run_transfer),
         ("blob.repair", repair_blob),
         ("replica.sweep", sweep_replicas),
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
         ("store.probe", probe_store),
-    ):
+        *compliance_work(services),
+    ]
+    for name, work in works:
         app.task(name=name, queue=_QUEUE)(_quietly(work))
+
+
+def compliance_work(services: Services) -> list[tuple[str, Work]]:
+    """What ends tenants."""
+
+    async def delete_tenant(tenant_id: str, deletion_id: str) -> None:
+        await services.deletion_engine.run(UUID(tenant_id), UUID(deletion_id))
+
+    return [("tenant.delete", delete_tenant)]
 
 
 def _quietly(work: Work) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from simples3dms.bootstrap import Services
+from simples3dms.compliance.deletions import repository as deletions_repository
 from simples3dms.context import WORKER
 from simples3dms.documents import repository as documents_repository
 from simples3dms.errors import Failure
@@ -44,8 +45,16 @@ async def tick(services: Services) -> None:
     for migration in migrations:
         async with services.database.tenant(migration.tenant_id) as tenant:
             await services.migration_engine.defer_advance(tenant, migration.id)
+    await _queue_endings(services)
     for document in to_purge:
         try:
             await services.documents.expire_document(WORKER, document.tenant_id, document.id, days=services.trash_days)
         except Failure as failure:
             log.info("purge.skipped", document=str(document.id), code=failure.problem_code)
+
+
+async def _queue_endings(services: Services) -> None:
+    """Queue what ends tenants."""
+    async with services.database.platform() as uow:
+        for deletion in await deletions_repository.list_due(uow, limit=_LIMIT):
+            await services.deletion_engine.defer(uow, deletion.tenant_id, deletion.id)

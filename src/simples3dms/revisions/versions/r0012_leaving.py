@@ -38,6 +38,7 @@ CREATE TABLE tenant_deletions (
   cancelled_by_name text,
   finished_at timestamptz,
   kept_document_id uuid,
+  error_code text,
   document_count bigint NOT NULL DEFAULT 0,
   version_count bigint NOT NULL DEFAULT 0,
   size_bytes numeric NOT NULL DEFAULT 0,
