@@ -14,6 +14,7 @@ import certifi
 from simples3dms.audit.service import Audit
 from simples3dms.compliance.deletions.engine import DeletionEngine
 from simples3dms.compliance.deletions.service import Deletions
+from simples3dms.compliance.persons.service import Persons
 from simples3dms.context import HOST
 from simples3dms.crypto.keyring import load_or_create_keyring
 from simples3dms.db.embedded import EmbeddedPostgres
@@ -97,6 +98,7 @@ class Services:
     uploads: Uploads
     deletion_engine: DeletionEngine
     deletions: Deletions
+    persons: Persons
     upkeep: Upkeep
     worker_concurrency: int
     watchdog_seconds: float
@@ -154,13 +156,15 @@ def build_services(settings: Settings) -> Services:
     )
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
     deletion_engine = DeletionEngine(database, queue, blobs, retry_base_seconds=settings.retry_base_seconds)
+    tenants = Tenants(database, regions=_words(settings.regions))
+    documents = Documents(database, blobs)
     return Services(
         server=server,
         urls=urls,
         database=database,
         queue=queue,
         identity=Identity(database),
-        tenants=Tenants(database, regions=_words(settings.regions)),
+        tenants=tenants,
         audit=Audit(database),
         credentials=credentials,
         stores=stores,
@@ -169,12 +173,13 @@ def build_services(settings: Settings) -> Services:
         transfers=transfers,
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
-        documents=Documents(database, blobs),
+        documents=documents,
         holds=Holds(database),
         takeouts=Takeouts(database),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
         deletion_engine=deletion_engine,
         deletions=Deletions(database, deletion_engine, wait_days=settings.deletion_wait_days),
+        persons=Persons(database, queue, tenants, documents),
         upkeep=Upkeep(database, stores),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,

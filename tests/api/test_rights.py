@@ -55,6 +55,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "probe_config": {"kind": "local"},
     "release_hold": {"reason": "x"},
     "request_deletion": {"short_name": "x", "reason": "x"},
+    "request_erasure": {"reason": "x"},
     "retry_failures": {},
     "set_credential": {"credential": {}},
     "set_tuning": {"tuning": {}},

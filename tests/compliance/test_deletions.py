@@ -20,6 +20,7 @@ from simples3dms.context import HOST, Principal
 from simples3dms.db.provision import Provisioned
 from simples3dms.documents.values import UploadRequest
 from simples3dms.errors import Conflict, Failure, Invalid, NotFound
+from simples3dms.kit import failpoints
 from simples3dms.kit.ids import new_id
 from simples3dms.settings import Settings
 from simples3dms.tenants.values import Tenant
@@ -249,3 +250,26 @@ async def test_two_workers_and_a_store_that_is_away(place: Place) -> None:
         done = await until(place, deletion.id)
     assert (done.document_count, done.version_count) == (1, 1)
     assert replace(done, certificate=None).error_code is None
+
+
+@pytest.mark.parametrize("point", [name for name in failpoints.FAIL_POINTS if name.startswith("tenant_delete.")])
+async def test_a_step_that_fails_is_taken_up_again(place: Place, point: str) -> None:
+    """At each fail-point, in the process; `tests/faults` kills there."""
+    for body in (b"one", b"two", b"three"):
+        await place.upload(body)
+    deletion = await request(place)
+    await confirm(place)
+    failpoints.arm(f"{point}=raise@1", environment="test")
+    try:
+        async with working(place.services):
+            done = await until(place, deletion.id)
+        assert failpoints.hits()[point] >= 1
+    finally:
+        failpoints.arm("", environment="test")
+    assert done.certificate is not None
+    assert (done.certificate["documents"], done.certificate["versions"]) == (3, 3)
+    assert await place.listing(place.a_id) == []
+    told = [
+        event for event in await place.services.audit.list_events(None, limit=50) if event.action == "tenant.deleted"
+    ]
+    assert len(told) == 1

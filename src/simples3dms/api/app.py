@@ -21,6 +21,7 @@ from simples3dms.api.v1 import (
     holds,
     identity,
     migrations,
+    persons,
     stores,
     takeouts,
     tenants,
@@ -79,7 +80,7 @@ def create_app(services: Services | None) -> FastAPI:
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, tenants, stores, documents, content, holds, takeouts, migrations, compliance):
+    for module in (identity, tenants, stores, documents, content, holds, takeouts, migrations, compliance, persons):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)

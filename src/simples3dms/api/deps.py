@@ -110,6 +110,8 @@ UsersReader = Annotated[Principal, _on_platform(Permission.USERS_READ)]
 UsersWriter = Annotated[Principal, _on_platform(Permission.USERS_WRITE)]
 StoresReader = Annotated[Principal, _on_platform(Permission.STORES_READ)]
 StoresWriter = Annotated[Principal, _on_platform(Permission.STORES_WRITE)]
+PersonReporter = Annotated[Principal, _on_platform(Permission.PERSONS_REPORT)]
+PersonEraser = Annotated[Principal, _on_platform(Permission.PERSONS_ERASE)]
 Oneself = Annotated[Principal, _on_platform(Permission.OWN)]
 
 After = Annotated[UUID | None, Query(description="The `next_after` of the page before.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ def install(tenant_app: typer.Typer) -> None:
     tenant_app.command("deletion")(show_deletion)
     tenant_app.command("deletions")(list_deletions)
     tenant_app.command("deletion-certificate")(show_certificate)
+    tenant_app.command("deletion-audit")(list_audit)
 
 
 def settings(
@@ -124,6 +126,18 @@ def show_certificate(deletion: UUID) -> None:
     """The certificate of a deletion that is done, as JSON (operators)."""
     with connect() as client:
         show_json(client.get_deletion_certificate(deletion).certificate)
+
+
+def list_audit(
+    deletion: UUID,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """The audit of a tenant that is not there any more, newest first (operators)."""
+    with connect() as client:
+        rows = islice(client.iter_deletion_audit(deletion), limit)
+        columns = ["at", "principal_name", "action", "target_id", "outcome"]
+        show_rows(rows, columns, as_json=as_json, empty="Nothing.")
 
 
 def _or_none(value: Any) -> Any:

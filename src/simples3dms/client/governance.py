@@ -1,8 +1,8 @@
-"""What keeps documents, and what is set for a tenant."""
+"""What keeps documents, what is set for a tenant, takeouts, deletions, erasures, reports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ _PAGE = 200
 
 
 class GovernanceMixin(Transport):
-    """Holds, retention, settings, limits."""
+    """One method an operation."""
 
     def place_hold(self, tenant: str, document_id: UUID, *, name: str, reason: str) -> holds.Hold:
         path = at("tenants", tenant, "documents", document_id, "holds")
@@ -65,6 +65,31 @@ class GovernanceMixin(Transport):
 
     def get_deletion_certificate(self, deletion_id: UUID) -> compliance.Certificate:
         return self.get(compliance.Certificate, at("deletions", deletion_id, "certificate"))
+
+    def iter_deletion_audit(self, deletion_id: UUID) -> Iterator[tenants.AuditEvent]:
+        """What was done in a tenant that is not there any more."""
+        path = at("deletions", deletion_id, "audit")
+        return iter_pages(lambda after: self.get(Page[tenants.AuditEvent], path, after=after, limit=_PAGE))
+
+    @contextmanager
+    def open_report(self, user: str | None = None) -> Iterator[Iterator[bytes]]:
+        """What is held about a user (by id or address), or about oneself: JSON lines."""
+        with self.open_lines(at("report") if user is None else at("users", user, "report")) as lines:
+            yield lines
+
+    def request_erasure(
+        self, user: str, *, reason: str, documents: Sequence[tuple[str, UUID]] = ()
+    ) -> compliance.Erasure:
+        """`documents`: (tenant, document), to be purged with the account."""
+        named = [compliance.NamedDocument(tenant=tenant, document=document) for tenant, document in documents]
+        body = compliance.RequestErasure(reason=reason, documents=named)
+        return self.send("POST", compliance.Erasure, at("users", user, "erasure"), body)
+
+    def get_erasure(self, erasure_id: UUID) -> compliance.Erasure:
+        return self.get(compliance.Erasure, at("erasures", erasure_id))
+
+    def iter_erasures(self) -> Iterator[compliance.Erasure]:
+        return iter_pages(lambda after: self.get(Page[compliance.Erasure], at("erasures"), after=after, limit=_PAGE))
 
     def create_takeout(self, tenant: str) -> takeouts.Takeout:
         return self.send("POST", takeouts.Takeout, at("tenants", tenant, "takeouts"))

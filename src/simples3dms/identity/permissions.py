@@ -42,6 +42,8 @@ class Permission(StrEnum):
     USERS_WRITE = "users.write"
     STORES_READ = "stores.read"
     STORES_WRITE = "stores.write"
+    PERSONS_REPORT = "persons.report"
+    PERSONS_ERASE = "persons.erase"
 
     OWN = "own.manage"
 
@@ -71,6 +73,8 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.USERS_WRITE: "Make users, also operators and auditors of the platform.",
     Permission.STORES_READ: "See all stores, their settings and probes; never a secret.",
     Permission.STORES_WRITE: "Add stores, test and tune them, replace credentials, grant them to tenants.",
+    Permission.PERSONS_REPORT: "Read all that is held about one user, in all tenants.",
+    Permission.PERSONS_ERASE: "Erase a user, and documents named with them.",
     Permission.OWN: "One's own tokens.",
 }
 OF_PLATFORM: Final = frozenset(
@@ -81,6 +85,8 @@ OF_PLATFORM: Final = frozenset(
         Permission.USERS_WRITE,
         Permission.STORES_READ,
         Permission.STORES_WRITE,
+        Permission.PERSONS_REPORT,
+        Permission.PERSONS_ERASE,
     }
 )
 OF_TENANT: Final = frozenset(Permission) - OF_PLATFORM - {Permission.OWN}

@@ -61,12 +61,15 @@ def register(app: procrastinate.App, services: Services) -> None:
 
 
 def compliance_work(services: Services) -> list[tuple[str, Work]]:
-    """What ends tenants."""
+    """What ends tenants and forgets persons."""
 
     async def delete_tenant(tenant_id: str, deletion_id: str) -> None:
         await services.deletion_engine.run(UUID(tenant_id), UUID(deletion_id))
 
-    return [("tenant.delete", delete_tenant)]
+    async def run_erasure(erasure_id: str) -> None:
+        await services.persons.run_erasure(UUID(erasure_id))
+
+    return [("tenant.delete", delete_tenant), ("erasure.run", run_erasure)]
 
 
 def _quietly(work: Work) -> Work:

@@ -6,6 +6,7 @@ import structlog
 
 from simples3dms.bootstrap import Services
 from simples3dms.compliance.deletions import repository as deletions_repository
+from simples3dms.compliance.persons import repository as persons_repository
 from simples3dms.context import WORKER
 from simples3dms.documents import repository as documents_repository
 from simples3dms.errors import Failure
@@ -54,7 +55,9 @@ async def tick(services: Services) -> None:
 
 
 async def _queue_endings(services: Services) -> None:
-    """Queue what ends tenants."""
+    """Queue what ends tenants and forgets persons."""
     async with services.database.platform() as uow:
         for deletion in await deletions_repository.list_due(uow, limit=_LIMIT):
             await services.deletion_engine.defer(uow, deletion.tenant_id, deletion.id)
+        for erasure_id in await persons_repository.list_due(uow, limit=_LIMIT):
+            await services.persons.defer(uow, erasure_id)

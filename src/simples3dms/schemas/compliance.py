@@ -1,4 +1,4 @@
-"""Deletions of tenants."""
+"""Deletions of tenants, erasures of persons."""
 
 from __future__ import annotations
 
@@ -47,3 +47,28 @@ class Certificate(Response):
     """What was done, when, and by whom; with the digest of what was removed."""
 
     certificate: dict[str, Any]
+
+
+class NamedDocument(Request):
+    tenant: str = Field(max_length=100)
+    document: UUID
+
+
+class RequestErasure(Request):
+    reason: str = Field(min_length=1, max_length=500)
+    documents: list[NamedDocument] = Field(
+        default=[], max_length=1000, description="To be purged with the account; what is kept stays, and is told."
+    )
+
+
+class Erasure(Response):
+    """A person's erasure: open until the named documents were seen to; then there is a certificate."""
+
+    id: UUID
+    user_id: UUID
+    state: str
+    reason: str
+    requested_at: datetime
+    requested_by_name: str
+    finished_at: datetime | None
+    certificate: dict[str, Any] | None

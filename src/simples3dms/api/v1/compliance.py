@@ -9,6 +9,7 @@ from simples3dms.api.pages import as_page
 from simples3dms.compliance.deletions.errors import not_found
 from simples3dms.schemas import compliance as schemas
 from simples3dms.schemas.base import Page
+from simples3dms.schemas.tenants import AuditEvent
 
 router = APIRouter(tags=["compliance"])
 
@@ -64,3 +65,15 @@ async def get_deletion_certificate(
     deletion_id = as_id(deletion, not_found())
     response.headers["Content-Disposition"] = f'attachment; filename="deletion-{deletion_id}.json"'
     return schemas.Certificate(certificate=await services.deletions.get_certificate(deletion_id))
+
+
+@router.get(
+    "/deletions/{deletion}/audit", operation_id="list_deletion_audit", summary="The tenant's audit, kept (operators)"
+)
+async def list_deletion_audit(
+    deletion: str, services: ServicesDep, _operator: TenantsReader, after: After = None, limit: Limit = 100
+) -> Page[AuditEvent]:
+    """What was done in a tenant that is not there any more, newest first."""
+    found = await services.deletions.get_deletion_by_id(as_id(deletion, not_found()))
+    rows = await services.audit.list_events(found.tenant_id, after=after, limit=limit + 1)
+    return as_page(AuditEvent, rows, limit)

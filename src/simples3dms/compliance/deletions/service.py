@@ -104,6 +104,14 @@ class Deletions:
             raise errors.not_found()
         return deletion
 
+    async def get_deletion_by_id(self, deletion_id: UUID) -> Deletion:
+        """One of whatever state. Raises NotFound (`deletion_not_found`)."""
+        async with self._database.platform() as uow:
+            deletion = await repository.find(uow, deletion_id)
+        if deletion is None:
+            raise errors.not_found()
+        return deletion
+
     async def list_deletions(self, *, after: UUID | None = None, limit: int = 100) -> list[Deletion]:
         """A page, newest first, those that were cancelled or are done too."""
         async with self._database.platform() as uow:
@@ -111,10 +119,7 @@ class Deletions:
 
     async def get_certificate(self, deletion_id: UUID) -> dict[str, Any]:
         """What was deleted, when, by whom. Raises NotFound (`deletion_not_found`), Conflict (`deletion_not_done`)."""
-        async with self._database.platform() as uow:
-            deletion = await repository.find(uow, deletion_id)
-        if deletion is None:
-            raise errors.not_found()
+        deletion = await self.get_deletion_by_id(deletion_id)
         if deletion.certificate is None:
             raise errors.no_certificate()
         return deletion.certificate

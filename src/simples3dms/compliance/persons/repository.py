@@ -13,7 +13,8 @@ from simples3dms.db.session import UnitOfWork
 
 _ERASURE: Final = """id, user_id, state, reason, requested_at, requested_by_name, account, documents, finished_at,
   certificate"""
-_ACT: Final = """SELECT id, tenant_id, at, principal_id, principal_name, action, target_type, target_id, outcome, details
+_ACT: Final = """SELECT id, tenant_id, at, principal_id, principal_name, action, target_type, target_id, outcome,
+    details
   FROM audit_events"""
 
 
@@ -44,8 +45,10 @@ async def list_references(uow: UnitOfWork) -> list[Reference]:
 
 async def remove_rows(uow: UnitOfWork, reference: Reference, user_id: UUID) -> int:
     """Remove what belongs to the user; where a row only names them, take the name out. How many rows."""
-    statement = "UPDATE {table} SET {column} = NULL WHERE {column} = %s" if reference.is_optional else (
-        "DELETE FROM {table} WHERE {column} = %s"
+    statement = (
+        "UPDATE {table} SET {column} = NULL WHERE {column} = %s"
+        if reference.is_optional
+        else ("DELETE FROM {table} WHERE {column} = %s")
     )
     names = {"table": sql.Identifier(reference.table), "column": sql.Identifier(reference.column)}
     return await uow.execute(sql.SQL(statement).format(**names), [user_id])
@@ -143,7 +146,8 @@ async def finish(uow: UnitOfWork, erasure_id: UUID, certificate: dict[str, Any])
 async def list_memberships(uow: UnitOfWork, user_id: UUID, *, limit: int) -> list[Membership]:
     return await uow.rows(
         Membership,
-        """SELECT m.tenant_id, t.slug AS tenant, m.role, m.created_at FROM members m JOIN tenants t ON t.id = m.tenant_id
+        """SELECT m.tenant_id, t.slug AS tenant, m.role, m.created_at
+           FROM members m JOIN tenants t ON t.id = m.tenant_id
            WHERE m.user_id = %s ORDER BY m.tenant_id LIMIT %s""",
         [user_id, limit],
     )
@@ -159,9 +163,7 @@ async def list_acts(uow: UnitOfWork, user_id: UUID, *, by: bool, after: UUID | N
     )
 
 
-async def list_uploads(
-    uow: UnitOfWork, user_id: UUID, *, after: tuple[UUID, UUID, int], limit: int
-) -> list[Uploaded]:
+async def list_uploads(uow: UnitOfWork, user_id: UUID, *, after: tuple[UUID, UUID, int], limit: int) -> list[Uploaded]:
     """Versions that the user uploaded, in all tenants."""
     return await uow.rows(
         Uploaded,

@@ -79,7 +79,9 @@ class Persons:
         if erasure is None:
             return
         actor = Principal(None, erasure.requested_by_name)
-        outcomes = [await self._purge(actor, UUID(one["tenant_id"]), UUID(one["document_id"])) for one in erasure.documents]
+        outcomes = [
+            await self._purge(actor, UUID(one["tenant_id"]), UUID(one["document_id"])) for one in erasure.documents
+        ]
         certificate = {
             "erasure_id": str(erasure.id),
             "user_id": str(erasure.user_id),
