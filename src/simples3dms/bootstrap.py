@@ -16,6 +16,9 @@ from pydantic import SecretStr
 
 from simples3dms.audit.refusals import Refusals
 from simples3dms.audit.service import Audit
+from simples3dms.compliance.deletions.engine import DeletionEngine
+from simples3dms.compliance.deletions.service import Deletions
+from simples3dms.compliance.persons.service import Persons
 from simples3dms.context import HOST
 from simples3dms.crypto.examples import is_example
 from simples3dms.crypto.keyring import Keyring, load_keyring, load_or_create_keyring
@@ -126,6 +129,9 @@ class Services:
     takeouts: Takeouts
     uploads: Uploads
     rotations: Rotations
+    deletion_engine: DeletionEngine
+    deletions: Deletions
+    persons: Persons
     upkeep: Upkeep
     checkpoints: Checkpoints
     refusals: Refusals
@@ -212,6 +218,9 @@ def build_services(settings: Settings) -> Services:
     )
     letters = Letters(database, queue, _mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
+    deletion_engine = DeletionEngine(database, queue, blobs, retry_base_seconds=settings.retry_base_seconds)
+    tenants = Tenants(database, regions=_words(settings.regions))
+    documents = Documents(database, blobs)
     return Services(
         server=server,
         urls=urls,
@@ -233,7 +242,7 @@ def build_services(settings: Settings) -> Services:
         letters=letters,
         invitations=Invitations(database, identity, letters, public_url=settings.public_url),
         resets=Resets(database, identity, letters, public_url=settings.public_url),
-        tenants=Tenants(database, regions=_words(settings.regions)),
+        tenants=tenants,
         audit=audit,
         keys=Keys(
             database,
@@ -249,7 +258,7 @@ def build_services(settings: Settings) -> Services:
         transfers=transfers,
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
-        documents=Documents(database, blobs),
+        documents=documents,
         holds=Holds(database),
         takeouts=Takeouts(database),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
@@ -272,6 +281,9 @@ def build_services(settings: Settings) -> Services:
             lease_seconds=settings.lease_seconds,
             retry_base_seconds=settings.retry_base_seconds,
         ),
+        deletion_engine=deletion_engine,
+        deletions=Deletions(database, deletion_engine, wait_days=settings.deletion_wait_days),
+        persons=Persons(database, queue, tenants, documents),
         worker_concurrency=settings.worker_concurrency,
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,

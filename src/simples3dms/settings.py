@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     trash_days: float = Field(
         default=30, ge=0, le=36_500, description="Days after which deleted documents are removed for good."
     )
+    deletion_wait_days: float = Field(
+        default=7,
+        ge=0,
+        le=365,
+        description="Days before whoever asked for a tenant's deletion may confirm it; another person may at once.",
+    )
     regions: str = Field(
         default="", description="Words that a tenant's region may be, by commas, such as `eu-central,us-east`."
     )

@@ -47,6 +47,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "add_tenant_provider": {"name": "x", "issuer": "https://x.example", "client_id": "x"},
     "add_passkey": {"challenge_id": str(uuid4()), "credential": {}, "name": "x"},
     "add_store": {"name": "x", "kind": "local"},
+    # Another short name: nobody deletes the tenant that the test stands on.
+    "confirm_deletion": {"short_name": "x"},
     "create_tenant": {"slug": "x", "name": "x"},
     "create_platform_service": {"name": "x"},
     "create_platform_service_token": {"name": "x"},
@@ -68,6 +70,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "plan_migration": {"target": "disk-b"},
     "probe_config": {"kind": "local"},
     "release_hold": {"reason": "x"},
+    "request_deletion": {"short_name": "x", "reason": "x"},
+    "request_erasure": {"reason": "x"},
     "retry_failures": {},
     "set_audit_retention": {"days": None},
     "set_credential": {"credential": {}},

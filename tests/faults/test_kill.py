@@ -14,6 +14,7 @@ from tests.faults.installation import Installation, eventually
 from simples3dms.audit.verifier import verify
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
+from simples3dms.sandbox.listing import list_b2, list_s3
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,7 +24,7 @@ def points(*protocols: str) -> list[str]:
 
 
 def test_every_fail_point_is_killed_at_here() -> None:
-    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal"))
+    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal", "tenant_delete"))
     covered |= set(points("rewrap", "rotate"))  # test_kill_keys.py
     assert covered == set(FAIL_POINTS)
 
@@ -168,3 +169,35 @@ def test_two_workers_share_a_migration_and_one_is_killed(installation: Installat
 def _tenant_id(installation: Installation, tenant: str) -> str:
     with installation.connect() as client:
         return str(client.get_tenant(tenant).id)
+
+
+@pytest.mark.parametrize("point", points("tenant_delete"))
+def test_the_worker_is_killed_during_a_tenant_s_deletion(installation: Installation, point: str) -> None:
+    tenant, other = slug(point), f"{slug(point)}-other"
+    installation.add_tenant(tenant)
+    installation.add_tenant(other)
+    installation.fill(tenant, 3)
+    bodies = installation.fill(other, 2)
+    tenant_id = _tenant_id(installation, tenant)
+    with installation.connect() as client:
+        deletion = client.request_deletion(tenant, short_name=tenant, reason="a test")
+        client.confirm_deletion(tenant, short_name=tenant)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    assert victim.wait(90) == -signal.SIGKILL
+    worker = installation.start("worker")
+    try:
+        with installation.connect() as client:
+
+            def done() -> bool:
+                return {one.id: one.state for one in client.iter_deletions()}[deletion.id] == "done"
+
+            eventually(done, seconds=90)
+            certificate = client.get_deletion_certificate(deletion.id).certificate
+            assert (certificate["documents"], certificate["versions"]) == (3, 3)
+            assert tenant not in {one.slug for one in client.iter_tenants()}
+        installation.assert_clean()
+        installation.assert_readable(other, bodies)
+        assert list_b2(installation.b2, "fault-documents", f"t/{tenant_id}/") == []
+        assert list_s3(installation.s3, "fault-documents", f"t/{tenant_id}/") == []
+    finally:
+        installation.end(worker)

@@ -16,6 +16,7 @@ from simples3dms.api.deps import PERMISSION_OF, CallerOrNobody, is_on_this_machi
 from simples3dms.api.middleware import DoorMiddleware, DoorOptions
 from simples3dms.api.v1 import (
     audit,
+    compliance,
     content,
     documents,
     factors,
@@ -25,6 +26,7 @@ from simples3dms.api.v1 import (
     identity,
     invitations,
     migrations,
+    persons,
     rotations,
     service_principals,
     sessions,
@@ -109,7 +111,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     app.state.permissions = permissions_of(health.router.routes)
     for module in (
         *(identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
-        *(stores, rotations, documents, content, holds, takeouts, migrations),
+        *(stores, rotations, documents, content, holds, takeouts, migrations, compliance, persons),
     ):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)

@@ -12,8 +12,6 @@ from simples3dms.cli.session import JsonFlag, connect
 from simples3dms.cli.stores import CredentialFile, ask_credential, parse_settings
 from simples3dms.schemas.rotations import Rotation
 
-__all__ = ["store_app"]
-
 credential_app = typer.Typer(help="What a store signs with. Never shown.", no_args_is_help=True)
 
 

@@ -9,7 +9,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from simples3dms.cli import admin, documents, holds, host, keys, lifecycle, migrations, takeouts
+from simples3dms.cli import admin, documents, holds, host, keys, lifecycle, migrations, persons, takeouts
 from simples3dms.cli.output import messages, plain
 from simples3dms.cli.session import TenantOption
 from simples3dms.client import ApiProblem, ServerUnreachable
@@ -43,6 +43,7 @@ app.add_typer(holds.hold_app, name="hold")
 app.add_typer(holds.retention_app, name="retention")
 app.add_typer(takeouts.app, name="takeout")
 lifecycle.install(admin.tenant_app)
+persons.install(admin.user_app)
 
 
 @app.command()

@@ -1,22 +1,22 @@
-"""What keeps documents, and what is set for a tenant."""
+"""What keeps documents, what is set for a tenant, takeouts, deletions, erasures, reports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from simples3dms.client.transport import Transport, at, iter_pages
-from simples3dms.schemas import holds, takeouts, tenants
+from simples3dms.schemas import audit, compliance, holds, takeouts, tenants
 from simples3dms.schemas.base import Page
 
 _PAGE = 200
 
 
 class GovernanceMixin(Transport):
-    """Holds, retention, settings, limits."""
+    """One method an operation."""
 
     def place_hold(self, tenant: str, document_id: UUID, *, name: str, reason: str) -> holds.Hold:
         path = at("tenants", tenant, "documents", document_id, "holds")
@@ -45,6 +45,51 @@ class GovernanceMixin(Transport):
     ) -> holds.Retention:
         path = at("tenants", tenant, "documents", document_id, "retention", "lift")
         return self.send("POST", holds.Retention, path, holds.LiftRetention(until=until, reason=reason))
+
+    def request_deletion(self, tenant: str, *, short_name: str, reason: str) -> compliance.Deletion:
+        body = compliance.RequestDeletion(short_name=short_name, reason=reason)
+        return self.send("POST", compliance.Deletion, at("tenants", tenant, "deletion"), body)
+
+    def get_deletion(self, tenant: str) -> compliance.Deletion:
+        return self.get(compliance.Deletion, at("tenants", tenant, "deletion"))
+
+    def cancel_deletion(self, tenant: str) -> None:
+        self.call("DELETE", at("tenants", tenant, "deletion"))
+
+    def confirm_deletion(self, tenant: str, *, short_name: str) -> compliance.Deletion:
+        body = compliance.ConfirmDeletion(short_name=short_name)
+        return self.send("POST", compliance.Deletion, at("tenants", tenant, "deletion", "confirm"), body)
+
+    def iter_deletions(self) -> Iterator[compliance.Deletion]:
+        return iter_pages(lambda after: self.get(Page[compliance.Deletion], at("deletions"), after=after, limit=_PAGE))
+
+    def get_deletion_certificate(self, deletion_id: UUID) -> compliance.Certificate:
+        return self.get(compliance.Certificate, at("deletions", deletion_id, "certificate"))
+
+    def iter_deletion_audit(self, deletion_id: UUID) -> Iterator[audit.AuditEvent]:
+        """What was done in a tenant that is not there any more."""
+        path = at("deletions", deletion_id, "audit")
+        return iter_pages(lambda after: self.get(Page[audit.AuditEvent], path, after=after, limit=_PAGE))
+
+    @contextmanager
+    def open_report(self, user: str | None = None) -> Iterator[Iterator[bytes]]:
+        """What is held about a user (by id or address), or about oneself: JSON lines."""
+        with self.open_lines(at("report") if user is None else at("users", user, "report")) as lines:
+            yield lines
+
+    def request_erasure(
+        self, user: str, *, reason: str, documents: Sequence[tuple[str, UUID]] = ()
+    ) -> compliance.Erasure:
+        """`documents`: (tenant, document), to be purged with the account."""
+        named = [compliance.NamedDocument(tenant=tenant, document=document) for tenant, document in documents]
+        body = compliance.RequestErasure(reason=reason, documents=named)
+        return self.send("POST", compliance.Erasure, at("users", user, "erasure"), body)
+
+    def get_erasure(self, erasure_id: UUID) -> compliance.Erasure:
+        return self.get(compliance.Erasure, at("erasures", erasure_id))
+
+    def iter_erasures(self) -> Iterator[compliance.Erasure]:
+        return iter_pages(lambda after: self.get(Page[compliance.Erasure], at("erasures"), after=after, limit=_PAGE))
 
     def create_takeout(self, tenant: str) -> takeouts.Takeout:
         return self.send("POST", takeouts.Takeout, at("tenants", tenant, "takeouts"))

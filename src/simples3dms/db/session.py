@@ -111,9 +111,12 @@ class Database:
         """A unit of work that sees this tenant's rows and no others."""
         return _UnitContext(self, TENANT_ROLE, tenant_id)
 
-    def platform(self) -> _UnitContext:
-        """A unit of work that spans tenants. For the platform's own tables and for upkeep."""
-        return _UnitContext(self, PLATFORM_ROLE, None)
+    def platform(self, *, acting_for: UUID | None = None) -> _UnitContext:
+        """A unit of work that spans tenants. For the platform's own tables and for upkeep.
+
+        `acting_for` names a tenant to repositories that work on one: the role's rights stay the platform's.
+        """
+        return _UnitContext(self, PLATFORM_ROLE, acting_for)
 
     def sealer(self, tenant_id: UUID) -> _UnitContext:
         """A unit of work over this tenant's audit chain alone: the only one that may number events, or cut them."""

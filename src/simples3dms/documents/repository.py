@@ -323,9 +323,12 @@ async def extend_upload(uow: UnitOfWork, upload_id: UUID, fence: int, *, lease_s
 
 
 async def complete_upload(uow: UnitOfWork, upload_id: UUID, fence: int, *, document_id: UUID, version: int) -> bool:
-    """Close the upload with its result; False if it was taken over or given up meanwhile."""
+    """Close the upload with its result; False if it was taken over or given up meanwhile.
+
+    The name is the document's from now on, and goes with it.
+    """
     count = await uow.execute(
-        """UPDATE uploads SET state = 'completed', result_document_id = %s, result_version = %s
+        """UPDATE uploads SET state = 'completed', name = '', result_document_id = %s, result_version = %s
            WHERE tenant_id = %s AND id = %s AND fence = %s AND state = 'open'""",
         [document_id, version, uow.tenant_id, upload_id, fence],
     )
@@ -334,7 +337,8 @@ async def complete_upload(uow: UnitOfWork, upload_id: UUID, fence: int, *, docum
 
 async def fail_upload(uow: UnitOfWork, upload_id: UUID, fence: int) -> bool:
     count = await uow.execute(
-        """UPDATE uploads SET state = 'failed' WHERE tenant_id = %s AND id = %s AND fence = %s AND state = 'open'""",
+        """UPDATE uploads SET state = 'failed', name = ''
+           WHERE tenant_id = %s AND id = %s AND fence = %s AND state = 'open'""",
         [uow.tenant_id, upload_id, fence],
     )
     return count == 1
@@ -343,7 +347,7 @@ async def fail_upload(uow: UnitOfWork, upload_id: UUID, fence: int) -> bool:
 async def expire_uploads(uow: UnitOfWork, *, limit: int) -> int:
     """Give up uploads whose server is gone. For the platform's unit of work."""
     return await uow.execute(
-        """UPDATE uploads SET state = 'failed', fence = fence + 1 WHERE (tenant_id, id) IN (
+        """UPDATE uploads SET state = 'failed', name = '', fence = fence + 1 WHERE (tenant_id, id) IN (
              SELECT tenant_id, id FROM uploads WHERE state = 'open' AND lease_until < now()
              ORDER BY lease_until LIMIT %s FOR UPDATE SKIP LOCKED)""",
         [limit],

@@ -36,6 +36,7 @@ class Permission(StrEnum):
     SETTINGS_WRITE = "settings.write"
     TAKEOUTS_WRITE = "takeouts.write"
     PROVIDERS_WRITE = "providers.write"
+    TENANT_DELETE = "tenant.delete"
 
     TENANTS_READ = "tenants.read"
     TENANTS_WRITE = "tenants.write"
@@ -45,6 +46,8 @@ class Permission(StrEnum):
     STORES_WRITE = "stores.write"
     SECURITY_READ = "security.read"
     SECURITY_WRITE = "security.write"
+    PERSONS_REPORT = "persons.report"
+    PERSONS_ERASE = "persons.erase"
 
     OWN = "own.manage"
     ACCOUNT = "account.manage"
@@ -70,6 +73,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.SETTINGS_WRITE: "Change the tenant's settings: trash, retention, region, jurisdictions.",
     Permission.TAKEOUTS_WRITE: "Take everything out: make takeouts and read their manifests.",
     Permission.PROVIDERS_WRITE: "Say which identity providers vouch for the tenant's people.",
+    Permission.TENANT_DELETE: "Ask for the tenant's deletion, cancel it, confirm it.",
     Permission.TENANTS_READ: "List all tenants.",
     Permission.TENANTS_WRITE: "Make tenants.",
     Permission.USERS_READ: "List all users.",
@@ -78,6 +82,8 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.STORES_WRITE: "Add stores, test and tune them, replace credentials, grant them to tenants.",
     Permission.SECURITY_READ: "Read the platform's own audit: users, stores, refused attempts.",
     Permission.SECURITY_WRITE: "Replace the key that signs checkpoints; say for how long the platform's audit is kept.",
+    Permission.PERSONS_REPORT: "Read all that is held about one user, in all tenants.",
+    Permission.PERSONS_ERASE: "Erase a user, and documents named with them.",
     Permission.OWN: "One's own tokens.",
     Permission.ACCOUNT: "How one signs in oneself: password, sessions, second factors.",
 }
@@ -91,6 +97,8 @@ OF_PLATFORM: Final = frozenset(
         Permission.STORES_WRITE,
         Permission.SECURITY_READ,
         Permission.SECURITY_WRITE,
+        Permission.PERSONS_REPORT,
+        Permission.PERSONS_ERASE,
     }
 )
 #: Everybody's; a service has no account to sign in with.
@@ -107,6 +115,7 @@ WHILE_SUSPENDED: Final = frozenset(
         Permission.AUDIT_READ,
         Permission.HOLDS_READ,
         Permission.HOLDS_WRITE,
+        Permission.TENANT_DELETE,
     }
 )
 
@@ -116,7 +125,8 @@ _EDITS: Final = _VIEWS | {Permission.DOCUMENTS_WRITE}
 #: What a member may do in the tenant.
 TENANT_ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.OWNER: OF_TENANT,
-    Role.ADMINISTRATOR: OF_TENANT - {Permission.OWNERS_WRITE, Permission.PROVIDERS_WRITE, Permission.RETENTION_LIFT},
+    Role.ADMINISTRATOR: OF_TENANT
+    - {Permission.OWNERS_WRITE, Permission.PROVIDERS_WRITE, Permission.RETENTION_LIFT, Permission.TENANT_DELETE},
     Role.EDITOR: _EDITS,
     Role.VIEWER: _VIEWS,
     Role.AUDITOR: _SEES | {Permission.AUDIT_READ, Permission.HOLDS_READ},

@@ -57,6 +57,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("checkpoint.copy", _copying_checkpoints(services)),
         ("letter.send", services.letters.run),
         *_of_keys(services),
+        *_of_endings(services),
     )
     for name, work in tasks:
         app.task(name=name, queue=_QUEUE)(_quietly(work))
@@ -80,6 +81,18 @@ def _copying_checkpoints(services: Services) -> Work:
         await services.checkpoints.copy_due(UUID(tenant_id))
 
     return copy_checkpoints
+
+
+def _of_endings(services: Services) -> list[tuple[str, Work]]:
+    """What ends tenants and forgets persons."""
+
+    async def delete_tenant(tenant_id: str, deletion_id: str) -> None:
+        await services.deletion_engine.run(UUID(tenant_id), UUID(deletion_id))
+
+    async def run_erasure(erasure_id: str) -> None:
+        await services.persons.run_erasure(UUID(erasure_id))
+
+    return [("tenant.delete", delete_tenant), ("erasure.run", run_erasure)]
 
 
 def _quietly(work: Work) -> Work:

@@ -8,6 +8,8 @@ from uuid import UUID
 import structlog
 
 from simples3dms.bootstrap import Services
+from simples3dms.compliance.deletions import repository as deletions_repository
+from simples3dms.compliance.persons import repository as persons_repository
 from simples3dms.context import WORKER
 from simples3dms.documents import repository as documents_repository
 from simples3dms.errors import Failure
@@ -53,6 +55,7 @@ async def tick(services: Services) -> None:
     for migration in migrations:
         async with services.database.tenant(migration.tenant_id) as tenant:
             await services.migration_engine.defer_advance(tenant, migration.id)
+    await _queue_endings(services)
     for document in to_purge:
         try:
             await services.documents.expire_document(WORKER, document.tenant_id, document.id, days=services.trash_days)
@@ -74,3 +77,12 @@ async def _watch_keys(services: Services, rewraps: Sequence[UUID]) -> None:
         for store_id in schedules:
             await services.queue.defer(uow, "rotation.start", once=f"rotate:{store_id}", store_id=store_id)
     await services.rotations.warn_of_expiry()
+
+
+async def _queue_endings(services: Services) -> None:
+    """Queue what ends tenants and forgets persons."""
+    async with services.database.platform() as uow:
+        for deletion in await deletions_repository.list_due(uow, limit=_LIMIT):
+            await services.deletion_engine.defer(uow, deletion.tenant_id, deletion.id)
+        for erasure_id in await persons_repository.list_due(uow, limit=_LIMIT):
+            await services.persons.defer(uow, erasure_id)

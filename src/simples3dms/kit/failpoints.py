@@ -64,6 +64,13 @@ FAIL_POINTS: Final[tuple[str, ...]] = (
     "rotate.new_gone",
     "seal.in_txn",
     "seal.committed",
+    "tenant_delete.closed",
+    "tenant_delete.in_purge_txn",
+    "tenant_delete.purged_some",
+    "tenant_delete.swept",
+    "tenant_delete.removed_some",
+    "tenant_delete.in_final_txn",
+    "tenant_delete.done",
 )
 
 

@@ -26,6 +26,7 @@ class Tenant(Response):
     created_at: datetime
     suspended_at: datetime | None = None
     suspension_reason: str | None = None
+    deleting_at: datetime | None = None
 
 
 class SetSettings(Request):

@@ -16,6 +16,10 @@ def settings_invalid(problems: Sequence[tuple[str, str]]) -> Invalid:
     )
 
 
+def being_deleted() -> Conflict:
+    return Conflict("The tenant is being deleted: nothing brings it back.", code="tenant_being_deleted")
+
+
 def settings_changed(version: int) -> Conflict:
     return Conflict(
         "The tenant's settings were changed meanwhile: look at them again.",

@@ -11,7 +11,7 @@ from simples3dms.tenants.values import Tenant, TenantSettings
 _SETTINGS: Final = """SELECT coalesce(s.version, 0) AS version, s.trash_days, s.retention_days, s.retention_mode,
     s.region, t.allowed_jurisdictions, s.largest_upload_bytes, s.most_documents, s.most_bytes, s.updated_at
   FROM tenants t LEFT JOIN tenant_settings s ON s.tenant_id = t.id WHERE t.id = %s"""
-_TENANT: Final = "id, slug, name, created_at, suspended_at, suspension_reason"
+_TENANT: Final = "id, slug, name, created_at, suspended_at, suspension_reason, deleting_at"
 
 
 async def insert(uow: UnitOfWork, tenant_id: UUID, slug: str, name: str) -> Tenant | None:
@@ -27,7 +27,7 @@ async def insert(uow: UnitOfWork, tenant_id: UUID, slug: str, name: str) -> Tena
 async def find(uow: UnitOfWork, *, slug: str | None = None, tenant_id: UUID | None = None) -> Tenant | None:
     return await uow.find(
         Tenant,
-        f"SELECT {_TENANT} FROM tenants WHERE slug = %s OR id = %s",  # noqa: S608
+        f"SELECT {_TENANT} FROM tenants WHERE (slug = %s OR id = %s) AND deleted_at IS NULL",  # noqa: S608
         [slug, tenant_id],
     )
 
@@ -35,7 +35,7 @@ async def find(uow: UnitOfWork, *, slug: str | None = None, tenant_id: UUID | No
 async def list_page(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[Tenant]:
     return await uow.rows(
         Tenant,
-        f"""SELECT {_TENANT} FROM tenants WHERE (%(after)s::uuid IS NULL OR id > %(after)s)
+        f"""SELECT {_TENANT} FROM tenants WHERE (%(after)s::uuid IS NULL OR id > %(after)s) AND deleted_at IS NULL
            ORDER BY id LIMIT %(limit)s""",  # noqa: S608
         {"after": after, "limit": limit},
     )
@@ -47,7 +47,7 @@ async def set_suspension(uow: UnitOfWork, tenant_id: UUID, reason: str | None) -
         Tenant,
         f"""UPDATE tenants SET suspension_reason = %(reason)s,
              suspended_at = CASE WHEN %(reason)s::text IS NULL THEN NULL ELSE coalesce(suspended_at, now()) END
-           WHERE id = %(id)s AND suspension_reason IS DISTINCT FROM %(reason)s
+           WHERE id = %(id)s AND suspension_reason IS DISTINCT FROM %(reason)s AND deleting_at IS NULL
            RETURNING {_TENANT}""",  # noqa: S608
         {"id": tenant_id, "reason": reason},
     )

@@ -81,6 +81,8 @@ class Tenants:
 
     async def _set_suspension(self, principal: Principal, slug_or_id: str, reason: str | None, action: str) -> Tenant:
         tenant = await self.get_tenant(slug_or_id)
+        if tenant.deleting_at is not None:
+            raise errors.being_deleted()
         async with self._database.platform() as uow:
             changed = await repository.set_suspension(uow, tenant.id, reason)
             if changed is not None:

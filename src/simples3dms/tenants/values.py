@@ -9,7 +9,8 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """`slug` is the short name used in addresses and commands. Suspended: its documents are kept, and not served."""
+    """`slug` is the short name used in addresses and commands. Suspended: its documents are kept, and not served.
+    `deleting_at`: its deletion was confirmed, and nothing brings it back."""
 
     id: UUID
     slug: str
@@ -17,6 +18,7 @@ class Tenant:
     created_at: datetime
     suspended_at: datetime | None = None
     suspension_reason: str | None = None
+    deleting_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ CREATE TABLE tenant_deletions (
   cancelled_by_name text,
   finished_at timestamptz,
   kept_document_id uuid,
+  error_code text,
   document_count bigint NOT NULL DEFAULT 0,
   version_count bigint NOT NULL DEFAULT 0,
   size_bytes numeric NOT NULL DEFAULT 0,
@@ -74,6 +75,12 @@ CREATE INDEX versions_by_person ON versions (created_by, tenant_id, document_id,
 CREATE INDEX audit_events_by_person ON audit_events (principal_id, id) WHERE principal_id IS NOT NULL;
 CREATE INDEX audit_events_about_person ON audit_events (target_id, id) WHERE target_type = 'user';
 """
+#: A document's name stays with the document only, so that it goes with it.
+NAMES = """
+ALTER TABLE uploads NO FORCE ROW LEVEL SECURITY;
+UPDATE uploads SET name = '' WHERE state <> 'open' AND name <> '';
+ALTER TABLE uploads FORCE ROW LEVEL SECURITY;
+"""
 
 
 def _run(statements: str) -> None:
@@ -83,6 +90,7 @@ def _run(statements: str) -> None:
 
 def upgrade() -> None:
     _run(TABLES)
+    _run(NAMES)
     usual = "SELECT, INSERT, UPDATE, DELETE"
     _run(TENANT_POLICY.format(table="takeouts", rights="SELECT, INSERT", platform_rights=usual))
     # A deletion is what is left of a tenant: nobody removes it.

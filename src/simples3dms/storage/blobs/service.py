@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 #: Small, so that a claim is fresh when the store is asked.
 _SWEEP_BATCH = 100
 _SWEEP_PARALLEL = 16
+#: What `new_ticket` makes.
+_OWN_KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def new_ticket(grant: Grant) -> WriteTicket:
@@ -200,6 +203,23 @@ class Blobs:
             store_id=store_id,
         )
 
+    async def clear_place(self, tenant_id: UUID, store_id: UUID, prefix: str) -> int:
+        """Remove, from the place of a tenant that has no replicas any more, objects that nobody recorded; how many.
+
+        There are none unless a frozen writer woke up late. Only keys of our own making go: what else is there is not
+        ours. Raises Failure where the store can't be looked into.
+        """
+        share_as(str(tenant_id))
+        try:
+            provider = await self.provider(store_id)
+            keys = [info.key async for info in provider.list(prefix) if _is_ours(info.key, prefix)]
+            keys += [info.key async for info in provider.list_unfinished(prefix) if _is_ours(info.key, prefix)]
+            for key in dict.fromkeys(keys):
+                await provider.discard(key)
+        except ProviderError as error:
+            raise explain(error) from error
+        return len(set(keys))
+
     async def sweep(self, tenant_id: UUID) -> int:
         """Remove what is retiring from the tenant's stores, and forget it. Returns how many replicas went."""
         share_as(str(tenant_id))
@@ -271,6 +291,10 @@ class Blobs:
         except ProviderError as error:
             failed.extend((item, error.kind) for item in plain)
         await asyncio.gather(*(discard(item) for item in others))
+
+
+def _is_ours(key: str, prefix: str) -> bool:
+    return _OWN_KEY.fullmatch(key.removeprefix(prefix)) is not None
 
 
 def _is_plain(item: Doomed, part_bytes: int | None) -> bool:
