@@ -167,10 +167,12 @@ async def test_the_apps_secret_is_sealed_for_its_account(services: Services, ann
     act = services.identity.log_in(user.email, GOOD, token_name="x", proof=Proof(code))
     with pytest.raises(SealBroken):
         await act
-    assert await services.factors.list_unknown_keys() == []
+    await services.keys.check_start()
     async with services.database.platform() as uow:
         await uow.execute("UPDATE totp_factors SET key_id = 'k-gone'")
-    assert await services.factors.list_unknown_keys() == ["k-gone"]
+    with pytest.raises(Failure, match="k-gone") as caught:
+        await services.keys.check_start()
+    assert caught.value.problem_code == "keyring_incomplete"
 
 
 async def test_s12_a_factor_turned_on_ends_what_did_not_give_one(services: Services, anna: Principal) -> None:

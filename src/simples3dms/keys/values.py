@@ -30,6 +30,9 @@ class SealedColumn:
 SEALED_COLUMNS: Final[tuple[SealedColumn, ...]] = (
     SealedColumn("credentials", ("store_id", "version"), "'platform'", "store_id::text", "version"),
     SealedColumn("rotation_schedules", ("store_id",), "'platform'", "store_id::text", "manager_version"),
+    SealedColumn("totp_factors", ("user_id",), "'platform'", "user_id::text", "version"),
+    SealedColumn("identity_providers", ("id",), "'platform'", "id::text", "1"),
+    SealedColumn("audit_signing_keys", ("key_id",), "'platform'", "key_id", "1", key_id="seal_key_id"),
 )
 
 

@@ -14,19 +14,20 @@ from simples3dms.context import Principal
 from simples3dms.crypto.keyring import Keyring
 from simples3dms.crypto.passkeys import RelyingParty, check_registration, registration_options
 from simples3dms.crypto.passwords import new_password
-from simples3dms.crypto.sealing import seal
+from simples3dms.crypto.sealing import seal_apart
 from simples3dms.crypto.totp import find_step, new_totp_secret, totp_uri
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors
 from simples3dms.identity import repository as identity_repository
 from simples3dms.identity.factors import repository
 from simples3dms.identity.factors.service import FactorChecks, hash_recovery_code, totp_context
-from simples3dms.identity.factors.values import Challenge, Held, NewTotp, Passkey
+from simples3dms.identity.factors.values import Challenge, Held, NewTotp, Passkey, TotpRow
 from simples3dms.identity.limits.values import Door
 from simples3dms.identity.service import Identity, require_held_of, require_operator
 from simples3dms.identity.sessions.repository import end_all
 from simples3dms.identity.sessions.service import renew
 from simples3dms.identity.sessions.values import NewSession
+from simples3dms.keys.service import hold_key
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 
@@ -58,11 +59,6 @@ class Factors:
             raise errors.user_required()
         return await self._checks.get_held(principal.id)
 
-    async def list_unknown_keys(self) -> list[str]:
-        """Key ids that apps' secrets name and the key ring lacks: their codes can't be checked."""
-        async with self._database.platform() as uow:
-            return await repository.list_unknown_keys(uow, self._keyring.ids)
-
     async def begin_totp(self, principal: Principal, password: Secret) -> NewTotp:
         """A secret for an app, shown once; it counts when `confirm_totp` has seen a code of it.
 
@@ -71,12 +67,14 @@ class Factors:
         account = await self._identity.confirm(principal, password)
         secret = new_totp_secret()
         async with self._database.platform() as uow:
+            version = _next_version(await repository.find_totp(uow, account.id))
+        plaintext = secret.reveal().encode()
+        sealed = await seal_apart(self._keyring, plaintext, context=totp_context(account.id, version))
+        async with self._database.platform() as uow:
             await repository.lock(uow, account.id)
-            row = await repository.find_totp(uow, account.id)
-            if row is not None and row.confirmed_at is not None:
+            if _next_version(await repository.find_totp(uow, account.id)) != version:
                 raise errors.totp_exists()
-            version = 1 if row is None else row.version + 1
-            sealed = seal(self._keyring, secret.reveal().encode(), context=totp_context(account.id, version))
+            await hold_key(uow, self._keyring, sealed.key_id)
             await repository.put_totp(uow, account.id, version, sealed)
             await _record(uow, principal, "totp.begun", account.id)
         return NewTotp(secret, totp_uri(secret, account=account.email, issuer=_ISSUER))
@@ -86,14 +84,16 @@ class Factors:
         user_id = _user(principal)
         attempt = await self._identity.limits.take(Door.FACTOR, "", str(user_id))
         async with self._database.platform() as uow:
-            await repository.lock(uow, user_id)
             row = await repository.find_totp(uow, user_id)
-            if row is None or row.confirmed_at is not None:
-                raise errors.factor_not_found()
-            secret, now_seconds = self._checks.open_totp(user_id, row), await repository.get_now_seconds(uow)
-            step = find_step(secret, code.reveal().strip(), now_seconds=now_seconds)
-            if step is None:
-                raise errors.code_wrong()
+            now_seconds = await repository.get_now_seconds(uow)
+        if row is None or row.confirmed_at is not None:
+            raise errors.factor_not_found()
+        secret = await self._checks.open_totp(user_id, row)
+        step = find_step(secret, code.reveal().strip(), now_seconds=now_seconds)
+        if step is None:
+            raise errors.code_wrong()
+        async with self._database.platform() as uow:
+            await repository.lock(uow, user_id)
             codes = await self._first_codes(uow, user_id)
             if not await repository.use_step(uow, user_id, row.version, step, confirm=True):
                 raise errors.code_wrong()
@@ -221,3 +221,10 @@ async def _put_codes(uow: UnitOfWork, user_id: UUID) -> list[Secret]:
 
 async def _record(uow: UnitOfWork, principal: Principal, action: str, user_id: UUID, **details: str) -> None:
     await record(uow, principal, action, target_type="user", target_id=str(user_id), details=details)
+
+
+def _next_version(row: TotpRow | None) -> int:
+    """The version that a new secret would have. Raises Conflict (`totp_exists`) where one is in use."""
+    if row is not None and row.confirmed_at is not None:
+        raise errors.totp_exists()
+    return 1 if row is None else row.version + 1

@@ -151,8 +151,3 @@ async def delete_all(uow: UnitOfWork, user_id: UUID) -> int:
     await uow.execute("DELETE FROM passkey_challenges WHERE user_id = %s", [user_id])
     totp = await uow.execute("DELETE FROM totp_factors WHERE user_id = %s", [user_id])
     return totp + await uow.execute("DELETE FROM passkeys WHERE user_id = %s", [user_id])
-
-
-async def list_unknown_keys(uow: UnitOfWork, known: list[str]) -> list[str]:
-    """Key ids that sealed secrets name and the key ring lacks."""
-    return await uow.scalars("SELECT DISTINCT key_id FROM totp_factors WHERE key_id <> ALL (%s) LIMIT 100", [known])

@@ -15,7 +15,7 @@ from simples3dms.crypto.passkeys import (
     check_authentication,
     credential_id_of,
 )
-from simples3dms.crypto.sealing import SealContext, Sealed, unseal
+from simples3dms.crypto.sealing import SealContext, Sealed, unseal_apart
 from simples3dms.crypto.totp import find_step
 from simples3dms.db.session import Database
 from simples3dms.identity.factors import repository
@@ -58,17 +58,21 @@ class FactorChecks:
             return False
         async with self._database.platform() as uow:
             row = await repository.find_totp(uow, user_id)
-            if row is not None and row.confirmed_at is not None and self._keyring is not None:
-                now_seconds = await repository.get_now_seconds(uow)
-                step = find_step(self.open_totp(user_id, row), code, now_seconds=now_seconds)
-                if step is not None:
-                    return await repository.use_step(uow, user_id, row.version, step)
+            now_seconds = await repository.get_now_seconds(uow)
+        step = None
+        if row is not None and row.confirmed_at is not None and self._keyring is not None:
+            step = find_step(await self.open_totp(user_id, row), code, now_seconds=now_seconds)
+        async with self._database.platform() as uow:
+            if row is not None and step is not None:
+                return await repository.use_step(uow, user_id, row.version, step)
             return await repository.use_recovery_code(uow, user_id, hash_recovery_code(code))
 
-    def open_totp(self, user_id: UUID, row: TotpRow) -> Secret:
+    async def open_totp(self, user_id: UUID, row: TotpRow) -> Secret:
+        """Never inside a transaction: a service may keep the key."""
         assert self._keyring is not None
         sealed = Sealed(row.key_id, row.wrapped_key, row.sealed)
-        return Secret(unseal(self._keyring, sealed, context=totp_context(user_id, row.version)).decode())
+        opened = await unseal_apart(self._keyring, sealed, context=totp_context(user_id, row.version))
+        return Secret(opened.decode())
 
     async def _has_signed(self, user_id: UUID, answer: PasskeyAnswer) -> bool:
         credential_id = credential_id_of(answer.credential)

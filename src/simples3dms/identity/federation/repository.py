@@ -125,10 +125,3 @@ async def link(uow: UnitOfWork, provider_id: UUID, subject: str, user_id: UUID) 
         [provider_id, subject, user_id],
     )
     return count == 1
-
-
-async def list_unknown_keys(uow: UnitOfWork, known: list[str]) -> list[str]:
-    """Key ids that sealed client secrets name and the key ring lacks."""
-    return await uow.scalars(
-        "SELECT DISTINCT key_id FROM identity_providers WHERE key_id <> ALL (%s) LIMIT 100", [known]
-    )

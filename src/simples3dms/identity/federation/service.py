@@ -13,7 +13,7 @@ from simples3dms.context import Principal
 from simples3dms.crypto.keyring import Keyring
 from simples3dms.crypto.oidc import Flow, Subject, check_id_token, flow_of, new_flow
 from simples3dms.crypto.passwords import NO_PASSWORD
-from simples3dms.crypto.sealing import SealContext, Sealed, seal, unseal
+from simples3dms.crypto.sealing import SealContext, Sealed, seal_apart, unseal_apart
 from simples3dms.crypto.tokens import hash_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors
@@ -29,6 +29,7 @@ from simples3dms.identity.sessions.service import Sessions
 from simples3dms.identity.sessions.values import NewSession, Visitor
 from simples3dms.identity.signing_in import EMAIL, SignIn
 from simples3dms.identity.values import Account, PlatformRole, Role
+from simples3dms.keys.service import hold_key
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 
@@ -70,9 +71,12 @@ class Federation:
         await self._issuers.check(given.issuer, is_tenants=tenant_id is not None)
         provider_id, sealed = new_id(), None
         if given.client_secret is not None:
-            sealed = seal(self._keyring, given.client_secret.reveal().encode(), context=_context(provider_id))
+            plaintext = given.client_secret.reveal().encode()
+            sealed = await seal_apart(self._keyring, plaintext, context=_context(provider_id))
         async with self._database.platform() as uow:
             await _require_all(uow, principal, tenant_id)
+            if sealed is not None:
+                await hold_key(uow, self._keyring, sealed.key_id)
             made = await repository.insert(uow, provider_id, tenant_id, given, sealed)
             if made is None:
                 raise errors.provider_exists()
@@ -90,11 +94,6 @@ class Federation:
             if found is None or not await repository.delete(uow, tenant_id, provider_id):
                 raise errors.provider_not_found()
             await _record(uow, principal, "identity_provider.removed", found)
-
-    async def list_unknown_keys(self) -> list[str]:
-        """Key ids that client secrets name and the key ring lacks."""
-        async with self._database.platform() as uow:
-            return await repository.list_unknown_keys(uow, self._keyring.ids)
 
     # signing in
 
@@ -159,8 +158,7 @@ class Federation:
         endpoints = await self._issuers.discover(provider.issuer, is_tenants=is_tenants)
         if answer.issuer != provider.issuer and (answer.issuer is not None or endpoints.names_issuer_in_answer):
             return None
-        async with self._database.platform() as uow:
-            secret = await self._open_secret(uow, provider.id)
+        secret = await self._open_secret(provider.id)
         assert answer.code is not None
         id_token = await self._issuers.redeem(
             provider,
@@ -182,12 +180,14 @@ class Federation:
             now_seconds=now_seconds,
         )
 
-    async def _open_secret(self, uow: UnitOfWork, provider_id: UUID) -> Secret | None:
-        row = await repository.find_secret(uow, provider_id)
+    async def _open_secret(self, provider_id: UUID) -> Secret | None:
+        async with self._database.platform() as uow:
+            row = await repository.find_secret(uow, provider_id)
         if row is None or row.key_id is None or row.wrapped_key is None or row.sealed is None:
             return None
         sealed = Sealed(row.key_id, row.wrapped_key, row.sealed)
-        return Secret(unseal(self._keyring, sealed, context=_context(provider_id)).decode())
+        opened = await unseal_apart(self._keyring, sealed, context=_context(provider_id))
+        return Secret(opened.decode())
 
     async def _account(self, uow: UnitOfWork, provider: IdentityProvider, subject: Subject) -> Account | None:
         """The user whom the subject is: linked before, by a verified address, or made now, as the provider says."""
