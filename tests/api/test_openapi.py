@@ -13,7 +13,7 @@ from simples3dms.api.app import create_app
 #: What anybody may call. Everything else asks for a token.
 OPEN = {"get_livez", "get_readyz", "log_in"}
 _VERBS = {
-    "probe",
+    *("disable", "probe"),
     *("add", "cancel", "check", "create", "cut", "delete", "finalize", "get", "grant", "list", "log", "pause"),
     *("plan", "purge", "remove", "restore", "resume", "retry", "revoke", "roll", "set", "start", "suspend", "upload"),
 }

@@ -42,15 +42,22 @@ class Operation:
 
 #: Bodies that are well-formed, so that only the caller's rights are in question.
 BODIES: dict[str, dict[str, Any]] = {
+    "add_own_store": {"name": "x", "kind": "local"},
     "add_store": {"name": "x", "kind": "local"},
     "create_tenant": {"slug": "x", "name": "x"},
     "create_token": {"name": "x"},
     "create_user": {"email": "x@example.org"},
     "grant_store": {"tenant": "acme"},
     "plan_migration": {"target": "disk-b"},
+    "plan_rollout": {"reach": "off"},
     "probe_config": {"kind": "local"},
     "retry_failures": {},
     "set_credential": {"credential": {}},
+    "set_jurisdiction": {"jurisdiction": "DE"},
+    "set_own_credential": {"credential": {}},
+    "set_own_store_rule": {"hosts": ["*"]},
+    "set_own_tuning": {"tuning": {}},
+    "set_rollout": {"reach": "everyone"},
     "set_tuning": {"tuning": {}},
     "set_member": {"role": "viewer"},
     "set_placement": {"write": "disk-b"},

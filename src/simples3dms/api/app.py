@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from simples3dms.api import problems
 from simples3dms.api.deps import PERMISSION_OF
 from simples3dms.api.middleware import DoorMiddleware
-from simples3dms.api.v1 import content, documents, health, identity, migrations, stores, tenants
+from simples3dms.api.v1 import content, documents, health, identity, migrations, own_stores, rollouts, stores, tenants
 from simples3dms.bootstrap import Services
 from simples3dms.identity.permissions import Permission
 from simples3dms.schemas.base import Problem
@@ -68,7 +68,7 @@ def create_app(services: Services | None) -> FastAPI:
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, tenants, stores, documents, content, migrations):
+    for module in (identity, tenants, stores, own_stores, rollouts, documents, content, migrations):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)

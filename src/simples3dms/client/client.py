@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
+from simples3dms.client.stores import StoresMixin, revealed, store_body
 from simples3dms.client.transport import at
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import documents, identity, migrations, stores, tenants
@@ -18,22 +19,6 @@ from simples3dms.schemas.base import Page
 
 M = TypeVar("M", bound=BaseModel)
 _PAGE = 200
-
-
-def _store_body(
-    kind: str,
-    settings: Mapping[str, object],
-    credential: Mapping[str, Secret | str],
-    tuning: Mapping[str, object] | None,
-) -> dict[str, object]:
-    secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
-    return {"kind": kind, "settings": dict(settings), "credential": secrets, "tuning": dict(tuning or {})}
-
-
-def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
-    return {
-        name: SecretStr(value.reveal() if isinstance(value, Secret) else value) for name, value in credential.items()
-    }
 
 
 def _iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
@@ -46,7 +31,7 @@ def _iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
             return
 
 
-class Client(ContentMixin):
+class Client(ContentMixin, StoresMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.
@@ -132,7 +117,7 @@ class Client(ContentMixin):
         credential: Mapping[str, Secret | str],
         tuning: Mapping[str, object] | None = None,
     ) -> stores.Store:
-        body = {"name": name, **_store_body(kind, settings, credential, tuning)}
+        body = {"name": name, **store_body(kind, settings, credential, tuning)}
         return self.parse(stores.Store, self._post_secret(at("stores"), body))
 
     def probe_config(
@@ -144,7 +129,7 @@ class Client(ContentMixin):
         tuning: Mapping[str, object] | None = None,
     ) -> stores.Probe:
         """Probe a store before it is saved. Takes seconds."""
-        body = _store_body(kind, settings, credential, tuning)
+        body = store_body(kind, settings, credential, tuning)
         return self.parse(stores.Probe, self._post_secret(at("store-probes"), body))
 
     def probe_store(self, store: str) -> stores.Probe:
@@ -159,7 +144,7 @@ class Client(ContentMixin):
         return self.send("PUT", stores.Store, at("stores", store, "tuning"), body)
 
     def set_credential(self, store: str, credential: Mapping[str, Secret | str]) -> stores.Store:
-        secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
+        secrets = {key: value.get_secret_value() for key, value in revealed(credential).items()}
         answer = self.call(
             "PUT", at("stores", store, "credential"), content=json.dumps({"credential": secrets}).encode()
         )

@@ -24,6 +24,7 @@ class Permission(StrEnum):
     DOCUMENTS_PURGE = "documents.purge"
     STORAGE_READ = "storage.read"
     PLACEMENT_WRITE = "placement.write"
+    OWN_STORES_WRITE = "own_stores.write"
     MIGRATIONS_WRITE = "migrations.write"
     MEMBERS_READ = "members.read"
     MEMBERS_WRITE = "members.write"
@@ -36,6 +37,7 @@ class Permission(StrEnum):
     USERS_WRITE = "users.write"
     STORES_READ = "stores.read"
     STORES_WRITE = "stores.write"
+    ROLLOUTS_WRITE = "rollouts.write"
 
     OWN = "own.manage"
 
@@ -48,6 +50,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.DOCUMENTS_PURGE: "Remove documents for good.",
     Permission.STORAGE_READ: "See where the bytes are: granted stores, placement, replicas, migrations.",
     Permission.PLACEMENT_WRITE: "Say where the bytes belong.",
+    Permission.OWN_STORES_WRITE: "Bring stores, test and tune them, replace their credentials, disable them.",
     Permission.MIGRATIONS_WRITE: "Plan migrations, and run them.",
     Permission.MEMBERS_READ: "See who belongs to the tenant.",
     Permission.MEMBERS_WRITE: "Give and take places in the tenant, up to administrator.",
@@ -59,6 +62,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.USERS_WRITE: "Make users, also operators and auditors of the platform.",
     Permission.STORES_READ: "See all stores, their settings and probes; never a secret.",
     Permission.STORES_WRITE: "Add stores, test and tune them, replace credentials, grant them to tenants.",
+    Permission.ROLLOUTS_WRITE: "Say for whom kinds of stores are there, and which stores tenants may bring.",
     Permission.OWN: "One's own tokens.",
 }
 OF_PLATFORM: Final = frozenset(
@@ -69,6 +73,7 @@ OF_PLATFORM: Final = frozenset(
         Permission.USERS_WRITE,
         Permission.STORES_READ,
         Permission.STORES_WRITE,
+        Permission.ROLLOUTS_WRITE,
     }
 )
 OF_TENANT: Final = frozenset(Permission) - OF_PLATFORM - {Permission.OWN}

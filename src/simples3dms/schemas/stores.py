@@ -61,6 +61,12 @@ class Store(Response):
     probed_at: datetime | None
     created_at: datetime
     disabled_at: datetime | None
+    jurisdiction: str | None = Field(description="A country's code or a bloc's (EU, EEA); null: nobody has said.")
+    jurisdiction_source: str | None = Field(description="provider: its region is known; operator: one said so.")
+
+
+class SetJurisdiction(Request):
+    jurisdiction: str | None = Field(max_length=3, description="Such as DE or EU; null: nobody knows.")
 
 
 class StoreCheck(Response):
@@ -81,6 +87,9 @@ class GrantedStore(Response):
     name: str
     kind: str
     prefix: str
+    jurisdiction: str | None
+    is_own: bool = Field(description="Brought by the tenant itself.")
+    is_outside: bool = Field(description="Not where the tenant's documents may lie now: for nothing new.")
 
 
 class SetPlacement(Request):

@@ -12,7 +12,7 @@ from simples3dms.schemas import stores as schemas
 router = APIRouter()
 
 
-def _secrets(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
+def secrets_of(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
     return {name: Secret(value.get_secret_value()) for name, value in given.items()}
 
 
@@ -20,7 +20,7 @@ def _secrets(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
 async def add_store(body: schemas.AddStore, services: ServicesDep, principal: StoresWriter) -> schemas.Store:
     """The store is probed with the credential first; nothing is saved if that fails or finds something red."""
     store = await services.stores.add_store(
-        principal, body.name, body.kind, body.settings, _secrets(body.credential), body.tuning
+        principal, body.name, body.kind, body.settings, secrets_of(body.credential), body.tuning
     )
     return schemas.Store.model_validate(store)
 
@@ -54,7 +54,7 @@ async def get_probe(store: str, services: ServicesDep, _operator: StoresReader) 
 @router.post("/store-probes", operation_id="probe_config", tags=["stores"], summary="Probe a store before it is saved")
 async def probe_config(body: schemas.ProbeConfig, services: ServicesDep, principal: StoresWriter) -> schemas.Probe:
     result = await services.stores.probe_config(
-        principal, body.kind, body.settings, _secrets(body.credential), body.tuning
+        principal, body.kind, body.settings, secrets_of(body.credential), body.tuning
     )
     return schemas.Probe.model_validate(result)
 
@@ -72,7 +72,7 @@ async def set_tuning(
 async def set_credential(
     store: str, body: schemas.SetCredential, services: ServicesDep, principal: StoresWriter
 ) -> schemas.Store:
-    changed = await services.stores.set_credential(principal, store, _secrets(body.credential))
+    changed = await services.stores.set_credential(principal, store, secrets_of(body.credential))
     return schemas.Store.model_validate(changed)
 
 
@@ -85,6 +85,35 @@ async def grant_store(
     tenant = await services.tenants.get_tenant(body.tenant)
     grant = await services.stores.grant_store(principal, tenant.id, store, prefix=body.prefix)
     return schemas.GrantedStore.model_validate(grant)
+
+
+@router.delete(
+    "/stores/{store}/grants/{tenant}",
+    operation_id="revoke_grant",
+    tags=["stores"],
+    status_code=204,
+    summary="Let it use the store no more (operators)",
+)
+async def revoke_grant(store: str, tenant: str, services: ServicesDep, principal: StoresWriter) -> None:
+    """Refused while replicas, the placement or a migration of the tenant need the store (`store_grant_in_use`)."""
+    found = await services.tenants.get_tenant(tenant)
+    await services.stores.revoke_grant(principal, found.id, store)
+
+
+@router.post("/stores/{store}/disable", operation_id="disable_store", tags=["stores"], summary="Offer it no more")
+async def disable_store(store: str, services: ServicesDep, principal: StoresWriter) -> schemas.Store:
+    """What it holds can still be read and moved away. Refused while a placement or a migration needs it."""
+    return schemas.Store.model_validate(await services.stores.disable(principal, store))
+
+
+@router.put(
+    "/stores/{store}/jurisdiction", operation_id="set_jurisdiction", tags=["stores"], summary="Where its bytes lie"
+)
+async def set_jurisdiction(
+    store: str, body: schemas.SetJurisdiction, services: ServicesDep, principal: StoresWriter
+) -> schemas.Store:
+    """Of any store, one that a tenant brought by its id. Refused where the region of the store tells another."""
+    return schemas.Store.model_validate(await services.stores.set_jurisdiction(principal, store, body.jurisdiction))
 
 
 @router.get(

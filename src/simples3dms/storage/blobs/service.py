@@ -244,8 +244,12 @@ class Blobs:
         """
         try:
             provider = await self.provider(store_id)
+            is_ours = await self._stores.is_place_ours(store_id)
         except ProviderError as error:
             failed.extend((item, error.kind) for item in items)
+            return
+        if not is_ours:
+            failed.extend((item, "place_taken") for item in items)
             return
         part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
         plain = [item for item in items if _is_plain(item, part)]

@@ -22,16 +22,19 @@ class Credentials:
         self._database = database
         self._keyring = keyring
 
-    async def save(self, uow: UnitOfWork, store_id: UUID, fields: Mapping[str, str]) -> int:
+    async def save(
+        self, uow: UnitOfWork, store_id: UUID, fields: Mapping[str, str], *, owner: UUID | None = None
+    ) -> int:
         """Seal a store's credential as its next version, in the platform's unit of work; the version.
 
-        The caller holds the store's row. What was there before is forgotten. Raises Invalid (`credential_invalid`)
+        `owner`: the tenant that brought the store; None: the platform. What is sealed opens for the same one only. The
+        caller holds the store's row. What was there before is forgotten. Raises Invalid (`credential_invalid`)
         for a blank field.
         """
         if any(not value.strip() for value in fields.values()):
             raise Invalid("No field of a credential may be blank.", code="credential_invalid")
         version = await repository.next_version(uow, store_id)
-        sealed = seal(self._keyring, json.dumps(dict(fields)).encode(), context=_context(store_id, version))
+        sealed = seal(self._keyring, json.dumps(dict(fields)).encode(), context=_context(store_id, version, owner))
         row = CredentialRow(version, sealed.key_id, sealed.wrapped_key, sealed.sealed)
         await repository.insert(uow, store_id, row)
         await repository.delete_before(uow, store_id, version)
@@ -41,13 +44,15 @@ class Credentials:
         """The newest version's number, without opening it; 0 where there is none."""
         return await repository.next_version(uow, store_id) - 1
 
-    async def open(self, uow: UnitOfWork, store_id: UUID) -> tuple[int, dict[str, Secret]]:
+    async def open(
+        self, uow: UnitOfWork, store_id: UUID, *, owner: UUID | None = None
+    ) -> tuple[int, dict[str, Secret]]:
         """A store's newest credential and its version. Raises NotFound (`credential_not_found`)."""
         row = await repository.find_newest(uow, store_id)
         if row is None:
             raise NotFound("This store has no credential.", code="credential_not_found")
         sealed = Sealed(row.key_id, row.wrapped_key, row.sealed)
-        fields = json.loads(unseal(self._keyring, sealed, context=_context(store_id, row.version)))
+        fields = json.loads(unseal(self._keyring, sealed, context=_context(store_id, row.version, owner)))
         return row.version, {name: Secret(value) for name, value in fields.items()}
 
     async def list_unknown_keys(self) -> list[str]:
@@ -56,5 +61,5 @@ class Credentials:
             return await repository.list_unknown_keys(uow, self._keyring.ids)
 
 
-def _context(store_id: UUID, version: int) -> SealContext:
-    return SealContext("platform", "credentials", "sealed", str(store_id), version)
+def _context(store_id: UUID, version: int, owner: UUID | None) -> SealContext:
+    return SealContext("platform" if owner is None else str(owner), "credentials", "sealed", str(store_id), version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -77,14 +78,19 @@ async def hold(uow: UnitOfWork, *, seconds: float) -> None:
     )
 
 
+_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction FROM store_grants g
+  JOIN stores s ON s.id = g.store_id
+  WHERE g.tenant_id = %s AND s.disabled_at IS NULL AND g.revoked_at IS NULL ORDER BY s.name LIMIT 1000"""
+
+
 async def list_grants(uow: UnitOfWork) -> list[Grant]:
-    """The stores granted to the tenant: a handful, bounded by what operators grant."""
-    return await uow.rows(
-        Grant,
-        """SELECT g.store_id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id
-           WHERE g.tenant_id = %s AND s.disabled_at IS NULL ORDER BY s.name LIMIT 1000""",
-        [uow.tenant_id],
-    )
+    """The stores granted to the tenant: a handful, bounded by what operators grant and what a tenant may bring."""
+    return await uow.rows(Grant, _GRANTS, [uow.tenant_id])
+
+
+async def hold_grants(uow: UnitOfWork) -> list[Grant]:
+    """The same, and none of them can be taken back until this unit of work ends. After the placement's own lock."""
+    return await uow.rows(Grant, f"{_GRANTS} FOR KEY SHARE OF g", [uow.tenant_id])
 
 
 async def get_loss_count(uow: UnitOfWork, store_id: UUID) -> int:

@@ -55,7 +55,7 @@ class Placements:
                     "A migration is under way and owns the placement; finish it or roll it back first.",
                     code="migration_active",
                 )
-            grants = await repository.list_grants(uow)
+            grants = await repository.hold_grants(uow)
             policy = to_policy(grants, write=write, copies=copies, read=read)
             if not await repository.save(uow, policy, version=current + 1, reason="set"):
                 raise Conflict("The placement was set by somebody else just now; look at it.", code="placement_changed")

@@ -60,3 +60,4 @@ class Grant:
     name: str
     kind: str
     prefix: str
+    jurisdiction: str | None = None
