@@ -9,7 +9,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from simples3dms.cli import admin, documents, host, migrations, own_stores, rollouts
+from simples3dms.cli import admin, documents, host, migrations, own_stores, residency, rollouts
 from simples3dms.cli.output import messages, plain
 from simples3dms.cli.session import TenantOption
 from simples3dms.client import ApiProblem, ServerUnreachable
@@ -38,6 +38,7 @@ app.add_typer(host.db_app, name="db")
 app.add_typer(host.keys_app, name="keys")
 admin.install(app)
 app.add_typer(own_stores.app, name="own-store")
+app.add_typer(residency.app, name="residency")
 app.add_typer(rollouts.app, name="rollout")
 app.add_typer(documents.app, name="doc")
 app.add_typer(migrations.app, name="migration")

@@ -89,6 +89,19 @@ class StoresMixin(Transport):
         """Refused while the tenant needs the store."""
         self.call("DELETE", at("stores", store, "grants", tenant))
 
+    def get_residency(self, tenant: str) -> stores.Residency:
+        return self.get(stores.Residency, at("tenants", tenant, "residency"))
+
+    def plan_residency(self, tenant: str, allowed: Sequence[str] | None) -> stores.Residency:
+        """What would be outside; it changes nothing."""
+        body = stores.SetResidency(allowed=None if allowed is None else list(allowed))
+        return self.send("POST", stores.Residency, at("tenants", tenant, "residency", "plan"), body)
+
+    def set_residency(self, tenant: str, allowed: Sequence[str] | None) -> stores.Residency:
+        """None: documents may lie anywhere."""
+        body = stores.SetResidency(allowed=None if allowed is None else list(allowed))
+        return self.send("PUT", stores.Residency, at("tenants", tenant, "residency"), body)
+
     def list_rollouts(self) -> list[rollout.Rollout]:
         return self.list_all(rollout.Rollout, at("rollouts"))
 

@@ -92,6 +92,28 @@ class GrantedStore(Response):
     is_outside: bool = Field(description="Not where the tenant's documents may lie now: for nothing new.")
 
 
+class SetResidency(Request):
+    allowed: list[str] | None = Field(
+        max_length=300, description="Codes of countries, EU or EEA; null: documents may lie anywhere."
+    )
+
+
+class Outside(Response):
+    """A store that the tenant has, and that its documents may not lie in (any more)."""
+
+    store: str
+    jurisdiction: str | None
+    is_in_use: bool = Field(description="The placement names it.")
+    replica_count: int = Field(description="Copies there, counted up to 100,000.")
+
+
+class Residency(Response):
+    """Where a tenant's documents may lie. What is outside goes on working, and nothing is moved by itself."""
+
+    allowed: list[str] | None
+    outside: list[Outside]
+
+
 class SetPlacement(Request):
     """For what is written from now on; existing documents are moved by a migration."""
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import SecretStr
 
-from simples3dms.api.deps import PlacementWriter, ServicesDep, StorageReader, StoresReader, StoresWriter
+from simples3dms.api.deps import (
+    PlacementWriter,
+    ServicesDep,
+    StorageReader,
+    StoresReader,
+    StoresWriter,
+    TenantsWriter,
+)
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
 
@@ -124,6 +131,41 @@ async def list_granted_stores(services: ServicesDep, seat: StorageReader) -> lis
         schemas.GrantedStore.model_validate(store)
         for store in await services.stores.list_granted_stores(seat.tenant_id)
     ]
+
+
+@router.get(
+    "/tenants/{tenant}/residency", operation_id="get_residency", tags=["placement"], summary="Where they may lie"
+)
+async def get_residency(services: ServicesDep, seat: StorageReader) -> schemas.Residency:
+    return schemas.Residency.model_validate(await services.placements.get_residency(seat.tenant_id))
+
+
+@router.post(
+    "/tenants/{tenant}/residency/plan",
+    operation_id="plan_residency",
+    tags=["placement"],
+    summary="What would be outside (operators)",
+)
+async def plan_residency(
+    tenant: str, body: schemas.SetResidency, services: ServicesDep, principal: TenantsWriter
+) -> schemas.Residency:
+    """Changes nothing."""
+    found = await services.tenants.get_tenant(tenant)
+    return schemas.Residency.model_validate(await services.placements.plan_residency(principal, found.id, body.allowed))
+
+
+@router.put(
+    "/tenants/{tenant}/residency",
+    operation_id="set_residency",
+    tags=["placement"],
+    summary="Say where they may lie (operators)",
+)
+async def set_residency(
+    tenant: str, body: schemas.SetResidency, services: ServicesDep, principal: TenantsWriter
+) -> schemas.Residency:
+    """Nothing new is put elsewhere from now on. What is there already is listed, and stays until somebody moves it."""
+    found = await services.tenants.get_tenant(tenant)
+    return schemas.Residency.model_validate(await services.placements.set_residency(principal, found.id, body.allowed))
 
 
 @router.get("/tenants/{tenant}/placement", operation_id="get_placement", tags=["placement"], summary="Where things go")

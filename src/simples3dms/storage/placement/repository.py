@@ -93,6 +93,17 @@ async def hold_grants(uow: UnitOfWork) -> list[Grant]:
     return await uow.rows(Grant, f"{_GRANTS} FOR KEY SHARE OF g", [uow.tenant_id])
 
 
+async def count_replicas(uow: UnitOfWork, store_id: UUID, *, after: UUID, limit: int) -> tuple[int, UUID | None]:
+    """How many of the next replicas at a store there are, and the last one's id (None: there are no more)."""
+    cursor = await uow.connection.execute(
+        """SELECT count(*), (array_agg(id ORDER BY id DESC))[1] FROM (
+             SELECT id FROM replicas WHERE tenant_id = %s AND store_id = %s AND id > %s ORDER BY id LIMIT %s) page""",
+        [uow.tenant_id, store_id, after, limit],
+    )
+    count, last = await cursor.fetchone() or (0, None)
+    return count, last if count == limit else None
+
+
 async def get_loss_count(uow: UnitOfWork, store_id: UUID) -> int:
     """How often a live replica of the tenant at the store has turned out not to be good."""
     count = await uow.scalar(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
+
+#: How far the copies in one store are counted for a person.
+COUNTED: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,26 @@ class Placement:
     copies: tuple[str, ...]
     read: tuple[str, ...]
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A store that the tenant's documents may not lie in, and that it has. Nothing is moved out of it by itself."""
+
+    store: str
+    jurisdiction: str | None
+    is_in_use: bool
+    """The placement names it: it is written to, or holds copies."""
+    replica_count: int
+    """Copies that lie there, counted up to a limit (`COUNTED`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """Where a tenant's documents may lie (None: anywhere), and what lies outside of that now."""
+
+    allowed: list[str] | None
+    outside: list[Outside]
 
 
 @dataclass(frozen=True, slots=True)
