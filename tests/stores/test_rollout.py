@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from tests.stores.conftest import RIGHT
+from tests.support import make_place
 
 from simples3dms.audit.service import Audit
 from simples3dms.bootstrap import Services
@@ -198,8 +199,6 @@ async def test_what_is_in_use_goes_on_and_nothing_new_begins(
 
 
 async def test_a_migration_begins_only_where_the_kind_is_there(services: Services) -> None:
-    from tests.support import make_place
-
     place = await make_place(services)
     body = b"x" * 1000
     done = await place.upload(body)
