@@ -256,10 +256,25 @@ def set_placement(
     write: Annotated[str, typer.Option(help="The store that new documents are written to.")],
     copy: Annotated[list[str] | None, typer.Option(help="A store that holds a copy; may be repeated.")] = None,
     read: Annotated[list[str] | None, typer.Option(help="Read order; may be repeated.")] = None,
+    share: Annotated[
+        list[str] | None, typer.Option(help="STORE=WEIGHT: its share of new documents; repeat, --write's too.")
+    ] = None,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Set it for what is written from now on. Existing documents are moved by `simples3dms migration`."""
     with connect() as client:
-        placement = client.set_placement(require_tenant(tenant), write=write, copies=copy or [], read=read or [])
+        placement = client.set_placement(
+            require_tenant(tenant), write=write, copies=copy or [], read=read or [], shares=_shares(share or [])
+        )
         show_one(placement, as_json=as_json)
+
+
+def _shares(pairs: list[str]) -> dict[str, int]:
+    shares: dict[str, int] = {}
+    for pair in pairs:
+        name, _, weight = pair.partition("=")
+        if not name or not weight.isdecimal():
+            raise typer.BadParameter(f"--share takes STORE=WEIGHT, not {pair!r}.")
+        shares[name] = int(weight)
+    return shares

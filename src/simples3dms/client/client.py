@@ -176,10 +176,17 @@ class Client(ContentMixin, StoresMixin):
         write: str,
         copies: Sequence[str] = (),
         read: Sequence[str] = (),
+        shares: Mapping[str, int] | None = None,
         expected_version: int | None = None,
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
-        body = stores.SetPlacement(write=write, copies=list(copies), read=list(read), expected_version=expected_version)
+        body = stores.SetPlacement(
+            write=write,
+            copies=list(copies),
+            read=list(read),
+            shares=dict(shares or {}),
+            expected_version=expected_version,
+        )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)
 
     # documents (bytes: see ContentMixin)

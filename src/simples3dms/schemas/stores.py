@@ -120,6 +120,12 @@ class SetPlacement(Request):
     write: str = Field(description="The store that new documents are written to.")
     copies: list[str] = Field(default_factory=list, max_length=10)
     read: list[str] = Field(default_factory=list, max_length=10, description="Which stores to read first.")
+    shares: dict[str, int] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="Weights by which new documents are shared out among stores, `write` being one of them. "
+        "Empty: it has them all.",
+    )
     expected_version: int | None = None
 
 
@@ -128,4 +134,5 @@ class Placement(Response):
     write: str
     copies: list[str]
     read: list[str]
+    shares: dict[str, int]
     updated_at: datetime

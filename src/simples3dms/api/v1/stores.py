@@ -182,6 +182,7 @@ async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat:
         write=body.write,
         copies=body.copies,
         read=body.read,
+        shares=body.shares,
         expected_version=body.expected_version,
     )
     return schemas.Placement.model_validate(placement)

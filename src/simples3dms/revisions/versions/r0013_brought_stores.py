@@ -1,4 +1,4 @@
-"""Stores that tenants bring, rollout of kinds, jurisdictions; grants can be revoked."""
+"""Stores that tenants bring, rollout of kinds, jurisdictions, shares of writes; grants can be revoked."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ CREATE POLICY granted_rows ON stores FOR SELECT TO simples3dms_tenant
 CREATE POLICY own_rows ON stores FOR UPDATE TO simples3dms_tenant USING (@own@) WITH CHECK (@own@);
 GRANT UPDATE (tuning, disabled_at) ON stores TO simples3dms_tenant;
 ALTER TABLE tenants ADD COLUMN IF NOT EXISTS allowed_jurisdictions text[];
+-- Among which stores new blobs are shared out, by weight; the write target is one of them. Empty: it has them all.
+ALTER TABLE placements ADD COLUMN write_weights jsonb NOT NULL DEFAULT '{}',
+  ADD CHECK (jsonb_typeof(write_weights) = 'object'),
+  ADD CHECK (write_weights = '{}' OR write_weights ? write_store_id::text);
 """.replace("@own@", OWN)
 
 #: Without a row a kind is there for everyone, its stores are attached by operators, and tenants may bring none.

@@ -102,13 +102,14 @@ class Blobs:
             message = "The write was taken for dead and given up; send it again."
             raise Unavailable(message, code="lease_lost") from None
 
-    async def record_blob(self, uow: UnitOfWork, written: Written) -> UUID:
-        """Make the written bytes a blob with one live replica. The caller shares the placement row."""
-        blob_id = new_id()
+    async def record_blob(self, uow: UnitOfWork, written: Written, blob_id: UUID) -> None:
+        """Make the written bytes a blob with one live replica. The caller shares the placement row.
+
+        Its id is older than it: where it is written to depends on it.
+        """
         await repository.insert_blob(uow, blob_id, digest=written.digest, size_bytes=written.size_bytes)
         if not await repository.make_live(uow, written, blob_id):
             raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
-        return blob_id
 
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:
         """Give a write up, and have what it may have left at the store removed."""

@@ -64,6 +64,8 @@ class Migrations:
             placement = await placement_repository.find(uow)
             if placement is None:
                 raise not_set()
+            if placement.write_weights:
+                raise errors.weighted()
             grants = {grant.name: grant for grant in await placement_repository.list_grants(uow)}
         names = {grant.store_id: grant.name for grant in grants.values()}
         leaving = source or names.get(placement.write_store_id, "")
@@ -143,6 +145,8 @@ class Migrations:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.PLANNED:
                 raise errors.wrong_state("start", row.state)
+            if placement.write_weights:
+                raise errors.weighted()
             if placement.write_store_id != row.source_store_id:
                 raise Conflict("The placement has changed since this was planned; plan anew.", code="plan_outdated")
             # Held from here on, or a grant could be taken back between the look and the policy that names it.

@@ -11,7 +11,7 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
 
 _COLUMNS = """tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at,
-  coalesce(held_until > now(), false) AS is_held"""
+  coalesce(held_until > now(), false) AS is_held, write_weights"""
 
 
 async def find(uow: UnitOfWork) -> PlacementRow | None:
@@ -41,12 +41,13 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
 
     False if the version before is not the one in force: two first ones at a time have no row to lock.
     """
+    weights = {str(store_id): weight for store_id, weight in policy.write_weights}
     count = await uow.execute(
-        """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids)
-           VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[])
+        """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids, write_weights)
+           VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[], %(weights)s)
            ON CONFLICT (tenant_id) DO UPDATE SET version = EXCLUDED.version, write_store_id = EXCLUDED.write_store_id,
-             copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids, updated_at = now(),
-             held_until = NULL
+             copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids,
+             write_weights = EXCLUDED.write_weights, updated_at = now(), held_until = NULL
              WHERE placements.version = EXCLUDED.version - 1""",
         {
             "tenant": uow.tenant_id,
@@ -54,6 +55,7 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
             "write": policy.write_store_id,
             "copies": list(policy.copy_store_ids),
             "read": list(policy.read_store_ids),
+            "weights": Jsonb(weights),
         },
     )
     if count != 1:
@@ -62,6 +64,7 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
         "write": str(policy.write_store_id),
         "copies": [str(store_id) for store_id in policy.copy_store_ids],
         "read": [str(store_id) for store_id in policy.read_store_ids],
+        "weights": weights,
     }
     await uow.execute(
         "INSERT INTO placement_versions (tenant_id, version, policy, reason) VALUES (%s, %s, %s, %s)",

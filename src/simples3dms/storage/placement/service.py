@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +28,8 @@ from simples3dms.tenants.repository import set_allowed_jurisdictions
 from simples3dms.tenants.service import require_operator
 
 _COUNT_PAGE: Final = 10_000
+MOST_SHARES: Final = 10
+LARGEST_WEIGHT: Final = 10_000
 
 
 class Placements:
@@ -53,13 +55,16 @@ class Placements:
         write: str,
         copies: Sequence[str] = (),
         read: Sequence[str] = (),
+        shares: Mapping[str, int] | None = None,
         expected_version: int | None = None,
     ) -> Placement:
         """Put a policy in force for what is written from now on; a migration moves what is there already.
 
-        Refused while a migration is under way: it owns the policy then. Raises Conflict (`placement_changed`) when
-        `expected_version` is given and another version is in force. A store that the policy in force does not name is
-        new: Conflict (`kind_not_enabled`, `residency_violated`) where it may not be used; what is in use may stay.
+        `shares`: weights by which new blobs are shared out among stores, `write` being one of them; which blob goes
+        where never changes while they grow. Refused while a migration is under way: it owns the policy then. Raises
+        Conflict (`placement_changed`) when `expected_version` is given and another version is in force. A store that
+        the policy in force does not name is new: Conflict (`kind_not_enabled`, `residency_violated`) where it may not
+        be used; what is in use may stay.
         """
         closed = await self._rollouts.closed_kinds(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
@@ -76,7 +81,7 @@ class Placements:
                     code="migration_active",
                 )
             grants = await repository.hold_grants(uow)
-            policy = to_policy(grants, write=write, copies=copies, read=read)
+            policy = to_policy(grants, write=write, copies=copies, read=read, shares=shares)
             held = row.policy.wanted_store_ids if row else ()
             new = [one for one in grants if one.store_id in policy.wanted_store_ids and one.store_id not in held]
             refuse_closed(closed, new)
@@ -90,7 +95,7 @@ class Placements:
                 target_type="placement",
                 target_id=str(current + 1),
                 tenant_id=tenant_id,
-                details={"write": write, "copies": list(copies), "read": list(read)},
+                details={"write": write, "copies": list(copies), "read": list(read), "shares": dict(shares or {})},
             )
             saved = await repository.find(uow)
             assert saved is not None
@@ -176,16 +181,34 @@ def not_set() -> NotFound:
     )
 
 
-def to_policy(grants: Sequence[Grant], *, write: str, copies: Sequence[str], read: Sequence[str]) -> Policy:
+def to_policy(
+    grants: Sequence[Grant],
+    *,
+    write: str,
+    copies: Sequence[str],
+    read: Sequence[str],
+    shares: Mapping[str, int] | None = None,
+) -> Policy:
     """A policy from store names. Raises Invalid (`placement_invalid`) with the reason."""
     by_name = {grant.name: grant.store_id for grant in grants}
-    for name in (write, *copies, *read):
+    weights = dict(shares or {})
+    for name in (write, *copies, *read, *weights):
         if name not in by_name:
             raise Invalid(f"There is no store {name!r} granted to this tenant.", code="placement_invalid")
     if write in copies or len(set(copies)) != len(copies):
         raise Invalid("Each store may be named once among the write target and the copies.", code="placement_invalid")
+    if weights and (write not in weights or set(weights) & set(copies) or len(weights) > MOST_SHARES):
+        raise Invalid(
+            f"Shares name the write target and up to {MOST_SHARES - 1} other stores, none of which holds copies.",
+            code="placement_invalid",
+        )
+    if any(not 1 <= weight <= LARGEST_WEIGHT for weight in weights.values()):
+        raise Invalid(f"A share is a whole number from 1 to {LARGEST_WEIGHT}.", code="placement_invalid")
     return Policy(
-        by_name[write], tuple(by_name[name] for name in copies), tuple(dict.fromkeys(by_name[name] for name in read))
+        by_name[write],
+        tuple(by_name[name] for name in copies),
+        tuple(dict.fromkeys(by_name[name] for name in read)),
+        tuple((by_name[name], weight) for name, weight in weights.items()) if len(weights) > 1 else (),
     )
 
 
@@ -197,6 +220,7 @@ def in_words(row: PlacementRow, grants: Sequence[Grant]) -> Placement:
         copies=tuple(names.get(store_id, str(store_id)) for store_id in row.copy_store_ids),
         read=tuple(names.get(store_id, str(store_id)) for store_id in row.read_store_ids),
         updated_at=row.updated_at,
+        shares={names.get(store_id, str(store_id)): weight for store_id, weight in row.policy.write_weights},
     )
 
 

@@ -18,11 +18,18 @@ class Policy:
     write_store_id: UUID
     copy_store_ids: tuple[UUID, ...] = ()
     read_store_ids: tuple[UUID, ...] = ()
+    write_weights: tuple[tuple[UUID, int], ...] = ()
+    """Among which stores new blobs are shared out, and how; the write target is one of them. Empty: it has them all."""
+
+    @property
+    def write_store_ids(self) -> tuple[UUID, ...]:
+        """Each store that new blobs are written to, the write target first."""
+        return tuple(dict.fromkeys((self.write_store_id, *(store_id for store_id, _ in self.write_weights))))
 
     @property
     def wanted_store_ids(self) -> tuple[UUID, ...]:
-        """Each store that a blob belongs in, the write target first."""
-        return (self.write_store_id, *self.copy_store_ids)
+        """Each store that blobs belong in, the write target first. Which of them one blob does, the router says."""
+        return (*self.write_store_ids, *self.copy_store_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,12 @@ class PlacementRow:
     read_store_ids: list[UUID]
     updated_at: datetime
     is_held: bool
+    write_weights: dict[str, int]
 
     @property
     def policy(self) -> Policy:
-        return Policy(self.write_store_id, tuple(self.copy_store_ids), tuple(self.read_store_ids))
+        weights = tuple((UUID(store_id), weight) for store_id, weight in self.write_weights.items())
+        return Policy(self.write_store_id, tuple(self.copy_store_ids), tuple(self.read_store_ids), weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class Placement:
     copies: tuple[str, ...]
     read: tuple[str, ...]
     updated_at: datetime
+    shares: dict[str, int]
+    """Weights by which new blobs are shared out among stores; empty: `write` has them all."""
 
 
 @dataclass(frozen=True, slots=True)
