@@ -35,14 +35,17 @@ def set_rollout(
     everyone: Annotated[bool, typer.Option("--everyone", help="For every tenant.")] = False,
     percent: Annotated[float | None, typer.Option(help="For this share of tenants; a greater one holds it.")] = None,
     choose: Annotated[list[str] | None, typer.Option(help="A tenant that has it in any case; repeatable.")] = None,
-    attach: Annotated[str, typer.Option(help="Who may add a store of it: operators or tenants.")] = "operators",
+    attach: Annotated[
+        str | None, typer.Option(help="Who may add a store of it: operators or tenants. As it is, if not given.")
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only say what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Change it, after a look at what that does. What is in use goes on working."""
-    change = _change(off=off, everyone=everyone, percent=percent, chosen=choose or [], attach=attach)
+    change = _change(off=off, everyone=everyone, percent=percent, chosen=choose or [])
     with connect() as client:
+        change["attach"] = attach or client.get_rollout(kind).attach
         found = client.plan_rollout(kind, **change)
         if preview:
             if as_json:
@@ -56,13 +59,13 @@ def set_rollout(
         show_one(client.set_rollout(kind, **change, expected_version=found.version), as_json=as_json)
 
 
-def _change(*, off: bool, everyone: bool, percent: float | None, chosen: list[str], attach: str) -> dict[str, Any]:
+def _change(*, off: bool, everyone: bool, percent: float | None, chosen: list[str]) -> dict[str, Any]:
     if off + everyone + (percent is not None) > 1 or not (off or everyone or percent is not None or chosen):
         raise typer.BadParameter("Give one of --off, --everyone, --percent and --choose (which goes with --percent).")
     if chosen and (off or everyone):
         raise typer.BadParameter("--choose goes with --percent or alone.")
     reach = "off" if off else "everyone" if everyone else "chosen" if percent is None else "percent"
-    return {"reach": reach, "percent": percent or 0, "tenants": chosen, "attach": attach}
+    return {"reach": reach, "percent": percent or 0, "tenants": chosen}
 
 
 def _say(kind: str, found: RolloutPreview) -> None:

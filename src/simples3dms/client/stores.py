@@ -51,7 +51,7 @@ class StoresMixin(Transport):
 
     def list_rules_for_own_stores(self, tenant: str) -> list[rollout.OwnStoreRule]:
         """What the tenant may bring; nothing if the list is empty."""
-        return self.list_all(rollout.OwnStoreRule, at("tenants", tenant, "own-stores", "rules"))
+        return self.list_all(rollout.OwnStoreRule, at("tenants", tenant, "own-store-rules"))
 
     def get_own_store(self, tenant: str, store: str) -> stores.Store:
         return self.get(stores.Store, at("tenants", tenant, "own-stores", store))

@@ -160,10 +160,6 @@ def not_granted(name: str) -> NotFound:
     return NotFound(f"The store {name!r} is not granted to this tenant.", code="store_not_granted")
 
 
-def own_not_revoked(name: str) -> Conflict:
-    return Conflict(f"The store {name!r} is the tenant's own: it can be disabled instead.", code="store_is_own")
-
-
 def grant_in_use(name: str, needs: Sequence[str]) -> Conflict:
     return Conflict(
         f"The tenant still needs the store {name!r} ({', '.join(needs)}): move it to another store first.",
