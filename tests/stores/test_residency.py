@@ -131,6 +131,25 @@ async def test_a_list_that_shrinks_under_a_migration_stops_it_at_the_next_step(
 
 
 @pytest.mark.anyio
+async def test_an_automatic_migration_that_may_not_cut_over_waits_for_a_person(
+    services: Services, place: Place
+) -> None:
+    done = await place.upload(b"automatic")
+    planned = await services.migrations.plan_migration(HOST, place.tenant_id, target=place.b, automatic_cutover=True)
+    await services.migrations.start_migration(HOST, place.tenant_id, planned.id)
+    await services.placements.set_residency(HOST, place.tenant_id, ["DE"])
+    async with working(services):
+        parked = await place.until(planned.id, "failed")
+        assert (parked.error_code, parked.resume_state) == ("residency_violated", "ready")
+        assert place.b in (parked.error_message or "")
+        await services.placements.set_residency(HOST, place.tenant_id, ["DE", "US"])
+        await services.migrations.resume_migration(HOST, place.tenant_id, planned.id)
+        await place.until(planned.id, "soaking")
+        await quiet(place)
+    assert await place.read(done.document.id) == b"automatic"
+
+
+@pytest.mark.anyio
 async def test_what_lies_outside_is_told_marked_and_left_alone(services: Services, place: Place) -> None:
     async with working(services):
         for n in range(3):

@@ -17,7 +17,7 @@ from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.values import ENDED, Migration, MigrationPlan, MigrationRow, State
 from simples3dms.storage.placement import repository as placement_repository
-from simples3dms.storage.placement.residency import refuse_closed, refuse_outside
+from simples3dms.storage.placement.residency import refuse_new
 from simples3dms.storage.placement.service import not_set, swap
 from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
 from simples3dms.storage.rollout.service import Rollouts
@@ -80,7 +80,7 @@ class Migrations:
                 code="migration_source_not_in_use",
             )
         async with self._database.tenant(tenant_id) as uow:
-            await _refuse_target(uow, grants[target], closed)
+            await refuse_new(uow, [grants[target]], closed)
         blockers = await self._blockers(grants[target].store_id)
         plan = await self._measure(tenant_id, blockers)
         migration_id = new_id()
@@ -153,7 +153,7 @@ class Migrations:
             grants = {grant.store_id: grant for grant in await placement_repository.hold_grants(uow)}
             if row.target_store_id not in grants:
                 raise errors.blocked(("the target is no longer granted to this tenant",))
-            await _refuse_target(uow, grants[row.target_store_id], closed)
+            await refuse_new(uow, [grants[row.target_store_id]], closed)
             # Roll-back has to leave the tenant with what it had: a target that held its copies before keeps them.
             await repository.note_target(uow, row, was_copy=row.target_store_id in placement.copy_store_ids)
             copies = tuple(dict.fromkeys((*placement.copy_store_ids, row.target_store_id)))
@@ -247,8 +247,9 @@ class Migrations:
                 raise errors.wrong_state("cut over", row.state)
             if placement.write_store_id != row.source_store_id or row.proven_seq is None:
                 raise Conflict("The placement has changed since this was planned.", code="plan_outdated")
-            grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
-            await _refuse_target(uow, grants.get(row.target_store_id), frozenset())
+            # A kind that was closed since the start stops nothing; where documents may lie holds to the end.
+            grants_now = await placement_repository.list_grants(uow)
+            await refuse_new(uow, [grant for grant in grants_now if grant.store_id == row.target_store_id])
             losses = await placement_repository.get_loss_count(uow, row.target_store_id)
             if losses != row.proof_loss_count:
                 return "a copy at the target was lost since the proof"
@@ -357,7 +358,12 @@ class Migrations:
         async with self._database.tenant(tenant_id) as uow:
             row = await repository.find(uow, migration_id)
         if row is not None and row.state == State.READY and row.automatic_cutover:
-            await self.cut_over(WORKER, tenant_id, migration_id)
+            try:
+                await self.cut_over(WORKER, tenant_id, migration_id)
+            except Conflict as failure:
+                if failure.problem_code != "residency_violated":
+                    raise
+                await self._engine.park(tenant_id, migration_id, failure)
 
     async def _get(self, uow: UnitOfWork, migration_id: UUID) -> MigrationRow:
         row = await repository.find(uow, migration_id)
@@ -390,14 +396,6 @@ class Migrations:
             tenant_id=uow.tenant_id,
             details=details,
         )
-
-
-async def _refuse_target(uow: UnitOfWork, target: Grant | None, closed: frozenset[str]) -> None:
-    """Raise Conflict where the tenant may not use the target. A kind that was closed since the start stops nothing."""
-    assert uow.tenant_id is not None
-    if target is not None:
-        refuse_closed(closed, [target])
-        await refuse_outside(uow, uow.tenant_id, [target])
 
 
 def _policy(placement: PlacementRow, *, copies: tuple[UUID, ...]) -> Policy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
@@ -25,6 +25,13 @@ async def refuse_outside(uow: UnitOfWork, tenant_id: UUID, grants: Iterable[Gran
     for grant in grants:
         if not is_inside(grant.jurisdiction, allowed):
             raise residency_violated(grant.name, grant.jurisdiction, allowed or ())
+
+
+async def refuse_new(uow: UnitOfWork, grants: Sequence[Grant], closed: frozenset[str] = frozenset()) -> None:
+    """Raise Conflict for the first store that the tenant of this unit of work may not begin to use."""
+    assert uow.tenant_id is not None
+    refuse_closed(closed, grants)
+    await refuse_outside(uow, uow.tenant_id, grants)
 
 
 def refuse_closed(closed: frozenset[str], grants: Iterable[Grant]) -> None:

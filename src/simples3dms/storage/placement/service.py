@@ -11,7 +11,7 @@ from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Conflict, Invalid, NotFound
 from simples3dms.storage.placement import repository
-from simples3dms.storage.placement.residency import allowed_jurisdictions, refuse_closed, refuse_outside
+from simples3dms.storage.placement.residency import allowed_jurisdictions, refuse_new
 from simples3dms.storage.placement.values import (
     COUNTED,
     Grant,
@@ -84,8 +84,7 @@ class Placements:
             policy = to_policy(grants, write=write, copies=copies, read=read, shares=shares)
             held = row.policy.wanted_store_ids if row else ()
             new = [one for one in grants if one.store_id in policy.wanted_store_ids and one.store_id not in held]
-            refuse_closed(closed, new)
-            await refuse_outside(uow, tenant_id, new)
+            await refuse_new(uow, new, closed)
             if not await repository.save(uow, policy, version=current + 1, reason="set"):
                 raise Conflict("The placement was set by somebody else just now; look at it.", code="placement_changed")
             await record(

@@ -377,6 +377,9 @@ class Stores(Grants):
         _permit(principal, owner)
         store = await self.get_store(name, owner=owner)
         async with self._unit(owner) as uow:
+            if owner is not None:
+                # Nobody else places a tenant's own store: with its placement held, it does not begin to either.
+                await repository.lock_grant(uow, owner, store.id)
             held = await repository.lock(uow, store.id)
             if held is None or held.disabled_at is not None:
                 return held or store
