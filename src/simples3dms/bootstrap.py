@@ -60,6 +60,7 @@ from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
+from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.rotations.service import Rotations
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers.engine import CopyEngine
@@ -118,6 +119,7 @@ class Services:
     audit: Audit
     keys: Keys
     credentials: Credentials
+    rollouts: Rollouts
     stores: Stores
     placements: Placements
     blobs: Blobs
@@ -190,6 +192,7 @@ def build_services(settings: Settings) -> Services:
         stack_settings=_stack_settings(settings),
         options=_build_options(settings),
         guard=guard,
+        guard_all=settings.egress_guard == "all",
     )
     blobs = Blobs(
         database,
@@ -252,6 +255,7 @@ def build_services(settings: Settings) -> Services:
             lease_seconds=settings.lease_seconds,
         ),
         credentials=credentials,
+        rollouts=Rollouts(database),
         stores=stores,
         placements=Placements(database),
         blobs=blobs,
@@ -384,12 +388,13 @@ def _build_options(settings: Settings) -> BuildOptions:
     return BuildOptions(ca_file=str(bundle))
 
 
-def _guard(settings: Settings) -> EgressGuard | None:
+def _guard(settings: Settings) -> EgressGuard:
+    """What tenants bring always passes it, whatever the setting says of the platform's own stores."""
     try:
         policy = EgressPolicy.parse(allow=settings.egress_allow, ports=settings.egress_ports)
     except ValueError as error:
         raise Invalid(f"SIMPLES3DMS_EGRESS_ALLOW or _PORTS: {error}.", code="settings_invalid") from None
-    return EgressGuard(policy) if settings.egress_guard == "all" else None
+    return EgressGuard(policy)
 
 
 def _refuse_examples(settings: Settings) -> None:

@@ -171,7 +171,8 @@ class Settings(BaseSettings):
 
     egress_guard: Literal["off", "all"] = Field(
         default="off",
-        description="`all`: every store's connections pass the egress guard, which refuses private addresses.",
+        description="Whose connections pass the egress guard, which refuses private addresses. `off`: only those of "
+        "stores that tenants bring; `all`: every store's.",
     )
     egress_allow: str = Field(
         default="",

@@ -119,4 +119,32 @@ def test_0011_counts_what_is_there(urls: Provisioned, owner: psycopg.Connection[
         application.execute("SET LOCAL ROLE simples3dms_platform")
         found = application.execute("SELECT document_count, size_bytes FROM usage_shards").fetchall()
     assert found == [(2, 21)]
+
+
+def test_0013_stores_that_were_there_are_the_platforms(urls: Provisioned, owner: psycopg.Connection[Any]) -> None:
+    owner.execute("DROP SCHEMA public CASCADE")
+    owner.execute("CREATE SCHEMA public")
+    upgrade_to(urls.owner_url, "0004")
+    tenant, store = new_id(), new_id()
+    with owner.transaction():
+        owner.execute("GRANT simples3dms_platform TO CURRENT_USER")
+        owner.execute("SET LOCAL ROLE simples3dms_platform")
+        owner.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, 'acme', 'Acme')", [tenant])
+        owner.execute("INSERT INTO stores (id, name, kind, settings) VALUES (%s, 's', 's3', '{}')", [store])
+        owner.execute("INSERT INTO store_grants (tenant_id, store_id, prefix) VALUES (%s, %s, 't/')", [tenant, store])
+        owner.execute("INSERT INTO placements (tenant_id, version, write_store_id) VALUES (%s, 1, %s)", [tenant, store])
+    owner.execute("REVOKE simples3dms_platform FROM CURRENT_USER")
+    assert revisions.upgrade(urls.owner_url, login_role=LOGIN_ROLE) == revisions.newest_revision()
+    with psycopg.connect(urls.app_url) as application:
+        application.execute("SET LOCAL ROLE simples3dms_platform")
+        found = application.execute(
+            """SELECT s.owner_tenant_id, s.jurisdiction, g.revoked_at, p.write_weights, t.allowed_jurisdictions
+               FROM stores s JOIN store_grants g ON g.store_id = s.id JOIN placements p USING (tenant_id)
+               JOIN tenants t ON t.id = p.tenant_id"""
+        ).fetchall()
+        assert found == [(None, None, None, {}, None)]
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            application.execute(
+                "INSERT INTO stores (id, name, kind, settings) VALUES (%s, 's', 's3', '{}')", [new_id()]
+            )
     assert catalogue.findings(owner) == []

@@ -26,7 +26,9 @@ from simples3dms.api.v1 import (
     identity,
     invitations,
     migrations,
+    own_stores,
     persons,
+    rollouts,
     rotations,
     service_principals,
     sessions,
@@ -111,7 +113,8 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     app.state.permissions = permissions_of(health.router.routes)
     for module in (
         *(identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
-        *(stores, rotations, documents, content, holds, takeouts, migrations, compliance, persons),
+        *(stores, own_stores, rollouts, rotations, documents, content, holds, takeouts, migrations),
+        *(compliance, persons),
     ):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)

@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from simples3dms.client.audit import AuditMixin
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
 from simples3dms.client.governance import GovernanceMixin
 from simples3dms.client.people import PeopleMixin
 from simples3dms.client.rotations import RotationsMixin
+from simples3dms.client.stores import StoresMixin, revealed, store_body
 from simples3dms.client.transport import at, iter_pages
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import documents, identity, migrations, stores, tenants
@@ -22,23 +21,7 @@ from simples3dms.schemas.base import Page
 _PAGE = 200
 
 
-def _store_body(
-    kind: str,
-    settings: Mapping[str, object],
-    credential: Mapping[str, Secret | str],
-    tuning: Mapping[str, object] | None,
-) -> dict[str, object]:
-    secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
-    return {"kind": kind, "settings": dict(settings), "credential": secrets, "tuning": dict(tuning or {})}
-
-
-def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
-    return {
-        name: SecretStr(value.reveal() if isinstance(value, Secret) else value) for name, value in credential.items()
-    }
-
-
-class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMixin):
+class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMixin, StoresMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.
@@ -141,7 +124,7 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         credential: Mapping[str, Secret | str],
         tuning: Mapping[str, object] | None = None,
     ) -> stores.Store:
-        body = {"name": name, **_store_body(kind, settings, credential, tuning)}
+        body = {"name": name, **store_body(kind, settings, credential, tuning)}
         return self.parse(stores.Store, self.post_secret(at("stores"), body))
 
     def probe_config(
@@ -153,7 +136,7 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         tuning: Mapping[str, object] | None = None,
     ) -> stores.Probe:
         """Probe a store before it is saved. Takes seconds."""
-        body = _store_body(kind, settings, credential, tuning)
+        body = store_body(kind, settings, credential, tuning)
         return self.parse(stores.Probe, self.post_secret(at("store-probes"), body))
 
     def probe_store(self, store: str) -> stores.Probe:
@@ -168,7 +151,7 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         return self.send("PUT", stores.Store, at("stores", store, "tuning"), body)
 
     def set_credential(self, store: str, credential: Mapping[str, Secret | str]) -> stores.Store:
-        secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
+        secrets = {key: value.get_secret_value() for key, value in revealed(credential).items()}
         answer = self.call(
             "PUT", at("stores", store, "credential"), content=json.dumps({"credential": secrets}).encode()
         )
@@ -200,10 +183,17 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         write: str,
         copies: Sequence[str] = (),
         read: Sequence[str] = (),
+        shares: Mapping[str, int] | None = None,
         expected_version: int | None = None,
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
-        body = stores.SetPlacement(write=write, copies=list(copies), read=list(read), expected_version=expected_version)
+        body = stores.SetPlacement(
+            write=write,
+            copies=list(copies),
+            read=list(read),
+            shares=dict(shares or {}),
+            expected_version=expected_version,
+        )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)
 
     # documents (bytes: see ContentMixin)

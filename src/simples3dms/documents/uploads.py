@@ -22,7 +22,7 @@ from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.blobs.values import WriteTicket, Written
 from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.placement import repository as placement_repository
-from simples3dms.storage.placement.router import missing_stores
+from simples3dms.storage.placement.router import missing_stores, write_store_of
 from simples3dms.storage.placement.service import not_set
 from simples3dms.storage.placement.values import PlacementRow
 from simples3dms.storage.transfers.service import Transfers
@@ -63,6 +63,7 @@ class _Session:
     fence: int
     ticket: WriteTicket
     most: _Most
+    blob_id: UUID
 
 
 class Uploads:
@@ -126,7 +127,8 @@ class Uploads:
             if placement is None:
                 raise not_set()
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
-            ticket = await self._blobs.begin_write(uow, grants[placement.write_store_id])
+            blob_id = new_id()
+            ticket = await self._blobs.begin_write(uow, grants[write_store_of(placement.policy, blob_id)])
             lease = self._blobs.lease_seconds
             reserved = most.reserved(request.size_bytes)
             if earlier is not None:
@@ -137,8 +139,8 @@ class Uploads:
                     reserved_bytes=reserved,
                     lease_seconds=lease,
                 )
-                return _Session(earlier.id, fence, ticket, most)
-            session = _Session(new_id(), 1, ticket, most)
+                return _Session(earlier.id, fence, ticket, most, blob_id)
+            session = _Session(new_id(), 1, ticket, most, blob_id)
             if not await repository.insert_upload(
                 uow,
                 session.id,
@@ -199,7 +201,8 @@ class Uploads:
         placement: PlacementRow,
     ) -> UploadResult:
         """Blob, live replica, version, debts of copies, audit; all or none of it."""
-        blob_id = await self._blobs.record_blob(uow, written)
+        blob_id = session.blob_id
+        await self._blobs.record_blob(uow, written, blob_id)
         document_id, number = await _add_version(uow, principal, request, blob_id)
         if not await repository.complete_upload(
             uow, session.id, session.fence, document_id=document_id, version=number
@@ -207,7 +210,7 @@ class Uploads:
             raise errors.upload_under_way()
         is_new = request.document_id is None
         await repository.count_usage(uow, documents=int(is_new), size_bytes=written.size_bytes)
-        wanted = missing_stores(placement.policy, [written.ticket.store_id])
+        wanted = missing_stores(placement.policy, blob_id, [written.ticket.store_id])
         if wanted:
             migration_id = await migrations_repository.find_active_id(uow)
             await self._transfers.owe_copies(uow, blob_id, wanted, migration_id=migration_id)

@@ -24,6 +24,7 @@ class Permission(StrEnum):
     DOCUMENTS_PURGE = "documents.purge"
     STORAGE_READ = "storage.read"
     PLACEMENT_WRITE = "placement.write"
+    OWN_STORES_WRITE = "own_stores.write"
     MIGRATIONS_WRITE = "migrations.write"
     MEMBERS_READ = "members.read"
     MEMBERS_WRITE = "members.write"
@@ -48,6 +49,7 @@ class Permission(StrEnum):
     SECURITY_WRITE = "security.write"
     PERSONS_REPORT = "persons.report"
     PERSONS_ERASE = "persons.erase"
+    ROLLOUTS_WRITE = "rollouts.write"
 
     OWN = "own.manage"
     ACCOUNT = "account.manage"
@@ -61,6 +63,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.DOCUMENTS_PURGE: "Remove documents for good.",
     Permission.STORAGE_READ: "See where the bytes are: granted stores, placement, replicas, migrations.",
     Permission.PLACEMENT_WRITE: "Say where the bytes belong.",
+    Permission.OWN_STORES_WRITE: "Bring stores, test and tune them, replace their credentials, disable them.",
     Permission.MIGRATIONS_WRITE: "Plan migrations, and run them.",
     Permission.MEMBERS_READ: "See who belongs to the tenant.",
     Permission.MEMBERS_WRITE: "Give and take places in the tenant, up to administrator.",
@@ -84,6 +87,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.SECURITY_WRITE: "Replace the key that signs checkpoints; say for how long the platform's audit is kept.",
     Permission.PERSONS_REPORT: "Read all that is held about one user, in all tenants.",
     Permission.PERSONS_ERASE: "Erase a user, and documents named with them.",
+    Permission.ROLLOUTS_WRITE: "Say for whom kinds of stores are there, and which stores tenants may bring.",
     Permission.OWN: "One's own tokens.",
     Permission.ACCOUNT: "How one signs in oneself: password, sessions, second factors.",
 }
@@ -99,6 +103,7 @@ OF_PLATFORM: Final = frozenset(
         Permission.SECURITY_WRITE,
         Permission.PERSONS_REPORT,
         Permission.PERSONS_ERASE,
+        Permission.ROLLOUTS_WRITE,
     }
 )
 #: Everybody's; a service has no account to sign in with.

@@ -26,9 +26,12 @@ class SealedColumn:
     key_id: str = "key_id"
 
 
+_OWNER_OF_STORE: Final = (
+    "coalesce((SELECT s.owner_tenant_id::text FROM stores s WHERE s.id = credentials.store_id), 'platform')"
+)
 #: Every sealed column of the product: start, rewrap and retire walk this list. A new one is one line.
 SEALED_COLUMNS: Final[tuple[SealedColumn, ...]] = (
-    SealedColumn("credentials", ("store_id", "version"), "'platform'", "store_id::text", "version"),
+    SealedColumn("credentials", ("store_id", "version"), _OWNER_OF_STORE, "store_id::text", "version"),
     SealedColumn("rotation_schedules", ("store_id",), "'platform'", "store_id::text", "manager_version"),
     SealedColumn("totp_factors", ("user_id",), "'platform'", "user_id::text", "version"),
     SealedColumn("identity_providers", ("id",), "'platform'", "id::text", "1"),

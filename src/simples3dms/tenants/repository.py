@@ -41,6 +41,10 @@ async def list_page(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[
     )
 
 
+async def set_allowed_jurisdictions(uow: UnitOfWork, tenant_id: UUID, allowed: list[str] | None) -> None:
+    await uow.execute("UPDATE tenants SET allowed_jurisdictions = %s WHERE id = %s", [allowed, tenant_id])
+
+
 async def set_suspension(uow: UnitOfWork, tenant_id: UUID, reason: str | None) -> Tenant | None:
     """Suspend for a reason, or (None) no longer. None if that is how it was."""
     return await uow.find(

@@ -105,13 +105,14 @@ class Blobs:
             message = "The write was taken for dead and given up; send it again."
             raise Unavailable(message, code="lease_lost") from None
 
-    async def record_blob(self, uow: UnitOfWork, written: Written) -> UUID:
-        """Make the written bytes a blob with one live replica. The caller shares the placement row."""
-        blob_id = new_id()
+    async def record_blob(self, uow: UnitOfWork, written: Written, blob_id: UUID) -> None:
+        """Make the written bytes a blob with one live replica. The caller shares the placement row.
+
+        Its id is older than it: where it is written to depends on it.
+        """
         await repository.insert_blob(uow, blob_id, digest=written.digest, size_bytes=written.size_bytes)
         if not await repository.make_live(uow, written, blob_id):
             raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
-        return blob_id
 
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:
         """Give a write up, and have what it may have left at the store removed."""
@@ -264,8 +265,12 @@ class Blobs:
         """
         try:
             provider = await self.provider(store_id)
+            is_ours = await self._stores.is_place_ours(store_id)
         except ProviderError as error:
             failed.extend((item, error.kind) for item in items)
+            return
+        if not is_ours:
+            failed.extend((item, "place_taken") for item in items)
             return
         part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
         plain = [item for item in items if _is_plain(item, part)]

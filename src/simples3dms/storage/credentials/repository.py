@@ -26,6 +26,12 @@ async def lock_store(uow: UnitOfWork, store_id: UUID) -> None:
     await uow.execute("SELECT 1 FROM stores WHERE id = %s FOR UPDATE", [store_id])
 
 
+async def find_owner(uow: UnitOfWork, store_id: UUID) -> UUID | None:
+    """The tenant that brought the store; None: the platform's."""
+    found: UUID | None = await uow.scalar("SELECT owner_tenant_id FROM stores WHERE id = %s", [store_id])
+    return found
+
+
 async def next_version(uow: UnitOfWork, store_id: UUID) -> int:
     """The version that comes next: never one that was given before, also to a rotation that failed."""
     found = await uow.scalar(

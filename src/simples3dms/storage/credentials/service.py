@@ -47,10 +47,12 @@ class Credentials:
         version: int | None = None,
         state: str = "current",
         context: SealContext | None = None,
+        owner: UUID | None = None,
     ) -> CredentialRow:
         """A store's credential as a row, not yet written: as that version, or the one that comes next now.
 
-        `context`: where it will stand, if not among the store's credentials.
+        `context`: where it will stand, if not among the store's credentials. `owner`: the tenant that brings a store
+        that is not saved yet. What is sealed for one owner opens for no other.
         Raises Invalid (`credential_invalid`) for a blank field, and what the key's service does.
         """
         if any(not value.strip() for value in fields.values()):
@@ -58,8 +60,9 @@ class Credentials:
         async with self._database.platform() as uow:
             await choose_primary(uow, self.keyring)
             chosen = version or await repository.next_version(uow, store_id)
+            holder = owner or await repository.find_owner(uow, store_id)
         plaintext = json.dumps(dict(fields), sort_keys=True).encode()
-        sealed = await seal_apart(self.keyring, plaintext, context=context or _context(store_id, chosen))
+        sealed = await seal_apart(self.keyring, plaintext, context=context or _context(store_id, chosen, holder))
         mark = await asyncio.to_thread(_fingerprint, store_id, plaintext)
         return CredentialRow(chosen, sealed.key_id, sealed.wrapped_key, sealed.sealed, mark, state)
 
@@ -112,9 +115,10 @@ class Credentials:
         """
         async with self._database.platform() as uow:
             row = await repository.find(uow, store_id, version)
+            owner = await repository.find_owner(uow, store_id)
         if row is None:
             raise NotFound("This store has no credential.", code="credential_not_found")
-        return row.version, await self.unseal_row(row, _context(store_id, row.version))
+        return row.version, await self.unseal_row(row, _context(store_id, row.version, owner))
 
     async def unseal_row(self, row: SealedParts, context: SealContext) -> dict[str, Secret]:
         """What a row holds. Raises SealBroken, SealKeyUnknown, and what the key's service does."""
@@ -135,5 +139,5 @@ def _fingerprint(store_id: UUID, plaintext: bytes) -> str:
     return hashlib.scrypt(plaintext, salt=store_id.bytes, n=2**14, r=8, p=1, dklen=8).hex()
 
 
-def _context(store_id: UUID, version: int) -> SealContext:
-    return SealContext("platform", "credentials", "sealed", str(store_id), version)
+def _context(store_id: UUID, version: int, owner: UUID | None) -> SealContext:
+    return SealContext("platform" if owner is None else str(owner), "credentials", "sealed", str(store_id), version)

@@ -42,6 +42,13 @@ def same_store(name: str) -> Invalid:
     return Invalid(f"The documents are in {name} already; choose another target.", code="migration_same_store")
 
 
+def weighted() -> Conflict:
+    return Conflict(
+        "New documents are shared out among several stores; set a placement with one write target first, then move.",
+        code="placement_shared_out",
+    )
+
+
 def active() -> Conflict:
     return Conflict(
         "This tenant has a migration that has not ended; finish it, roll it back or cancel it first.",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.errors import ObjectNotFound
 from simples3dms.storage.stores import errors
-from simples3dms.storage.stores.values import Sample, Store, place_of
+from simples3dms.storage.stores.values import Sample
 
 #: Copies that are looked for at the new place: of each tenant, and at most.
 OF_EACH: Final = 3
@@ -26,11 +26,3 @@ async def check_holds(provider: StorageProvider, samples: Sequence[Sample]) -> N
             missing += 1
     if missing:
         raise errors.holds_other(missing)
-
-
-def check_free(store: Store, settings: Mapping[str, object], others: Sequence[Store]) -> None:
-    """Raises Conflict (`store_duplicate`) where another store is at that place already."""
-    wanted = place_of(store.kind, settings)
-    for other in others:
-        if other.id != store.id and place_of(other.kind, other.settings) == wanted:
-            raise errors.duplicate(other.name)

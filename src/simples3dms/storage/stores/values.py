@@ -27,6 +27,12 @@ class Store:
     probe_verdict: str | None
     """Of the last probe: green, amber, red, or unreachable; None before the first."""
     probed_at: datetime | None
+    owner_tenant_id: UUID | None = None
+    """The tenant that brought the store; None: the platform's."""
+    jurisdiction: str | None = None
+    """Under whose law its bytes lie: a country's code, or a bloc's such as EU; None: nobody has said."""
+    jurisdiction_source: str | None = None
+    """Who says so: `provider` (its region is known) or `operator`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,11 @@ class GrantedStore:
     name: str
     kind: str
     prefix: str
+    jurisdiction: str | None = None
+    is_own: bool = False
+    """Brought by the tenant itself."""
+    is_outside: bool = False
+    """Not where the tenant's documents may lie, as it stands now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,11 @@ class Place:
 
     root: str
     prefix: str
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether one is the other, or holds it."""
+        nested = self.prefix.startswith(other.prefix) or other.prefix.startswith(self.prefix)
+        return self.root == other.root and nested
 
 
 def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
