@@ -39,6 +39,7 @@ class KeyStore:
         def reached() -> Rotation | None:
             assert self.works(), "one of the two credentials works at each instant"
             found = self.rotation()
+            assert found.state in states or found.state not in ("failed", "needs_attention"), found
             return found if found.state in states else None
 
         found: Rotation = eventually(reached, seconds=seconds)
@@ -78,7 +79,7 @@ def run_keys(installation: Installation, *command: str, **settings: str) -> subp
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=180,
     )
 
 

@@ -19,8 +19,10 @@ from tests.faults.installation import Installation, installed
 from tests.faults.key_stores import KeyStore, add_key_stores, list_keys, run_keys
 
 PER_SECOND = 50
-#: What a machine that is busy with other things manages still. The figures are printed.
-LEAST_PER_SECOND = 5
+#: Uploads under way at a time: a machine that is too slow for the rate gets fewer.
+AT_ONCE = 16
+#: What a machine that is busy with other things manages still in that time. The figures are printed.
+LEAST_COUNT = 100
 _TIMES = {"credential_grace_seconds": "4", "credential_settle_seconds": "3"}
 
 
@@ -45,14 +47,14 @@ class Traffic:
 
     async def run(self, stop: asyncio.Event) -> None:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream"}
-        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        limits = httpx.Limits(max_connections=AT_ONCE)
         async with httpx.AsyncClient(
             base_url=self.url, headers=headers, trust_env=False, timeout=60, limits=limits
         ) as http:
             running: set[asyncio.Task[None]] = set()
             number, due = 0, time.monotonic()
             while not stop.is_set():
-                if len(running) < 64:
+                if len(running) < AT_ONCE:
                     task = asyncio.create_task(self._upload(http, self.tenants[number % len(self.tenants)], number))
                     running.add(task)
                     task.add_done_callback(running.discard)
@@ -74,35 +76,41 @@ class Traffic:
         self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - begun)
 
 
-async def _rotate_everything(installation: Installation, stores: dict[str, KeyStore]) -> str:
-    """One after another; the id of the key that was primary before."""
+async def _rotate_everything(installation: Installation, stores: dict[str, KeyStore]) -> None:
+    """The store's keys at once, and the key-encrypting key meanwhile."""
     await asyncio.sleep(2)
-    (old,) = [key["id"] for key in await asyncio.to_thread(list_keys, installation) if key["is_primary"]]
-    for store in stores.values():
-        with installation.connect() as client:
-            rotation = await asyncio.to_thread(client.start_rotation, store.name, None, deletes_old=True)
-        assert rotation.state == "switched", rotation
-    done = await asyncio.to_thread(run_keys, installation, "rotate", "--json")
+    await asyncio.gather(
+        *(asyncio.to_thread(_rotate, store) for store in stores.values()),
+        asyncio.to_thread(_change_key, installation),
+    )
+    await asyncio.sleep(2)
+
+
+def _rotate(store: KeyStore) -> None:
+    with store.installation.connect() as client:
+        rotation = client.start_rotation(store.name, deletes_old=True)
+    assert rotation.state == "switched", rotation
+    store.until("done", seconds=120)
+
+
+def _change_key(installation: Installation) -> None:
+    done = run_keys(installation, "rotate", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["state"] == "done"
-    for store in stores.values():
-        await asyncio.to_thread(store.until, "done")
-    assert (await asyncio.to_thread(run_keys, installation, "retire", old)).returncode == 0
-    await asyncio.sleep(2)
-    return str(old)
 
 
 @pytest.mark.anyio
 @pytest.mark.timeout(240)
 async def test_s41_rotation_under_load_fails_no_request(installation: Installation) -> None:
     stores = await asyncio.to_thread(add_key_stores, installation)
+    (old,) = [key["id"] for key in await asyncio.to_thread(list_keys, installation) if key["is_primary"]]
     before = {kind: store.provider.key_ids() for kind, store in stores.items()}
     assert installation.token is not None
     traffic = Traffic(installation.url, installation.token.reveal(), [store.name for store in stores.values()])
     stop, begun = asyncio.Event(), time.monotonic()
     running = asyncio.create_task(traffic.run(stop))
     try:
-        old = await _rotate_everything(installation, stores)
+        await _rotate_everything(installation, stores)
     finally:
         stop.set()
         await running
@@ -110,12 +118,12 @@ async def test_s41_rotation_under_load_fails_no_request(installation: Installati
     count = traffic.outcomes.total()
     print(f"{count} uploads in {seconds:.1f} s, {count / seconds:.1f}/s, slowest {traffic.slowest_seconds:.2f} s")
     assert set(traffic.outcomes) == {"ok"}
-    assert count / seconds >= LEAST_PER_SECOND
+    assert count >= LEAST_COUNT
     for kind, store in stores.items():
         after = store.provider.key_ids()
         assert len(after) == len(before[kind])
         assert after != before[kind], "the old key is gone at the provider"
+    assert (await asyncio.to_thread(run_keys, installation, "retire", old)).returncode == 0
     keys = await asyncio.to_thread(list_keys, installation)
     assert [(key["is_primary"], key["sealed_count"]) for key in keys] == [(True, 4)]
-    assert old not in {key["id"] for key in keys}
     await asyncio.to_thread(installation.assert_clean)

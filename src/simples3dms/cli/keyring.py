@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -67,7 +68,7 @@ def rotate(to: str | None, *, wait: bool, as_json: bool) -> None:
 
     done = asyncio.run(work())
     if as_json:
-        show_json(asdict(done))
+        show_json(json.loads(json.dumps(asdict(done), default=str)))
     else:
         say(f"{done.key_id} seals what is new. Rows: {done.done_count} moved, {done.broken_count} not ({done.state}).")
     if done.state == "needs_attention":
