@@ -44,6 +44,7 @@ class _Running(threading.Thread):
         self.password: Secret | None = None
         self.listener = socket.socket()
         self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(100)  # Who asks before the server is up waits for it.
         self.server: uvicorn.Server | None = None
 
     def run(self) -> None:

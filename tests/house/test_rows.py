@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-#: Faults of one store, failure modes of the storage layer, and attacks by way of a store's endpoint.
+#: Faults of one store, failure modes of the storage layer, attacks on who comes in and by way of a store's endpoint.
 FAULTS = [*range(23, 33), 35, 43, *range(47, 52)]
 MODES = [4, *range(8, 14), *range(15, 22)]
-ATTACKS = range(34, 39)
+ATTACKS = [*range(10, 16), *range(34, 39), 57]
 ROWS = [f"f{n}" for n in FAULTS] + [f"mode_{n}" for n in MODES] + [f"s{n}" for n in ATTACKS]
 
 

@@ -20,8 +20,10 @@ from pydantic import ValidationError
 from simples3dms.api.app import create_app
 from simples3dms.bootstrap import Services, build_services, ensure_default_store
 from simples3dms.cli.output import console, say, show_json
+from simples3dms.context import HOST
 from simples3dms.crypto.keyring import load_or_create_keyring
 from simples3dms.errors import Failure, Invalid, NotFound, Unavailable
+from simples3dms.identity.invitations.values import HandOver
 from simples3dms.identity.values import NewPassword
 from simples3dms.jobs.worker import run_worker
 from simples3dms.revisions.schema import ensure_schema
@@ -266,3 +268,22 @@ def list_keys(*, as_json: bool) -> None:
         return
     for key in keys:
         console.print(f"{key['id']}{'  (seals what is new)' if key['is_primary'] else ''}", markup=False)
+
+
+def recover(email: str, *, remove_factors: bool, as_json: bool) -> None:
+    """Make a reset of a user's password, as whoever holds this machine."""
+    made = asyncio.run(_recover(read_settings(), email, remove_factors=remove_factors))
+    link = made.link.reveal() if made.link is not None else None
+    if as_json:
+        show_json({"token": made.token.reveal(), "link": link, "expires_at": made.expires_at.isoformat()})
+        return
+    say("Give this to `simples3dms account use-reset`; it is shown this once:")
+    console.print(link or made.token.reveal(), soft_wrap=True, markup=False)
+
+
+async def _recover(settings: Settings, email: str, *, remove_factors: bool) -> HandOver:
+    async with running(settings) as services:
+        user = await services.identity.get_user(email)
+        if remove_factors:
+            await services.factors.remove_all(HOST, user.id)
+        return await services.resets.create(HOST, user.id)
