@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -149,6 +150,28 @@ async def test_s14_a_bounded_token_gives_nobody_more_than_it_holds(
     await identity.create_user(root, "eve@example.org", GOOD)
 
 
+async def test_s14_whoever_is_shut_out_meanwhile_makes_no_token(
+    identity: Identity, anna: Principal, database: Database
+) -> None:
+    """A thief who asks for one token after another has none that outlives the new password, however the two fall."""
+    stolen = await _as(identity, anna)
+    session = Sessions(database, identity.sign_in)
+    asking = await session.authenticate((await session.sign_in(anna.name, GOOD, Visitor())).secret)
+    made: list[Secret] = []
+
+    async def steal() -> None:
+        while True:
+            made.append((await identity.create_token(stolen, "x")).token)
+
+    thief = asyncio.create_task(steal())
+    await identity.change_password(anna, GOOD, Secret("wronger horse battery"))
+    with pytest.raises(Unauthenticated):
+        await thief
+    for token in made:
+        await _refused(Unauthenticated, "token_invalid", identity.authenticate(token))
+    await _refused(Unauthenticated, "token_invalid", identity.create_token(asking, "x"))
+
+
 async def test_a_service_acts_by_its_tokens_and_in_its_tenant(
     identity: Identity, anna: Principal, tenant: Tenant, other: Tenant, programs: ServicePrincipals, database: Database
 ) -> None:
@@ -183,6 +206,7 @@ async def test_a_service_that_is_switched_off_is_out_at_once(
     token = await programs.create_token(anna, tenant.id, made.id, "x", Bounds())
     assert (await programs.set_disabled(anna, tenant.id, made.id, True)).disabled_at is not None
     await _refused(Unauthenticated, "token_invalid", identity.authenticate(token.token))
+    await _refused(Conflict, "service_disabled", programs.create_token(anna, tenant.id, made.id, "x", Bounds()))
     assert (await programs.set_disabled(anna, tenant.id, made.id, False)).disabled_at is None
     await _refused(Unauthenticated, "token_invalid", identity.authenticate(token.token))
     token = await programs.create_token(anna, tenant.id, made.id, "y", Bounds())

@@ -1,4 +1,4 @@
-"""Host commands: serve, worker, db, fsck. They run where the data directory is.
+"""Host commands: serve, worker, db, fsck, recover. They run where the data directory is.
 
 What they do is in `hosting`, imported when one of them runs: loading the server takes a second or two, and the commands
 that only speak HTTP need not wait for it.
@@ -55,3 +55,16 @@ def fsck(
 
     if not hosting.fsck(read_data=read_data, as_json=as_json):
         raise typer.Exit(1)
+
+
+def recover(
+    email: Annotated[str, typer.Argument(help="The user's e-mail address.")] = "admin@localhost",
+    remove_factors: Annotated[
+        bool, typer.Option("--remove-factors", help="Remove the user's second factors as well.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Let a user in again who has lost the password: print a secret for `account use-reset`, good for a day."""
+    from simples3dms.cli import hosting
+
+    hosting.recover(email, remove_factors=remove_factors, as_json=as_json)

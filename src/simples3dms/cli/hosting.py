@@ -23,7 +23,9 @@ from simples3dms.api.proxies import TrustedProxies
 from simples3dms.api.wire import server_config
 from simples3dms.bootstrap import Services, build_services, ensure_default_store
 from simples3dms.cli.output import console, say, show_json
+from simples3dms.context import HOST
 from simples3dms.errors import Failure, Invalid, Unavailable
+from simples3dms.identity.invitations.values import HandOver
 from simples3dms.identity.values import NewPassword
 from simples3dms.jobs.worker import run_worker
 from simples3dms.revisions.schema import ensure_schema
@@ -246,3 +248,22 @@ def fsck(*, read_data: bool, as_json: bool) -> bool:
         return report.clean
 
     return asyncio.run(check())
+
+
+def recover(email: str, *, remove_factors: bool, as_json: bool) -> None:
+    """Make a reset of a user's password, as whoever holds this machine."""
+    made = asyncio.run(_recover(read_settings(), email, remove_factors=remove_factors))
+    link = made.link.reveal() if made.link is not None else None
+    if as_json:
+        show_json({"token": made.token.reveal(), "link": link, "expires_at": made.expires_at.isoformat()})
+        return
+    say("Give this to `simples3dms account use-reset`; it is shown this once:")
+    console.print(link or made.token.reveal(), soft_wrap=True, markup=False)
+
+
+async def _recover(settings: Settings, email: str, *, remove_factors: bool) -> HandOver:
+    async with running(settings) as services:
+        user = await services.identity.get_user(email)
+        if remove_factors:
+            await services.factors.remove_all(HOST, user.id)
+        return await services.resets.create(HOST, user.id)

@@ -78,6 +78,10 @@ def service_not_found() -> NotFound:
     return NotFound("There is no such service.", code="service_not_found")
 
 
+def service_disabled() -> Conflict:
+    return Conflict("The service is switched off: enable it first.", code="service_disabled")
+
+
 def service_name_invalid() -> Invalid:
     return Invalid(
         "A service's name has 1 to 63 lower-case letters, digits and hyphens, and starts with no hyphen.",

@@ -62,8 +62,14 @@ async def mint(
 ) -> NewToken:
     """A token of this user, within bounds that `plan_bounds` gave. `may_outlive`: it may expire after its maker.
 
-    Raises Forbidden (`token_exceeds`).
+    Raises Forbidden (`token_exceeds`), Unauthenticated (`token_invalid`) if the maker was shut out meanwhile.
     """
+    # What shuts somebody out changes their row first and ends tokens then. Either it waits for this unit of work and
+    # ends this token too, or this one waited for it, and sees here that its maker is out.
+    users = [user_id] if maker.id is None else [maker.id, user_id]
+    held = await repository.hold_users(uow, users)
+    if not held or not await repository.is_in_force(uow, token_id=maker.token_id, session_id=maker.session_id):
+        raise errors.token_invalid()
     token = new_token()
     row = await repository.insert_token(
         uow,

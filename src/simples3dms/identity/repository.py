@@ -63,6 +63,25 @@ async def hold_account(uow: UnitOfWork, account: Account) -> bool:
     return found is not None
 
 
+async def hold_users(uow: UnitOfWork, user_ids: list[UUID]) -> bool:
+    """Whether all of these are there and not disabled; they stay so, with their passwords, until the end of this unit
+    of work."""
+    held = await uow.scalars(
+        "SELECT id FROM users WHERE id = ANY (%s) AND disabled_at IS NULL ORDER BY id FOR SHARE", [user_ids]
+    )
+    return set(held) == set(user_ids)
+
+
+async def is_in_force(uow: UnitOfWork, *, token_id: UUID | None, session_id: UUID | None) -> bool:
+    """Whether neither the token nor the session by which somebody asks has been ended since they were let in."""
+    ended = await uow.scalar(
+        """SELECT 1 FROM api_tokens WHERE id = %s AND revoked_at IS NOT NULL
+           UNION ALL SELECT 1 FROM sessions WHERE id = %s AND ended_at IS NOT NULL""",
+        [token_id, session_id],
+    )
+    return ended is None
+
+
 async def set_password(uow: UnitOfWork, account: Account, password_hash: str) -> bool:
     """Replace the password, unless somebody else just did."""
     count = await uow.execute(

@@ -201,6 +201,7 @@ class Identity:
         async with self._database.platform() as uow:
             account = await repository.find_account_by_id(uow, principal.id)
         if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
+            await self.sign_in.refuse("password, asked again", "", principal.id)
             raise errors.password_wrong()
         await self.limits.give_back(attempt)
         return account
@@ -227,6 +228,15 @@ class Identity:
             action = "user.disabled" if is_disabled else "user.enabled"
             await record(uow, principal, action, target_type="user", target_id=str(user_id))
             return changed
+
+    async def get_user(self, email: str) -> User:
+        """By address. Raises NotFound (`user_not_found`)."""
+        async with self._database.platform() as uow:
+            user_id = await repository.find_user_id(uow, _address(email))
+            found = await repository.find_user(uow, user_id) if user_id is not None else None
+        if found is None:
+            raise errors.user_not_found()
+        return found
 
     async def list_users(self, *, after: UUID | None = None, limit: int = 100) -> list[User]:
         """A page, oldest first. The door asks `require_operator` first."""

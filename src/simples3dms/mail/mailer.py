@@ -12,7 +12,6 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Any, Final, Literal, Protocol
 
-from simples3dms.errors import Failure
 from simples3dms.kit.secret import Secret
 
 _TIMEOUT_SECONDS: Final = 20.0
@@ -27,15 +26,12 @@ class Message:
     text: Secret
 
 
-class MailFailed(Failure):
+class MailFailed(Exception):
     """The letter was not taken. `is_final`: it never will be, whatever is mended on our side."""
-
-    code = "mail_failed"
-    retryable = True
 
     def __init__(self, message: str, *, is_final: bool) -> None:
         super().__init__(message)
-        self.is_final = is_final
+        self.message, self.is_final = message, is_final
 
 
 class Mailer(Protocol):

@@ -91,6 +91,8 @@ class ServicePrincipals:
         bounds = plan_bounds(principal, asked)
         async with self._database.platform() as uow:
             await self._require_all_of(uow, principal, tenant_id, service_id)
+            if (await _get(uow, tenant_id, service_id)).disabled_at is not None:
+                raise errors.service_disabled()
             return await mint(uow, principal, service_id, name, bounds, by="service")
 
     async def list_tokens(self, tenant_id: UUID | None, service_id: UUID) -> list[Token]:
