@@ -22,6 +22,12 @@ ATTACKS: Final[Mapping[str, str]] = {
     "s07": "A unit of work without a tenant, and connections that were used before",
     "s08": "Statements in the place of values",
     "s09": "Collisions, references and times that tell of another's rows",
+    "s10": "Guessing passwords: one account, many accounts, many addresses, all at once",
+    "s11": "Finding out who has an account",
+    "s12": "A session that was there before the sign-in",
+    "s13": "A session that outlives its time, its user or its sign-out",
+    "s14": "Tokens: stolen rows, old ones, revoked ones, ones that mint more than they hold",
+    "s15": "Requests that another site makes a browser send",
     "s16": "Other origins",
     "s17": "Answers without their headers",
     "s34": "Endpoints inside our own network, however they are written",
@@ -29,17 +35,27 @@ ATTACKS: Final[Mapping[str, str]] = {
     "s36": "Redirects and realms that lead elsewhere",
     "s37": "The host's own identity, used for a tenant's store",
     "s38": "A store that answers without end, with bombs, or with others' keys",
+    "s39": "Getting a secret back out, or sent to another endpoint",
+    "s40": "Sealed values that were changed, moved, cut or replayed",
+    "s41": "Rotation that loses a key too early",
     "s42": "Secrets in logs, rows, files and answers",
     "s43": "Lines of the log that somebody else writes",
+    "s44": "Changing the audit",
+    "s45": "Acts without an event, and events without an act",
     "s49": "Headers that only a proxy may set",
     "s50": "Requests that two servers read in two ways",
     "s51": "Secrets out of examples",
     "s52": "The inside, served to anybody",
     "s53": "Formats that run code when they are read",
+    "s54": "An archive that is hostile, or holds more than it should",
+    "s55": "What is left of a tenant that was deleted",
+    "s56": "Ways around a hold or a retention",
+    "s57": "Rights that are taken away while they are used",
 }
 #: Faults of stores, of processes and of the network.
 FAULTS: Final[Mapping[str, str]] = {
     "f05": "Clients that send a byte now and then",
+    "f13": "kill -9 at every step of a rotation and of a rewrap",
     "f23": "A store that fails once, several times, for ever",
     "f24": "A store that asks for a pause",
     "f25": "B2's own: a broken upload URL, an expired token, a cap",
@@ -57,6 +73,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f49": "A bucket that is gone",
     "f50": "Buckets that keep versions, or lock objects",
     "f51": "Two owners of one place",
+    "f65": "Processes with different key rings",
 }
 #: What went wrong for users of comparable systems.
 MODES: Final[Mapping[str, str]] = {
