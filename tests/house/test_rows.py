@@ -13,6 +13,8 @@ FAULTS = [*range(23, 33), 35, 43, *range(47, 52)]
 MODES = [4, *range(8, 14), *range(15, 22)]
 ATTACKS = range(34, 39)
 ROWS = [f"f{n}" for n in FAULTS] + [f"mode_{n}" for n in MODES] + [f"s{n}" for n in ATTACKS]
+#: Exports, deletion of tenants, holds and retention.
+ROWS += ["s54", "s55", "s56"]
 
 
 @pytest.mark.parametrize("row", ROWS)
