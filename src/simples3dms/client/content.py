@@ -73,7 +73,9 @@ class ContentMixin(Transport):
     def _send_body(self, url: httpx.URL, headers: dict[str, str], body: _Body) -> Document:
         for attempt in range(1, self.tries + 1):
             try:
-                response = self.http.post(url, content=body.blocks(), headers=headers)
+                response = self.http.post(
+                    url, content=body.blocks(), headers=httpx.Headers(headers, encoding="latin-1")
+                )
             except httpx.TransportError as error:
                 if attempt == self.tries:
                     raise self.unreachable(error) from error

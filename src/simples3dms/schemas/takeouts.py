@@ -33,7 +33,7 @@ class Entry(_Line):
     document: UUID
     version: int = Field(ge=1, le=2**31 - 1)
     name: str = Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")
-    content_type: str = Field(pattern=r"^[\x20-\x7e]{1,200}$")
+    content_type: str = Field(pattern=r"^[\x20-\x7e\xa1-\xff]{1,200}$")
     size_bytes: int = Field(ge=0, le=5 * 10**13)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     document_created_at: AwareDatetime

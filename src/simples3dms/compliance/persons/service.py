@@ -27,6 +27,7 @@ _LEASE_SECONDS: Final = 60.0
 #: What an erasure leaves, and why: part of each certificate.
 _STAYS: Final = (
     "audit events name who acted: they are kept to account for what was done, as long as the trail is kept",
+    "holds, takeouts, erasures and deletions of tenants name who placed or asked for them, for the same reason",
     "backups and takeouts made before",
 )
 
@@ -139,20 +140,25 @@ class Persons:
     ) -> AsyncIterator[dict[str, Any]]:
         """All that is held about a person, piece by piece, each with its `kind`; a last one says that it is whole.
 
-        That a report was made is an event itself. `for_oneself` leaves out who else acted: that is about others.
+        That a report was made is an event itself. Of a table with more than a thousand rows of theirs, the first are
+        told, and that there are more (`shortened`). `for_oneself` leaves out who else acted: that is about others.
         """
         async with self._database.platform() as uow:
             await record(uow, principal, "report.made", target_type="user", target_id=str(person.id))
-            memberships = await repository.list_memberships(uow, person.id, limit=_MOST_ROWS)
+            memberships = await repository.list_memberships(uow, person.id, limit=_MOST_ROWS + 1)
             references = await repository.list_references(uow)
         yield {"kind": "account", **asdict(person)}
-        for membership in memberships:
+        for membership in memberships[:_MOST_ROWS]:
             yield {"kind": "membership", **asdict(membership)}
+        if len(memberships) > _MOST_ROWS:
+            yield {"kind": "shortened", "table": "members"}
         for reference in references:
             async with self._database.platform() as uow:
-                rows = await repository.list_rows(uow, reference, person.id, limit=_MOST_ROWS)
-            for row in rows:
+                rows = await repository.list_rows(uow, reference, person.id, limit=_MOST_ROWS + 1)
+            for row in rows[:_MOST_ROWS]:
                 yield {"kind": "row", "table": reference.table, "row": row}
+            if len(rows) > _MOST_ROWS:
+                yield {"kind": "shortened", "table": reference.table}
         async for piece in self._iter_acts(person, for_oneself=for_oneself):
             yield piece
         async for piece in self._iter_uploads(person):
