@@ -38,6 +38,7 @@ from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
 from simples3dms.storage.rotations.service import Rotations
+from simples3dms.storage.stores.access import StoreAccess
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.service import Transfers
@@ -89,6 +90,7 @@ class Services:
     keys: Keys
     credentials: Credentials
     stores: Stores
+    store_access: StoreAccess
     placements: Placements
     blobs: Blobs
     transfers: Transfers
@@ -147,6 +149,7 @@ def build_services(settings: Settings) -> Services:
         options=_build_options(settings),
         guard=_guard(settings),
     )
+    access = StoreAccess(database, credentials, stores)
     blobs = Blobs(
         database,
         stores,
@@ -181,6 +184,7 @@ def build_services(settings: Settings) -> Services:
         ),
         credentials=credentials,
         stores=stores,
+        store_access=access,
         placements=Placements(database),
         blobs=blobs,
         transfers=transfers,
@@ -192,7 +196,7 @@ def build_services(settings: Settings) -> Services:
             database,
             queue,
             credentials,
-            stores,
+            access,
             lease_seconds=settings.lease_seconds,
             grace_seconds=settings.credential_grace_seconds,
             settle_seconds=settings.credential_settle_seconds,

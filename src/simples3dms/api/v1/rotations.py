@@ -21,7 +21,7 @@ def _secrets(given: dict[str, SecretStr] | None) -> dict[str, Secret | str] | No
 async def update_store(store: str, body: schemas.UpdateStore, services: ServicesDep, principal: StoresWriter) -> Store:
     """Endpoint, region, bucket and the like, with the secret in the same request. Probed first."""
     given = _secrets(body.credential) or {}
-    return Store.model_validate(await services.stores.update_store(principal, store, body.settings, given))
+    return Store.model_validate(await services.store_access.update_store(principal, store, body.settings, given))
 
 
 @router.get("/credential", operation_id="get_credential", summary="What is known of its credential")

@@ -29,8 +29,8 @@ from simples3dms.storage.credentials import repository as credentials_repository
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.rotations import errors, repository
 from simples3dms.storage.rotations.values import Rotation
+from simples3dms.storage.stores.access import StoreAccess
 from simples3dms.storage.stores.errors import explain
-from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.stores.values import Store
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,9 @@ class _ClaimLost(Exception):
 class RotationEngine:
     """Any number of workers may be asked to advance the same rotation: one does, under a lease and a fence."""
 
-    def __init__(self, database: Database, credentials: Credentials, stores: Stores, *, lease_seconds: float) -> None:
+    def __init__(
+        self, database: Database, credentials: Credentials, stores: StoreAccess, *, lease_seconds: float
+    ) -> None:
         self._database = database
         self._credentials = credentials
         self._stores = stores

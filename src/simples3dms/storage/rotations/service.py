@@ -25,7 +25,7 @@ from simples3dms.storage.credentials.values import CredentialRow
 from simples3dms.storage.rotations import errors, repository
 from simples3dms.storage.rotations.engine import RotationEngine, manager_context
 from simples3dms.storage.rotations.values import CredentialStatus, ManagerRow, Rotation, Schedule, StoreCredential
-from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.stores.access import StoreAccess
 from simples3dms.storage.stores.values import Store
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Rotations:
         database: Database,
         queue: JobQueue,
         credentials: Credentials,
-        stores: Stores,
+        stores: StoreAccess,
         *,
         lease_seconds: float,
         grace_seconds: float = 86_400,
