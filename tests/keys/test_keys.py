@@ -55,6 +55,7 @@ async def test_a_rotation_moves_every_row_and_the_old_key_can_go(services: Servi
     (old,) = await _named(services)
     new = await _rotate(services)
     assert await _named(services) == {new: 7}
+    assert await services.keys.list_broken() == []
     for store_id in ids:
         await services.credentials.open(store_id)
     await services.keys.retire(HOST, old)
@@ -320,6 +321,9 @@ async def test_a_row_that_does_not_open_is_named_and_all_others_are_moved(servic
     done = await services.keys.get_rewrap(begun.id)
     assert (done.state, done.done_count, done.broken_count) == ("needs_attention", 3, 1)
     assert await _named(services) == {old: 1, begun.key_id: 3}
+    assert [(broken.table, broken.code) for broken in await services.keys.list_broken()] == [
+        ("credentials", "seal_broken")
+    ]
     with pytest.raises(Conflict):
         await services.keys.retire(HOST, old)
 

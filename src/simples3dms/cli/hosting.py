@@ -23,7 +23,7 @@ from simples3dms.api.proxies import TrustedProxies
 from simples3dms.api.wire import server_config
 from simples3dms.bootstrap import Services, build_services, ensure_default_store
 from simples3dms.cli.output import console, say, show_json
-from simples3dms.context import HOST
+from simples3dms.context import HOST, PLATFORM
 from simples3dms.errors import Failure, Invalid, Unavailable
 from simples3dms.identity.invitations.values import HandOver
 from simples3dms.identity.values import NewPassword
@@ -31,6 +31,7 @@ from simples3dms.jobs.worker import run_worker
 from simples3dms.revisions.schema import ensure_schema
 from simples3dms.revisions.upgrade import upgrade
 from simples3dms.settings import Settings
+from simples3dms.storage.upkeep.values import Finding
 from simples3dms.telemetry.logging import configure_logging
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -233,6 +234,8 @@ def fsck(*, read_data: bool, as_json: bool) -> bool:
     async def check() -> bool:
         async with running(settings) as services:
             report = await services.upkeep.fsck(read_data=read_data)
+            for row in await services.keys.list_broken():
+                report.findings.append(Finding("sealed_row_broken", PLATFORM, f"{row.table} {row.row}", row.code))
         findings = [
             {"kind": f.kind, "tenant_id": str(f.tenant_id), "target": f.target, "message": f.message}
             for f in report.findings

@@ -11,12 +11,12 @@ import structlog
 
 from simples3dms.crypto.errors import KeyServiceRefused, SealBroken, SealKeyUnknown
 from simples3dms.crypto.keyring import Keyring
-from simples3dms.crypto.sealing import SealContext, Sealed, rewrap
+from simples3dms.crypto.sealing import SealContext, Sealed, rewrap, unseal_apart
 from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.keys import repository
 from simples3dms.keys.repository import Moved
-from simples3dms.keys.values import Rewrap, SealedColumn, SealedRow
+from simples3dms.keys.values import Broken, Rewrap, SealedColumn, SealedRow
 from simples3dms.kit.failpoints import fp
 
 log = structlog.get_logger(__name__)
@@ -113,6 +113,33 @@ class RewrapEngine:
             for one in moved:
                 await repository.move(uow, column, one)
             await fp("rewrap.in_page_txn")
+
+
+async def list_broken(database: Database, keyring: Keyring, columns: Sequence[SealedColumn]) -> list[Broken]:
+    """Every sealed row that does not open under the key that it names. Changes nothing."""
+    found: list[Broken] = []
+    for column in columns:
+        async with database.platform() as uow:
+            named = await repository.list_named(uow, [column])
+        for key_id in named:
+            after: list[str] | None = None
+            while True:
+                async with database.platform() as uow:
+                    page = await repository.list_sealed(uow, column, key_id, after=after, limit=_PAGE)
+                if not page:
+                    break
+                found += [broken for row in page if (broken := await _try_to_open(keyring, column, row))]
+                after = page[-1].key
+    return found
+
+
+async def _try_to_open(keyring: Keyring, column: SealedColumn, row: SealedRow) -> Broken | None:
+    context = SealContext(row.owner, column.table, column.column, row.row_id, row.version)
+    try:
+        await unseal_apart(keyring, Sealed(row.key_id, row.wrapped_key, row.sealed), context=context)
+    except Failure as failure:
+        return Broken(column.table, "/".join(row.key), failure.problem_code)
+    return None
 
 
 class _ClaimLost(Exception):

@@ -18,8 +18,8 @@ from simples3dms.crypto.wrapping import KEY_BYTES
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.keys import errors, repository
-from simples3dms.keys.engine import RewrapEngine
-from simples3dms.keys.values import SEALED_COLUMNS, KeyStatus, Rewrap, SealedColumn
+from simples3dms.keys.engine import RewrapEngine, list_broken
+from simples3dms.keys.values import SEALED_COLUMNS, Broken, KeyStatus, Rewrap, SealedColumn
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 
@@ -79,6 +79,10 @@ class Keys:
             primary_id = await repository.find_primary(uow)
         if primary_id is not None:
             self._keyring.choose(primary_id)
+
+    async def list_broken(self) -> list[Broken]:
+        """Every sealed row that does not open under the key that it names."""
+        return await list_broken(self._database, self._keyring, self._columns)
 
     async def list_keys(self) -> list[KeyStatus]:
         """The keys of the ring and of the database, by id."""

@@ -90,3 +90,12 @@ class KeyStatus:
     in_keyring: bool
     in_use: bool
     sealed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A sealed row that does not open, by its table and key, and why."""
+
+    table: str
+    row: str
+    code: str
