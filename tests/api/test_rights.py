@@ -55,7 +55,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_member": {"role": "viewer"},
     "set_rotation_schedule": {"every_days": 30},
     "start_rotation": {"credential": {}},
-    "update_store": {"settings": {}, "credential": {}},
+    "set_place": {"settings": {}, "credential": {}},
     "set_placement": {"write": "disk-b"},
     "suspend_tenant": {"reason": "x"},
 }

@@ -67,7 +67,7 @@ class StoreAccess:
         named = get_kind(store.kind).key_id_field
         return None if named is None else fields.get(named)
 
-    async def update_store(
+    async def set_place(
         self, principal: Principal, name: str, settings: Mapping[str, Any], credential: Mapping[str, Secret | str]
     ) -> Store:
         """Change where a store is. The whole credential comes with it: a saved one never goes to a new place.
