@@ -18,6 +18,7 @@ from simples3dms.db.provision import Provisioned
 from simples3dms.db.session import Database
 from simples3dms.kit.ids import new_id
 from simples3dms.revisions import upgrade as revisions
+from simples3dms.revisions.schema import NEWEST
 
 
 @pytest.fixture
@@ -148,3 +149,7 @@ def test_0013_stores_that_were_there_are_the_platforms(urls: Provisioned, owner:
                 "INSERT INTO stores (id, name, kind, settings) VALUES (%s, 's', 's3', '{}')", [new_id()]
             )
     assert catalogue.findings(owner) == []
+
+
+def test_the_newest_revision_is_the_one_that_is_asked_for_at_the_start() -> None:
+    assert revisions.newest_revision() == NEWEST

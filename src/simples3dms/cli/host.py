@@ -24,9 +24,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the HTTP API, with a worker in the same process."""
-    from simples3dms.cli import hosting
+    from simples3dms.cli import serving
 
-    hosting.serve(host, port, with_worker=worker, password_file=first_administrator_file)
+    serving.serve(host, port, with_worker=worker, password_file=first_administrator_file)
 
 
 def worker(

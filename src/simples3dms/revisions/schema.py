@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import psycopg
 
 from simples3dms.bootstrap import Services
-from simples3dms.db.roles import LOGIN_ROLE
+from simples3dms.db.roles import GROUP_ROLES, LOGIN_ROLE
 from simples3dms.errors import Unavailable
-from simples3dms.revisions.upgrade import current_revision, newest_revision, upgrade
+
+#: The revision that this version of the program needs; a test compares it with the revisions themselves.
+NEWEST: Final = "0015"
 
 
 def ensure_schema(services: Services) -> None:
     """Bring the embedded server's schema up to date; of an operator's own database, refuse one that is not. Blocks."""
+    found = _find_revision(services.urls.app_url)
     if services.server.is_embedded:
-        upgrade(services.urls.owner_url, login_role=LOGIN_ROLE)
+        if found != NEWEST or not _has_memberships(services.urls.app_url):
+            # Loaded for this alone: Alembic and SQLAlchemy take longer than all the rest of most commands.
+            from simples3dms.revisions.upgrade import upgrade
+
+            upgrade(services.urls.owner_url, login_role=LOGIN_ROLE)
         return
-    found, needed = current_revision(services.urls.app_url), newest_revision()
-    if found != needed:
+    if found != NEWEST:
         raise Unavailable(
-            f"The database's schema is at revision {found or 'none'}, this version needs {needed}: "
+            f"The database's schema is at revision {found or 'none'}, this version needs {NEWEST}: "
             "run `simples3dms db upgrade`.",
             code="database_schema_outdated",
         )
     _refuse_powerful_login(services.urls.app_url)
+
+
+def _find_revision(url: str) -> str | None:
+    """The revision that the database is at, or None where it has none."""
+    with psycopg.connect(url) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+            return None
+    return None if row is None else str(row[0])
+
+
+def _has_memberships(url: str) -> bool:
+    """Whether the login may become each of the group roles: what an upgrade ends with."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            """SELECT count(*) FROM pg_roles r
+               WHERE r.rolname = ANY (%s) AND pg_has_role(session_user, r.oid, 'MEMBER')""",
+            [list(GROUP_ROLES)],
+        ).fetchone()
+    return row == (len(GROUP_ROLES),)
 
 
 def _refuse_powerful_login(url: str) -> None:

@@ -8,7 +8,6 @@ import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
@@ -50,16 +49,6 @@ def newest_revision() -> str:
     """The revision that this version of the program needs."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     return head or ""
-
-
-def current_revision(url: str) -> str | None:
-    """The revision that the database at `url` is at, or None where it has none."""
-    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url))
-    try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    finally:
-        engine.dispose()
 
 
 def _config() -> Config:
