@@ -91,6 +91,8 @@ async def fill(place: Place) -> list[UUID]:
     await services.documents.purge_document(HOST, tenant_id, ids[2])
     hold = await services.holds.place_hold(HOST, tenant_id, ids[3], name="case", reason="x")
     await services.holds.release_hold(HOST, tenant_id, ids[3], hold.id, reason="over")
+    for store in (place.a, place.b):
+        await services.stores.set_jurisdiction(HOST, store, "DE")
     await services.tenants.change_settings(HOST, tenant_id, {"allowed_jurisdictions": ["DE"], "most_documents": 99})
     await services.takeouts.create_takeout(HOST, tenant_id)
     user, _ = await services.identity.create_user(HOST, f"{tenant_id.hex}@example.org")

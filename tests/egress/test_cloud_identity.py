@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from simples3dms import bootstrap
+from simples3dms.bootstrap.safety import refuse_host_identity
 from simples3dms.providers.errors import ProviderError
 from simples3dms.providers.registry import BuildOptions, get_kind
 
@@ -114,7 +114,7 @@ async def test_s37_a_process_forgets_the_hosts_own_identity(
     for name, value in {**_HOSTS_OWN, "GOOGLE_BEARER_TOKEN": "hosts-token", "AWS_ACCESS_KEY_ID": "x"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "")  # so that what is set here is put back as well
-    bootstrap._refuse_host_identity()
+    refuse_host_identity()
     file = json.dumps({"client_email": "a@b.example", "private_key": pem})
     asked = await asked_by(
         proxy, "gcs", {"bucket": "documents", "endpoint": "http://gcs.example"}, {"service_account_key": file}
