@@ -51,8 +51,9 @@ run: $(VENV)/.run-ready ## Serve on http://127.0.0.1:8080 (another port: make ru
 demo: $(VENV)/.run-ready ## Watch a tenant move live from B2 to S3, back, and again (ONCE=1: then exit)
 	@exec $(BIN)/simples3dms demo $(if $(filter-out 0,$(ONCE)),--once)
 
+# In a few processes, each with servers of its own. Compiled code is kept: the tests start our program hundreds of times.
 test: $(VENV)/.dev-ready ## Run the tests
-	@exec $(BIN)/python -m pytest -q -m "not long"
+	@PYTHONDONTWRITEBYTECODE= exec $(BIN)/python -m pytest -q -m "not long" -n auto --dist loadgroup
 
 test-long: $(VENV)/.dev-ready ## Run the proofs that take minutes
 	@exec $(BIN)/python -m pytest -q -m long --timeout 1800
@@ -63,17 +64,17 @@ check: $(VENV)/.dev-ready ## Lint, format, types, import contracts, generated pa
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/mypy --no-error-summary scripts bench
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python scripts/generate_reference.py --check
+	@$(BIN)/python -m scripts.generate_reference --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate, overhead); the last line is JSON
 	@exec $(BIN)/python -m bench $(SCENARIO)
 
 conformance: $(VENV)/.dev-ready ## Run the conformance suite over every server here and write its page
-	@exec $(BIN)/python scripts/conformance_matrix.py
+	@exec $(BIN)/python -m scripts.conformance_matrix
 
 docs: $(VENV)/.dev-ready ## Write the generated pages and build the documentation into site/
-	@$(BIN)/python scripts/generate_reference.py
+	@$(BIN)/python -m scripts.generate_reference
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Built: site/index.html"
 

@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from bench import audit, migrate, overhead
+from bench import audit, auth, migrate, overhead
 
-SCENARIOS = {"audit": audit.run, "migrate": migrate.run, "overhead": overhead.run}
+SCENARIOS = {"audit": audit.run, "auth": auth.run, "migrate": migrate.run, "overhead": overhead.run}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import typer.main
 from pydantic_core import PydanticUndefined
 
+from scripts.proofs import ATTACKS, FAULTS, MODES, named_tests
 from simples3dms.api import problems
 from simples3dms.api.app import create_app
 from simples3dms.cli.main import app as command_line
@@ -345,8 +346,12 @@ def raised() -> Iterator[tuple[str, str, bool, str]]:
                 if word.arg == "code" and isinstance(word.value, ast.Constant)
             )
             code = str(next(given, cls.code))
-            status, retry = standing(cls("", code=code))
-            yield code, "-" if "cli" in path.parts else status, retry, sentence(node.args[0])
+            failure = cls.__new__(cls)
+            Failure.__init__(failure, "", code=code)
+            status, retry = standing(failure)
+            # One that words its own sentence is described by what it is.
+            text = (cls.__doc__ or "") if "__init__" in vars(cls) else sentence(node.args[0])
+            yield code, "-" if "cli" in path.parts else status, retry, text
 
 
 def standing(failure: Failure) -> tuple[str, bool]:
@@ -372,6 +377,30 @@ def sentence(node: ast.expr) -> str:
     return "…"
 
 
+# --- proofs ---------------------------------------------------------------------------------------------------------
+
+
+def proofs_page() -> str:
+    """Each fault and attack with the tests that bear its number."""
+    found = named_tests()
+    parts = [
+        f"{NOTE}\n# Proofs\n\nWhat the product promises to stand, row by row, and the tests whose names bear the row's "
+        "number. `make test` runs them all; a row without a test fails it.\n"
+    ]
+    for title, listed in (("Attacks", ATTACKS), ("Faults", FAULTS), ("Failures seen in the field", MODES)):
+        rows = []
+        for row, meaning in listed.items():
+            tests = [test.partition("::") for test in found.get(row, [])]
+            shown = "; ".join(f"`{name}` ({path.removeprefix('tests/')})" for path, _, name in tests)
+            rows.append([_numbered(row), meaning, len(tests), shown])
+        parts.append(f"\n## {title}\n\n{table(['Row', 'What', 'Tests', 'Which'], rows)}")
+    return "".join(parts)
+
+
+def _numbered(row: str) -> str:
+    return row.removeprefix("mode_") if row.startswith("mode_") else f"{row[0].upper()}-{row[1:]}"
+
+
 # --- writing --------------------------------------------------------------------------------------------------------
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -381,6 +410,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "http.md": api_page,
     "problems.md": problems_page,
     "permissions.md": permissions_page,
+    "proofs.md": proofs_page,
     "openapi.json": lambda: json.dumps(openapi(), indent=2, sort_keys=True) + "\n",
 }
 

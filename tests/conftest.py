@@ -32,6 +32,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def _name_of(urls: Provisioned) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(urls.app_url)["dbname"])
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The test session's PostgreSQL: fresh databases on demand, each with the schema."""
@@ -39,10 +43,11 @@ class Cluster:
     server: EmbeddedPostgres
     template: Provisioned
 
-    def create_database(self) -> Provisioned:
-        name = f"t_{secrets.token_hex(8)}"
+    def create_database(self, template: Provisioned | None = None) -> Provisioned:
+        """A database with the schema and nothing in it, or a copy of one that nobody uses."""
+        name, source = f"t_{secrets.token_hex(8)}", _TEMPLATE if template is None else _name_of(template)
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-            sql.Identifier(name), sql.Identifier(_TEMPLATE), sql.Identifier(OWNER_ROLE)
+            sql.Identifier(name), sql.Identifier(source), sql.Identifier(OWNER_ROLE)
         )
         with psycopg.connect(self.server.superuser_dsn("postgres"), autocommit=True) as connection:
             connection.execute(statement)
@@ -51,8 +56,7 @@ class Cluster:
         )
 
     def drop_database(self, urls: Provisioned) -> None:
-        name = psycopg.conninfo.conninfo_to_dict(urls.app_url)["dbname"]
-        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(str(name)))
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name_of(urls)))
         with psycopg.connect(self.server.superuser_dsn("postgres"), autocommit=True) as connection:
             connection.execute(statement)
 
@@ -88,10 +92,14 @@ async def database(urls: Provisioned) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def settings(urls: Provisioned, tmp_path: Path) -> Settings:
+    return settings_for(urls, tmp_path / "var")
+
+
+def settings_for(urls: Provisioned, data_dir: Path) -> Settings:
     """Settings with short times, so that leases run out and the watchdog looks within a test."""
     return Settings(
         env="test",
-        data_dir=tmp_path / "var",
+        data_dir=data_dir,
         database_url=SecretStr(urls.app_url),
         database_owner_url=SecretStr(urls.owner_url),
         database_pool=8,
@@ -99,6 +107,8 @@ def settings(urls: Provisioned, tmp_path: Path) -> Settings:
         watchdog_seconds=0.5,
         retry_base_seconds=0.2,
         chunk_blobs=20,
+        credential_grace_seconds=1,
+        credential_settle_seconds=0.5,
         storage_retry_attempts=2,
         storage_connect_timeout_seconds=3,
         storage_read_timeout_seconds=10,
@@ -118,7 +128,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 def eventually() -> Callable[..., object]:
     """Wait for a condition, with a deadline: `await eventually(lambda: ...)`."""
 
-    async def wait(condition: Callable[[], object], *, seconds: float = 20) -> object:
+    async def wait(condition: Callable[[], object], *, seconds: float = 90) -> object:
         async with asyncio.timeout(seconds):
             while True:
                 result = condition()

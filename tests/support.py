@@ -47,7 +47,7 @@ class Place:
     async def migration(self, migration_id: UUID) -> Migration:
         return await self.services.migrations.get_migration(self.tenant_id, migration_id)
 
-    async def until(self, migration_id: UUID, *states: str, seconds: float = 30) -> Migration:
+    async def until(self, migration_id: UUID, *states: str, seconds: float = 120) -> Migration:
         """Wait for the migration to reach one of the states."""
         async with asyncio.timeout(seconds):
             while True:
@@ -89,7 +89,7 @@ async def working(services: Services) -> AsyncIterator[None]:
         await worker
 
 
-async def quiet(place: Place, *, seconds: float = 20) -> None:
+async def quiet(place: Place, *, seconds: float = 90) -> None:
     """Wait until nothing of the tenant is under way or due."""
     async with asyncio.timeout(seconds):
         while True:

@@ -7,6 +7,7 @@
     ├── Invalid                 the request can never succeed as it stands
     ├── Conflict                right request, wrong moment or state
     ├── TooLarge                over a limit that we declare
+    ├── TooMany                 too often: the same again later may well pass
     ├── Unavailable             something we depend on is not there now; try again
     └── StorageFailed           a store refused or failed in a way that its owner must mend
 
@@ -57,6 +58,13 @@ class Conflict(Failure):
 
 class TooLarge(Failure):
     code = "too_large"
+
+
+class TooMany(Failure):
+    """`retry_after_seconds` among its details says when."""
+
+    code = "too_many"
+    retryable = True
 
 
 class Unavailable(Failure):

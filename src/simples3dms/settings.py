@@ -39,9 +39,36 @@ class Settings(BaseSettings):
     keyring_file: Path | None = Field(
         default=None, description="The key ring's file. Empty: `keyring.json` in the data directory."
     )
+    keyring: SecretStr | None = Field(
+        default=None, description="The key ring itself (the file's JSON), instead of a file. It is never written to."
+    )
+    kms_access_key_id: str | None = Field(default=None, description="Access key for key-encrypting keys in AWS KMS.")
+    kms_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
+    kms_session_token: SecretStr | None = Field(default=None, description="Its session token, if it is temporary.")
+    transit_token: SecretStr | None = Field(
+        default=None, description="Token for key-encrypting keys in the transit engine of Vault or OpenBao."
+    )
+    transit_token_file: Path | None = Field(
+        default=None, description="A file with that token instead, read at each use: an agent may renew it."
+    )
+    key_service_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) of the authority of KMS or transit. Empty: the machine's own."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["text", "json"] = Field(default="text", description="How log lines are written.")
     failpoints: str = Field(default="", description="Tests only: where to kill, stop or fail the process.")
+
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks of reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, "
+        "by commas. Empty: nobody's do.",
+    )
+    most_requests: int = Field(
+        default=1000, ge=1, le=100_000, description="Requests that one process serves at a time; more are told to wait."
+    )
+    body_idle_seconds: Seconds = Field(
+        default=30, description="Longest wait for more of a request's body, beside what 1 KiB/s would take."
+    )
 
     worker_concurrency: int = Field(default=4, ge=1, le=64, description="Jobs that one worker process runs at a time.")
     copy_concurrency: int = Field(default=16, ge=1, le=256, description="Objects that one job copies at a time.")
@@ -59,6 +86,15 @@ class Settings(BaseSettings):
     )
     trash_days: float = Field(
         default=30, ge=0, le=36_500, description="Days after which deleted documents are removed for good."
+    )
+    deletion_wait_days: float = Field(
+        default=7,
+        ge=0,
+        le=365,
+        description="Days before whoever asked for a tenant's deletion may confirm it; another person may at once.",
+    )
+    regions: str = Field(
+        default="", description="Words that a tenant's region may be, by commas, such as `eu-central,us-east`."
     )
     chunk_blobs: int = Field(default=500, ge=1, le=10_000, description="Blobs in one chunk of a migration.")
     largest_upload_bytes: int = Field(
@@ -80,9 +116,63 @@ class Settings(BaseSettings):
         default=365, ge=1, le=36_500, description="Days for which every tenant's audit is kept, whatever it chose."
     )
 
+    sign_in_account_attempts: int = Field(
+        default=10, ge=1, le=10_000, description="Wrong passwords for one account before its next attempt has to wait."
+    )
+    sign_in_account_seconds: float = Field(
+        default=30, ge=0.001, le=86_400, description="Seconds after which one more attempt is let through."
+    )
+    sign_in_network_attempts: int = Field(
+        default=50, ge=1, le=100_000, description="The same for one network: an IPv4 address, or an IPv6 /64."
+    )
+    sign_in_network_seconds: float = Field(default=3, ge=0.001, le=86_400, description="And its seconds.")
+    sign_in_global_attempts: int = Field(
+        default=1000, ge=1, le=1_000_000, description="The same for everybody who comes from where they never did."
+    )
+    sign_in_global_seconds: float = Field(default=0.05, ge=0.00001, le=86_400, description="And its seconds.")
+    session_idle_seconds: Seconds = Field(
+        default=7200, description="A browser's session ends after this long without a request."
+    )
+    session_lifetime_seconds: float = Field(
+        default=86_400, gt=0, le=31_536_000, description="And after this long in any case."
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$",
+        description="Where people reach this installation, such as `https://documents.example.org`: for links and to "
+        "tell its own pages from others. Empty: links can't be made.",
+    )
+    credential_grace_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        le=90 * 86_400,
+        description="How long a store's old credential is kept after a rotation: the way back.",
+    )
+    credential_settle_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="By when every process has turned to another credential; the least grace.",
+    )
+
+    smtp_host: str | None = Field(
+        default=None, description="The server that sends mail. Empty: none is sent, and links are handed over."
+    )
+    smtp_port: int = Field(default=587, ge=1, le=65_535, description="Its port.")
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="TLS after STARTTLS, from the beginning, or not at all."
+    )
+    smtp_username: str | None = Field(default=None, description="Whom to sign in as there.")
+    smtp_password: SecretStr | None = Field(default=None, description="And the password.")
+    smtp_from: str = Field(default="SimpleS3DMS <noreply@localhost>", description="Whom letters are from.")
+    smtp_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) of authorities that the mail server may use instead."
+    )
+
     egress_guard: Literal["off", "all"] = Field(
         default="off",
-        description="`all`: every store's connections pass the egress guard, which refuses private addresses.",
+        description="Whose connections pass the egress guard, which refuses private addresses. `off`: only those of "
+        "stores that tenants bring; `all`: every store's.",
     )
     egress_allow: str = Field(
         default="",

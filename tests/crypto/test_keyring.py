@@ -12,6 +12,7 @@ import pytest
 
 from simples3dms.crypto.errors import KeyringFailed
 from simples3dms.crypto.keyring import Keyring, load_or_create_keyring
+from simples3dms.crypto.wrapping import LocalKey
 
 KEY = base64.b64encode(b"k" * 32).decode()
 
@@ -21,14 +22,14 @@ def test_it_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     made = load_or_create_keyring(path)
     again = load_or_create_keyring(path)
     assert made.ids == again.ids == [made.primary_id]
-    assert made.get_key(made.primary_id) == again.get_key(made.primary_id)
+    assert made.get_key(made.primary_id).fingerprint == again.get_key(made.primary_id).fingerprint
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["keyring.json"]
 
 
 def _load(path: Path) -> bytes:
     keyring = load_or_create_keyring(path)
-    return keyring.get_key(keyring.primary_id)
+    return keyring.get_key(keyring.primary_id).fingerprint
 
 
 def test_many_processes_at_once_end_with_the_same_key(tmp_path: Path) -> None:
@@ -69,7 +70,10 @@ def test_a_file_open_to_others_is_refused_and_left_alone(tmp_path: Path, mode: i
         "7",
         "{",
         b"\xff\xfe",
-        '{"format": 2, "primary": "k1", "keys": {"k1": "KEY"}}',
+        '{"format": 3, "primary": "k1", "keys": {"k1": "KEY"}}',
+        '{"format": 2, "primary": "k1", "keys": {"k1": {"kind": "floppy"}}}',
+        '{"format": 2, "primary": "k1", "keys": {"k1": {"kind": "aws-kms", "key": "x"}}}',
+        '{"format": 2, "primary": "k1", "keys": {"k1": {"kind": "transit", "key": "../x", "address": "http://x"}}}',
         '{"format": 1, "primary": "k2", "keys": {"k1": "KEY"}}',
         '{"format": 1, "primary": "k1", "keys": {}}',
         '{"format": 1, "primary": "k1", "keys": []}',
@@ -95,7 +99,8 @@ def test_a_malformed_file_is_refused_without_quoting_it(tmp_path: Path, content:
 def test_several_keys_one_of_them_primary(tmp_path: Path) -> None:
     document = {"format": 1, "primary": "k2", "keys": {"k1": KEY, "k2": base64.b64encode(b"2" * 32).decode()}}
     keyring = load_or_create_keyring(_write(tmp_path / "keyring.json", json.dumps(document)))
-    assert (keyring.ids, keyring.primary_id, keyring.get_key("k2")) == (["k1", "k2"], "k2", b"2" * 32)
+    assert (keyring.ids, keyring.primary_id) == (["k1", "k2"], "k2")
+    assert keyring.get_key("k2").fingerprint == LocalKey("k2", b"2" * 32).fingerprint
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

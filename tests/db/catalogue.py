@@ -20,8 +20,9 @@ UNPROTECTED = {
     "procrastinate_workers",
     "procrastinate_periodic_defers",
 }
-#: Tables without a tenant's id of which a tenant may read some rows: itself, and the stores granted to it.
-TENANT_VIEWS = {("tenants", "own_row"), ("stores", "granted_rows")}
+#: Tables without a tenant's id of which a tenant may read some rows: itself, and the stores granted to it. Of those
+#: that it brought it may change what `COLUMN_RIGHTS` says; tests/stores/test_brought.py tries what these let through.
+TENANT_VIEWS = {("tenants", "own_row"), ("stores", "granted_rows"), ("stores", "own_rows")}
 TENANT_POLICY = "(tenant_id = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid)"
 #: Two grants may not share a prefix of a store, whoever's they are. Only operators grant, so nobody can ask by trying.
 UNIQUE_ACROSS_TENANTS = {("store_grants", ("store_id", "prefix"))}
@@ -48,6 +49,12 @@ TENANT_RIGHTS = {
     "audit_checkpoints": "SELECT",
     "audit_cuts": "SELECT",
     "audit_copies": "SELECT INSERT UPDATE",
+    "holds": "SELECT INSERT UPDATE",
+    "tenant_settings": "SELECT",
+    "usage_shards": "SELECT INSERT UPDATE",
+    "takeouts": "SELECT INSERT",
+    "tenant_deletions": "SELECT",
+    "invitations": "SELECT",
     "alembic_version": "SELECT",
 }
 #: What seals and cuts one tenant's audit; nothing else is open to it.
@@ -71,6 +78,7 @@ _GIVEN = (
 )
 COLUMN_RIGHTS = (
     {("store_grants", "loss_count", TENANT_ROLE)}
+    | {("stores", column, TENANT_ROLE) for column in ("tuning", "disabled_at")}
     | {("audit_events", column, role) for column in _GIVEN for role in (TENANT_ROLE, PLATFORM_ROLE, SEALER_ROLE)}
     | {("audit_events", column, SEALER_ROLE) for column in ("seq", "hash", "noun")}
 )

@@ -81,12 +81,12 @@ def owner(urls: Provisioned) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def test_the_catalogue_has_nothing_to_complain_of(owner: psycopg.Connection[Any]) -> None:
+def test_s06_the_catalogue_has_nothing_to_complain_of(owner: psycopg.Connection[Any]) -> None:
     assert catalogue.findings(owner) == []
 
 
 @pytest.mark.parametrize(("statement", "expected"), PLANTED)
-def test_a_planted_hole_is_found(owner: psycopg.Connection[Any], statement: str, expected: str) -> None:
+def test_s06_a_planted_hole_is_found(owner: psycopg.Connection[Any], statement: str, expected: str) -> None:
     with owner.transaction(force_rollback=True):
         if "OWNER TO" in statement:
             owner.execute("GRANT simples3dms_platform TO CURRENT_USER; GRANT CREATE ON SCHEMA public TO PUBLIC")
@@ -116,6 +116,8 @@ ROWS = {
                    VALUES (%(t)s, %(i)s, 1, %(i)s, 'text/plain')""",
     "uploads": """INSERT INTO uploads (tenant_id, id, principal_id, fingerprint, name, content_type, replica_id, state,
                     lease_until) VALUES (%(t)s, %(i)s, %(user)s, '', 'name', 'text/plain', %(i)s, 'open', now())""",
+    "invitations": """INSERT INTO invitations (tenant_id, id, email, role, expires_at)
+                      VALUES (%(t)s, %(i)s, 'a@b', 'viewer', now())""",
     "audit_events": """INSERT INTO audit_events (tenant_id, id, principal_name, action, target_type, target_id, outcome)
                        VALUES (%(t)s, %(i)s, 'host', 'thing.done', 'thing', '1', 'done')""",
     "audit_heads": "INSERT INTO audit_heads (tenant_id) VALUES (%(t)s)",
@@ -125,6 +127,13 @@ ROWS = {
                      VALUES (%(t)s, 1, sha256(''), now(), 1, 'k', decode(repeat('00', 64), 'hex'))""",
     "audit_copies": """INSERT INTO audit_copies (tenant_id, seq, store_id, key, state)
                        VALUES (%(t)s, 1, %(store)s, 'key', 'writing')""",
+    "holds": """INSERT INTO holds (tenant_id, id, document_id, name, reason, placed_by)
+                VALUES (%(t)s, %(i)s, %(i)s, 'case', 'because', 'host')""",
+    "tenant_settings": "INSERT INTO tenant_settings (tenant_id, version) VALUES (%(t)s, 1)",
+    "takeouts": "INSERT INTO takeouts (tenant_id, id, upto_seq, created_by) VALUES (%(t)s, %(i)s, 1, 'host')",
+    "tenant_deletions": """INSERT INTO tenant_deletions (tenant_id, id, state, reason, requested_by_name, waits_until)
+                           VALUES (%(t)s, %(i)s, 'requested', 'over', 'host', now())""",
+    "usage_shards": "INSERT INTO usage_shards VALUES (%(t)s, 0, 1, 1)",
 }
 #: Rows that the platform's role can't make.
 SEALERS = {"audit_heads", "audit_checkpoints", "audit_cuts"}
@@ -174,7 +183,7 @@ NOTHING = dict.fromkeys(VISIBLE, 0)
 
 
 @pytest.mark.anyio
-async def test_without_a_tenant_there_are_no_rows(filled: Database, urls: Provisioned) -> None:
+async def test_s07_without_a_tenant_there_are_no_rows(filled: Database, urls: Provisioned) -> None:
     async with await psycopg.AsyncConnection.connect(urls.app_url, autocommit=True) as connection:
         await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(TENANT_ROLE)))
         assert await _counts(connection, VISIBLE) == NOTHING, "never set"
@@ -226,7 +235,7 @@ async def test_a_tenant_makes_no_row_for_another(filled: Database, table: str) -
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("blob_id", [TWO, UUID(int=9)])
-async def test_a_reference_tells_nothing_of_another_tenants_rows(filled: Database, blob_id: UUID) -> None:
+async def test_s09_a_reference_tells_nothing_of_another_tenants_rows(filled: Database, blob_id: UUID) -> None:
     """References are checked past the policies: another tenant's row must look like none."""
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         async with filled.tenant(ONE) as uow:
@@ -278,7 +287,7 @@ async def _end_well(database: Database) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("use", [_fail, _break, _time_out, _be_cancelled, _fail_in_the_queue, _end_well])
-async def test_a_pooled_connection_carries_nothing_over(urls: Provisioned, filled: Database, use: Any) -> None:
+async def test_s07_a_pooled_connection_carries_nothing_over(urls: Provisioned, filled: Database, use: Any) -> None:
     database = Database(urls.app_url, pool_max=1)
     await database.open()
     try:

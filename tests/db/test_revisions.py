@@ -89,4 +89,62 @@ async def test_0009_events_from_before_are_chained(urls: Provisioned, owner: psy
         assert (await Audit(database).verify(tenant)).is_good
     finally:
         await database.close()
+
+
+def test_0011_counts_what_is_there(urls: Provisioned, owner: psycopg.Connection[Any]) -> None:
+    owner.execute("DROP SCHEMA public CASCADE")
+    owner.execute("CREATE SCHEMA public")
+    upgrade_to(urls.owner_url, "0004")
+    tenant, documents, blobs = new_id(), [new_id() for _ in range(3)], [new_id() for _ in range(3)]
+    with owner.transaction():
+        owner.execute("GRANT simples3dms_platform TO CURRENT_USER")
+        owner.execute("GRANT USAGE ON SEQUENCE blob_seq TO simples3dms_platform")
+        owner.execute("SET LOCAL ROLE simples3dms_platform")
+        owner.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, 'acme', 'Acme')", [tenant])
+        for document, blob in zip(documents, blobs, strict=True):
+            owner.execute(
+                "INSERT INTO blobs (tenant_id, id, digest, size_bytes) VALUES (%s, %s, sha256(''), 7)", [tenant, blob]
+            )
+            owner.execute(
+                "INSERT INTO documents (tenant_id, id, name, version_number) VALUES (%s, %s, 'x', 1)",
+                [tenant, document],
+            )
+        for number, (document, blob) in enumerate(zip([documents[0], *documents[:2]], blobs, strict=True), 1):
+            owner.execute("INSERT INTO versions VALUES (%s, %s, %s, %s, 'x')", [tenant, document, number, blob])
+        owner.execute("UPDATE documents SET deleted_at = now(), purged_at = now() WHERE id = %s", [documents[2]])
+    owner.execute("REVOKE USAGE ON SEQUENCE blob_seq FROM simples3dms_platform")
+    owner.execute("REVOKE simples3dms_platform FROM CURRENT_USER")
+    assert revisions.upgrade(urls.owner_url, login_role=LOGIN_ROLE) == revisions.newest_revision()
+    with psycopg.connect(urls.app_url) as application:
+        application.execute("SET LOCAL ROLE simples3dms_platform")
+        found = application.execute("SELECT document_count, size_bytes FROM usage_shards").fetchall()
+    assert found == [(2, 21)]
+
+
+def test_0013_stores_that_were_there_are_the_platforms(urls: Provisioned, owner: psycopg.Connection[Any]) -> None:
+    owner.execute("DROP SCHEMA public CASCADE")
+    owner.execute("CREATE SCHEMA public")
+    upgrade_to(urls.owner_url, "0004")
+    tenant, store = new_id(), new_id()
+    with owner.transaction():
+        owner.execute("GRANT simples3dms_platform TO CURRENT_USER")
+        owner.execute("SET LOCAL ROLE simples3dms_platform")
+        owner.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, 'acme', 'Acme')", [tenant])
+        owner.execute("INSERT INTO stores (id, name, kind, settings) VALUES (%s, 's', 's3', '{}')", [store])
+        owner.execute("INSERT INTO store_grants (tenant_id, store_id, prefix) VALUES (%s, %s, 't/')", [tenant, store])
+        owner.execute("INSERT INTO placements (tenant_id, version, write_store_id) VALUES (%s, 1, %s)", [tenant, store])
+    owner.execute("REVOKE simples3dms_platform FROM CURRENT_USER")
+    assert revisions.upgrade(urls.owner_url, login_role=LOGIN_ROLE) == revisions.newest_revision()
+    with psycopg.connect(urls.app_url) as application:
+        application.execute("SET LOCAL ROLE simples3dms_platform")
+        found = application.execute(
+            """SELECT s.owner_tenant_id, s.jurisdiction, g.revoked_at, p.write_weights, t.allowed_jurisdictions
+               FROM stores s JOIN store_grants g ON g.store_id = s.id JOIN placements p USING (tenant_id)
+               JOIN tenants t ON t.id = p.tenant_id"""
+        ).fetchall()
+        assert found == [(None, None, None, {}, None)]
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            application.execute(
+                "INSERT INTO stores (id, name, kind, settings) VALUES (%s, 's', 's3', '{}')", [new_id()]
+            )
     assert catalogue.findings(owner) == []

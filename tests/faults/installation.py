@@ -28,11 +28,12 @@ _ENVIRONMENT = {
     "SIMPLES3DMS_WATCHDOG_SECONDS": "0.5",
     "SIMPLES3DMS_RETRY_BASE_SECONDS": "0.2",
     "SIMPLES3DMS_CHUNK_BLOBS": "6",
+    "SIMPLES3DMS_DELETION_WAIT_DAYS": "0",
     "SIMPLES3DMS_LOG_LEVEL": "warning",
 }
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
     """Wait for a condition, with a deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -94,7 +95,7 @@ class Installation:
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
 
     def fsck(self) -> dict[str, Any]:
         """`simples3dms fsck --read-data`, as an operator runs it."""
@@ -165,7 +166,7 @@ class Installation:
                 with client.open_content(tenant, document_id) as chunks:
                     assert b"".join(chunks) == body
 
-    def until(self, tenant: str, migration_id: UUID, *states: str, seconds: float = 90) -> Migration:
+    def until(self, tenant: str, migration_id: UUID, *states: str, seconds: float = 180) -> Migration:
         with self.connect() as client:
 
             def reached() -> Migration | None:
@@ -182,7 +183,7 @@ def installed(directory: Path) -> Iterator[Installation]:
     directory.chmod(0o755)
     with (
         B2Sandbox(directory / "b2", buckets=(BUCKET,)) as b2,
-        SeaweedServer(directory / "s3", buckets=(BUCKET,)) as s3,
+        SeaweedServer(directory / "s3", buckets=(BUCKET,), iam=True) as s3,
     ):
         installation = Installation(directory, b2, s3)
         try:

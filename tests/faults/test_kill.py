@@ -14,8 +14,9 @@ from tests.faults.installation import Installation, eventually
 from simples3dms.audit.verifier import verify
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
+from simples3dms.sandbox.listing import list_b2, list_s3
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def points(*protocols: str) -> list[str]:
@@ -23,7 +24,8 @@ def points(*protocols: str) -> list[str]:
 
 
 def test_every_fail_point_is_killed_at_here() -> None:
-    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal"))
+    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal", "tenant_delete"))
+    covered |= set(points("rewrap", "rotate"))  # test_kill_keys.py
     assert covered == set(FAIL_POINTS)
 
 
@@ -42,7 +44,7 @@ def test_the_api_is_killed_during_an_upload(installation: Installation, point: s
     victim = installation.serve("--no-worker", failpoints=f"{point}=kill")
     with installation.connect(tries=1) as client, pytest.raises(ServerUnreachable):
         client.upload_document(tenant, path, idempotency_key=point)
-    assert victim.wait(30) == -signal.SIGKILL
+    assert victim.wait(120) == -signal.SIGKILL
     worker = installation.start("worker")
     try:
         installation.url = survivor_url
@@ -67,7 +69,7 @@ def test_the_worker_is_killed_during_a_migration(installation: Installation, poi
     with installation.connect() as client:
         planned = client.plan_migration(tenant, target="s3-eu", automatic_cutover=True)
         client.start_migration(tenant, planned.id)
-    assert victim.wait(90) == -signal.SIGKILL
+    assert victim.wait(120) == -signal.SIGKILL
     installation.assert_readable(tenant, bodies)
     worker = installation.start("worker")
     try:
@@ -94,7 +96,7 @@ def test_the_worker_is_killed_during_a_purge(installation: Installation, point: 
             del bodies[document_id]
     # Trash of no age at all is purged by the watchdog, in the worker.
     victim = installation.start("worker", failpoints=f"{point}=kill", trash_days="0")
-    assert victim.wait(90) == -signal.SIGKILL
+    assert victim.wait(120) == -signal.SIGKILL
     worker = installation.start("worker", trash_days="0")
     try:
         installation.assert_clean()
@@ -167,3 +169,35 @@ def test_two_workers_share_a_migration_and_one_is_killed(installation: Installat
 def _tenant_id(installation: Installation, tenant: str) -> str:
     with installation.connect() as client:
         return str(client.get_tenant(tenant).id)
+
+
+@pytest.mark.parametrize("point", points("tenant_delete"))
+def test_the_worker_is_killed_during_a_tenant_s_deletion(installation: Installation, point: str) -> None:
+    tenant, other = slug(point), f"{slug(point)}-other"
+    installation.add_tenant(tenant)
+    installation.add_tenant(other)
+    installation.fill(tenant, 3)
+    bodies = installation.fill(other, 2)
+    tenant_id = _tenant_id(installation, tenant)
+    with installation.connect() as client:
+        deletion = client.request_deletion(tenant, short_name=tenant, reason="a test")
+        client.confirm_deletion(tenant, short_name=tenant)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    assert victim.wait(90) == -signal.SIGKILL
+    worker = installation.start("worker")
+    try:
+        with installation.connect() as client:
+
+            def done() -> bool:
+                return {one.id: one.state for one in client.iter_deletions()}[deletion.id] == "done"
+
+            eventually(done, seconds=90)
+            certificate = client.get_deletion_certificate(deletion.id).certificate
+            assert (certificate["documents"], certificate["versions"]) == (3, 3)
+            assert tenant not in {one.slug for one in client.iter_tenants()}
+        installation.assert_clean()
+        installation.assert_readable(other, bodies)
+        assert list_b2(installation.b2, "fault-documents", f"t/{tenant_id}/") == []
+        assert list_s3(installation.s3, "fault-documents", f"t/{tenant_id}/") == []
+    finally:
+        installation.end(worker)

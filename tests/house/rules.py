@@ -22,6 +22,7 @@ _SQL_METHODS = {"execute", "find", "rows", "scalar", "scalars"}
 #: Methods that give the whole body when they are called without a bound.
 _READERS = {"read", "read_bytes", "read_text", "readall", "readlines", "body", "aread"}
 _BODY_AREAS = ("providers", "storage", "documents", "api")
+_UNSAFE_FORMATS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle"}
 _SETTINGS_AREAS = ("bootstrap", "cli", "revisions", "sandbox", "settings")
 
 
@@ -137,6 +138,22 @@ def nothing_is_pretended(module: Module) -> Iterator[Finding]:
                 yield module.at(node, "NotImplementedError: capabilities say what can be done")
 
 
+def nothing_is_unpickled(module: Module) -> Iterator[Finding]:
+    """S-53: what comes from outside is JSON; these formats run code when they are read."""
+    for node in ast.walk(module.tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            if name.partition(".")[0] in _UNSAFE_FORMATS:
+                yield module.at(node, f"{name} imported: use JSON")
+    for call, function in module.method_calls({"load", "load_all", "unsafe_load", "full_load"}):
+        if _name(function.value) == "yaml":
+            yield module.at(call, f"yaml.{function.attr}(): use safe_load")
+    for call in module.calls():
+        if _name(call.func) in ("eval", "exec") and isinstance(call.func, ast.Name):
+            yield module.at(call, f"{_name(call.func)}() runs what it is given")
+
+
 def modules_say_what_they_are_for(module: Module) -> Iterator[Finding]:
     """A module opens with a sentence that says what it is for."""
     if not ast.get_docstring(module.tree):
@@ -167,5 +184,6 @@ SOURCE_RULES: tuple[Rule, ...] = (
     settings_stay_at_the_edges,
     sql_is_in_repositories,
     nothing_is_pretended,
+    nothing_is_unpickled,
 )
 FILE_RULES: tuple[Rule, ...] = (modules_say_what_they_are_for, files_are_short)

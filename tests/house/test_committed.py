@@ -41,6 +41,7 @@ NOT_IMPORTED = {
     "pre-commit": "a tool for committing",
     "towncrier": "a tool for releases",
     "pytest-timeout": "a plug-in of pytest",
+    "pytest-xdist": "a plug-in of pytest",
     "types-psutil": "stubs for mypy",
     "fsspec": "the example of the documentation runs on it",
 }

@@ -34,6 +34,10 @@ PLANTED: list[tuple[Rule, str, str]] = [
     (rules.sql_is_in_repositories, "documents/service.py", "await uow.scalar('SELECT 1')"),
     (rules.nothing_is_pretended, "providers/kinds/memory.py", "raise NotImplementedError"),
     (rules.nothing_is_pretended, "providers/kinds/memory.py", "raise NotImplementedError('later')"),
+    (rules.nothing_is_unpickled, "jobs/tasks.py", "import pickle"),
+    (rules.nothing_is_unpickled, "jobs/tasks.py", "from marshal import loads"),
+    (rules.nothing_is_unpickled, "settings.py", "yaml.load(text)"),
+    (rules.nothing_is_unpickled, "settings.py", "eval(text)"),
     (rules.modules_say_what_they_are_for, "kit/ids.py", "x = 1"),
     (rules.files_are_short, "kit/ids.py", "x = 1\n" * (rules.LONGEST_FILE + 1)),
 ]
@@ -63,6 +67,10 @@ def test_what_is_right_is_left_alone(rule: Rule, path: str, text: str) -> None:
 
 def test_every_rule_has_been_seen_red() -> None:
     assert {rule for rule, _, _ in PLANTED} == {*SOURCE_RULES, *FILE_RULES}
+
+
+def test_s53_nothing_that_runs_code_is_ever_read() -> None:
+    assert [finding for module in modules() for finding in rules.nothing_is_unpickled(module)] == []
 
 
 @pytest.mark.parametrize("rule", SOURCE_RULES, ids=lambda rule: rule.__name__)

@@ -138,7 +138,7 @@ async def test_only_users_have_tokens_and_passwords(identity: Identity) -> None:
 
 async def test_a_new_password_ends_the_old_one_and_all_tokens(identity: Identity, anna: Principal) -> None:
     made = await identity.create_token(anna, "script")
-    await _refused(Unauthenticated, "credentials_wrong", identity.change_password(anna, BETTER, BETTER))
+    await _refused(Invalid, "password_wrong", identity.change_password(anna, BETTER, BETTER))
     await _refused(Invalid, "password_invalid", identity.change_password(anna, GOOD, Secret("short")))
     assert await identity.authenticate(made.token) == anna
     await identity.change_password(anna, GOOD, BETTER)

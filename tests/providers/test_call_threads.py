@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from simples3dms.providers.errors import ProviderError, StoreTimedOut, StoreUnavailable
+from simples3dms.providers.kinds.b2 import reading
 from simples3dms.providers.registry import BuildOptions, get_kind
 from simples3dms.providers.stack import StackSettings, build_stack
 from simples3dms.providers.threads import AbandonedError, CallThreads, check_wanted
@@ -120,3 +122,56 @@ async def test_mode_13_a_b2_write_that_was_given_up_in_the_queue_is_never_sent(t
         assert [info.key async for info in kind.list()] == ["first"]
         assert sum(call.name == "b2_upload_file" for call in server.calls()) == 1
         await impatient.close()
+
+
+B2 = ("b2", {"bucket": "documents"}, {"application_key_id": "own", "application_key": "made-up"})
+S3 = (
+    "s3",
+    {"bucket": "documents", "endpoint": "http://127.0.0.1:9"},
+    {"access_key_id": "own", "secret_access_key": "made-up"},
+)
+
+
+def made(kind: str, settings: dict[str, str], credential: dict[str, str], **options: Any) -> Any:
+    return get_kind(kind).create(settings, credential, options=BuildOptions(**options))
+
+
+@pytest.mark.parametrize("kind", [S3, B2], ids=["s3", "b2"])
+async def test_f27_a_call_that_the_layers_let_through_waits_for_no_thread(kind: Any) -> None:
+    """Waiting in our own queue would count as the store's time: a busy moment of ours would open its breaker."""
+    provider = made(*kind, most_concurrent=40)
+    threads: CallThreads = provider._threads if kind is S3 else provider._account._threads
+    all_at_once = threading.Barrier(40, timeout=20)
+    await asyncio.gather(*(run(threads, all_at_once.wait) for _ in range(40)))
+    await provider.close()
+
+
+async def test_closing_cancels_nobody_whose_turn_is_still_to_come(let_go: threading.Event) -> None:
+    """They would be told that they were cancelled, which they were not, and end without a word."""
+    threads = CallThreads(1, "test")
+    first = asyncio.create_task(run(threads, let_go.wait))
+    second = asyncio.create_task(run(threads, lambda: "done"))
+    await asyncio.sleep(0.05)
+    threads.close()
+    let_go.set()
+    assert await asyncio.gather(first, second) == [True, "done"]
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+async def test_a_download_from_b2_is_left_without_blocking_the_event_loop(is_whole: bool) -> None:
+    """Closing waits for whoever still reads from it, and all of the process would wait with it."""
+    provider = made(*B2)
+    closed_in: list[int] = []
+    closed, may_close = threading.Event(), threading.Event()
+
+    def close() -> None:
+        may_close.wait(5)
+        closed_in.append(threading.get_ident())
+        closed.set()
+
+    response = SimpleNamespace(raw=SimpleNamespace(connection=None), close=close)
+    reading.let_go(provider._account, response, is_whole=is_whole)
+    may_close.set()
+    assert await asyncio.to_thread(closed.wait, 10)
+    assert closed_in != [threading.get_ident()]
+    await provider.close()

@@ -9,10 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import obstore.exceptions
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from simples3dms.providers import errors as ours
 from simples3dms.providers.base import CopySource, ObjectRef, StorageProvider
@@ -125,13 +128,20 @@ def bulk_answer(status: int) -> bytes:
     return "\r\n".join([*lines, "x-ms-version: 2021-12-02", "", "--batch_1--", ""]).encode()
 
 
+@cache
+def private_key() -> str:
+    made = rsa.generate_private_key(65537, 2048)
+    plain = serialization.NoEncryption()
+    return made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
+
+
 def make(script: Script) -> StorageProvider:
     url, options = f"http://{LOOPBACK}:{script.port}", BuildOptions(connect_seconds=0.5, read_seconds=0.5)
     if script.kind == "azure":
         credential = {"account_name": "acme", "account_key": base64.b64encode(secrets.token_bytes(32)).decode()}
         settings = {"container": "documents", "prefix": "docs", "endpoint": f"{url}/acme"}
         return get_kind("azure").create(settings, credential, options=options)
-    key = {"client_email": "a@b", "private_key": "k", "private_key_id": "1", "disable_oauth": True}
+    key = {"client_email": "a@b", "private_key": private_key(), "private_key_id": "1"}
     settings = {"bucket": "documents", "prefix": "docs", "endpoint": url}
     return get_kind("gcs").create(settings, {"service_account_key": json.dumps(key)}, options=options)
 

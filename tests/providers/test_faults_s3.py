@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import time
@@ -21,11 +22,13 @@ from simples3dms.providers.errors import (
     StoreTimedOut,
     StoreUnavailable,
 )
+from simples3dms.providers.kinds.s3 import versioning
 from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.observe import Observations
 from simples3dms.providers.registry import BuildOptions, get_kind
 from simples3dms.providers.stack import StackSettings, build_stack
 from simples3dms.sandbox.faultproxy import FaultProxy, Flow
+from simples3dms.sandbox.httpfaults import Answer, HttpFaultProxy
 from simples3dms.sandbox.seaweedfs import SeaweedServer
 
 pytestmark = pytest.mark.anyio
@@ -157,6 +160,39 @@ async def test_f31_a_part_that_flips_on_the_way_up_is_refused_by_its_checksum(st
         await clean.head("parts")
 
 
+async def test_f31_a_parts_checksum_is_signed_and_its_bytes_are_not_hashed_again(
+    server: SeaweedServer, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So nobody on the way, who can make up a checksum but no signature, can exchange both."""
+    with HttpFaultProxy(server.port) as between:
+        real, seen = between._ask, []
+
+        def ask(handler: Any, body: bytes) -> Answer:
+            if "partNumber=" in handler.path:
+                seen.append({name.lower(): value for name, value in handler.headers.items()})
+                body = bytes([body[0] ^ 1]) + body[1:]
+                handler.headers.replace_header("Content-MD5", _md5(body))
+            return real(handler, body)
+
+        monkeypatch.setattr(between, "_ask", ask)
+        provider = stores.make(endpoint=between.url, tuning={"retry_attempts": 1})
+        with pytest.raises(BadCredential) as caught:
+            await provider.put("exchanged", chunks(LARGE))
+    assert caught.value.vendor_code == "SignatureDoesNotMatch"
+    part = 8 * 2**20
+    sent = {headers["content-md5"]: headers for headers in seen}
+    assert sent.keys() <= {_md5(LARGE[offset : offset + part]) for offset in range(0, len(LARGE), part)}
+    for headers in sent.values():
+        assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+        assert "content-md5" in headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    with pytest.raises(ObjectNotFound):
+        await stores.make(faulty=False).head("exchanged")
+
+
+def _md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
 async def test_f26_a_line_that_swallows_everything_ends_in_time(stores: Stores) -> None:
     provider = stores.make(tuning={"read_timeout_seconds": 0.5, "connect_timeout_seconds": 0.5, "retry_attempts": 1})
     stores.proxy.is_blackhole = True
@@ -252,3 +288,23 @@ async def test_a_second_read_of_an_object_that_was_replaced_in_between_is_notice
 
     with pytest.raises(IntegrityError):
         await read_while_it_is_replaced()
+
+
+@pytest.mark.parametrize("told_by", ["an answer to a write", "the bucket, asked again"])
+async def test_mode_19_versions_that_were_turned_on_later_are_noticed(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    """A store in use for weeks: else each purge from then on would leave the bytes behind a delete marker."""
+    monkeypatch.setattr(versioning, "_NO_SECONDS", 60.0 if told_by == "an answer to a write" else 0.0, raising=False)
+    bucket = f"later-{len(told_by)}"
+    stores.server.create_bucket(bucket)
+    one, other = (stores.make(faulty=False, bucket=bucket) for _ in range(2))
+    await one.discard("x")  # it asks, and the bucket keeps none
+    client = stores.server.client()
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    writer = one if told_by == "an answer to a write" else other
+    for number in range(2):
+        await writer.put("x", bytes([number]))
+    await one.discard("x")
+    left = client.list_object_versions(Bucket=bucket)
+    assert (left.get("Versions", []), left.get("DeleteMarkers", [])) == ([], [])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from simples3dms.providers.base import ObjectRef, StorageProvider
-from simples3dms.providers.errors import BucketMissing, ObjectNotFound
+from simples3dms.providers.base import ObjectRef, StorageProvider, check_key
+from simples3dms.providers.errors import BucketMissing, ObjectNotFound, StoreFull, StoreUnavailable, Unsupported
 from simples3dms.providers.kinds.local import provider as local_provider
 from simples3dms.providers.kinds.local.provider import KIND
 from simples3dms.providers.kinds.local.tree import FileOps, Tree
@@ -119,3 +123,66 @@ async def test_every_leftover_is_listed_whatever_the_borders_of_pages(
     for writer in writers:
         writer.abort()
     await store.close()
+
+
+class FailingClose(FileOps):
+    """A network file system that tells at the close that the bytes did not get there; the number is free by then."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def close(self, fd: int) -> None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        self.taken.append(os.dup2(null, fd))  # closes it, and gives its number to another file at once
+        os.close(null)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+async def test_f43_a_close_that_fails_fails_the_write_and_closes_no_other_file(disk: Path) -> None:
+    ops = FailingClose()
+    store = build_stack(
+        local_provider.LocalProvider(local_provider.LocalSettings(path=str(disk)), ops=ops),
+        StackSettings(retry_attempts=1),
+    )
+    with pytest.raises(StoreFull):
+        await store.put("x", b"1")
+    assert len(ops.taken) == 1  # a second close would be of the other file
+    os.close(ops.taken[0])
+    assert await everything(store) == []
+    await store.close()
+
+
+async def test_a_store_that_was_closed_says_so(disk: Path) -> None:
+    store = opened(settled(disk))
+    await store.close()
+    for act in (store.put("x", b"1"), store.head("x"), store.list_page(), store.discard("x")):
+        with pytest.raises(StoreUnavailable) as caught:
+            await act
+        assert caught.value.vendor_code == "closed"
+
+
+class Full(FileOps):
+    """No space, and slow to say so."""
+
+    def write(self, fd: int, data: memoryview) -> int:
+        time.sleep(0.005)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_whoever_is_cancelled_while_a_failed_write_is_tidied_up_leaves_nothing(disk: Path) -> None:
+    """With a full disk many fail at once, and the tidying waits for its turn in the same few threads."""
+    plain = local_provider.LocalProvider(local_provider.LocalSettings(path=str(disk)), ops=Full())
+    store = build_stack(plain, StackSettings(retry_attempts=1))
+    for waits in range(1, 8):
+        puts = [asyncio.create_task(store.put(f"{number}/x", b"1")) for number in range(60)]
+        await asyncio.sleep(waits * 0.01)
+        for put in puts:
+            put.cancel()
+        await asyncio.gather(*puts, return_exceptions=True)
+    await store.close()
+    assert os.listdir(disk) == []
+
+
+def test_a_key_that_is_no_text_is_refused_as_such() -> None:
+    with pytest.raises(Unsupported):
+        check_key("a\ud800")

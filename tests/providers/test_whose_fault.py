@@ -195,9 +195,8 @@ async def test_whoever_is_cancelled_does_not_wait_for_a_store_that_hangs(monkeyp
     while "finish_parts" not in operations:
         await asyncio.sleep(0.001)
     writing.cancel()
-    async with asyncio.timeout(30):
-        with pytest.raises(asyncio.CancelledError):
-            await writing
+    await asyncio.wait({writing}, timeout=20)
+    assert writing.cancelled()
     assert "abort_parts" in operations
 
 

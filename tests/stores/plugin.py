@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from simples3dms.providers.errors import BadCredential, ProviderError
 from simples3dms.providers.kinds.memory import MemoryProvider, MemorySettings
 from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, ProviderKind, SecretField
 
-ENTRY_POINTS = "[simples3dms.providers]\nvault = tests.stores.plugin:KIND\n"
+ENTRY_POINTS = "[simples3dms.providers]\nvault = tests.stores.plugin:KIND\nhosted = tests.stores.plugin:HOSTED\n"
 METADATA = "Metadata-Version: 2.1\nName: vault\nVersion: 1\n"
 
 
@@ -32,6 +33,9 @@ class Book:
     fault: type[ProviderError] | None = None
     built: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    proxies: list[str | None] = field(default_factory=list)
+    street: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Where the hosted vaults of one test are: memory is shared by the process."""
     during_check: Callable[[], None] = lambda: None
 
 
@@ -67,4 +71,29 @@ KIND = ProviderKind(
     settings_model=VaultSettings,
     credential_model=VaultCredential,
     build=_build,
+)
+
+
+class HostedSettings(FormModel):
+    """Two endpoints with one bucket are one place, as if the one were an alias of the other."""
+
+    endpoint: str = "http://127.0.0.1:9"
+    region: str = "here"
+    bucket: NotBlank
+    prefix: Prefix = ""
+
+
+def _build_hosted(settings: HostedSettings, credential: VaultCredential, options: BuildOptions) -> VaultProvider:
+    BOOK.proxies.append(options.proxy_url)
+    return VaultProvider(VaultSettings(place=f"{BOOK.street}:{settings.bucket}", prefix=settings.prefix), credential)
+
+
+#: A kind that tenants may bring: it says where it goes. It goes nowhere: only what it says is looked at.
+HOSTED = ProviderKind(
+    name="hosted",
+    title="A vault at a host (tests only)",
+    settings_model=HostedSettings,
+    credential_model=VaultCredential,
+    build=_build_hosted,
+    destinations=lambda settings: [settings.endpoint],
 )

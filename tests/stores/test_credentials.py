@@ -11,7 +11,7 @@ from tests.stores.plugin import Book
 
 from simples3dms.context import HOST
 from simples3dms.crypto.keyring import Keyring
-from simples3dms.db.session import Database
+from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure, Invalid, NotFound, Unavailable
 from simples3dms.kit.ids import new_id
 from simples3dms.storage.credentials.service import Credentials
@@ -137,7 +137,7 @@ async def _code(stores: Stores, store: Store) -> str | None:
         "UPDATE credentials SET sealed = substr(sealed, 1, 20)",
     ],
 )
-async def test_a_forged_credential_does_not_open(
+async def test_s40_a_forged_credential_does_not_open(
     database: Database, credentials: Credentials, stores: Stores, store: Store, forgery: str
 ) -> None:
     async with database.platform() as uow:
@@ -145,7 +145,7 @@ async def test_a_forged_credential_does_not_open(
     assert await _code(stores, store) == "seal_broken"
 
 
-async def test_a_credential_moved_to_another_store_does_not_open(
+async def test_s40_a_credential_moved_to_another_store_does_not_open(
     database: Database, stores: Stores, store: Store
 ) -> None:
     other = await stores.add_store(HOST, "vault-2", "vault", {"place": "two"}, RIGHT)
@@ -156,34 +156,31 @@ async def test_a_credential_moved_to_another_store_does_not_open(
     assert await _code(stores, store) == "credential_not_found"
 
 
-async def test_keys_that_the_key_ring_lacks_are_listed(
-    database: Database, stores: Stores, store: Store, credentials: Credentials
+async def test_s40_a_credential_under_a_key_that_the_key_ring_lacks(
+    database: Database, stores: Stores, store: Store
 ) -> None:
-    assert await credentials.list_unknown_keys() == []
     elsewhere = Credentials(database, Keyring({"k-2": b"2" * 32}, "k-2"))
-    assert await elsewhere.list_unknown_keys() == ["k-1"]
     assert await _code(Stores(database, elsewhere, stack_settings=STACK), store) == "seal_key_unknown"
+
+
+async def _nothing(_uow: UnitOfWork, _version: int) -> None: ...
 
 
 async def test_a_credential_is_saved_and_opened_by_version(
     database: Database, credentials: Credentials, store: Store
 ) -> None:
+    assert await credentials.replace(store.id, {"key": "väl\nue", "other": "x"}, _nothing) == 2
+    version, fields = await credentials.open(store.id)
     async with database.platform() as uow:
-        assert await credentials.save(uow, store.id, {"key": "väl\nue", "other": "x"}) == 2
-        version, fields = await credentials.open(uow, store.id)
         assert await credentials.get_version(uow, store.id) == version == 2
     assert {name: secret.reveal() for name, secret in fields.items()} == {"key": "väl\nue", "other": "x"}
     assert "väl" not in repr(fields)
 
 
-async def test_what_can_not_be_saved_or_opened(database: Database, credentials: Credentials, store: Store) -> None:
+async def test_what_can_not_be_saved_or_opened(credentials: Credentials, store: Store) -> None:
     refusals: list[tuple[type[Failure], str]] = []
-    async with database.platform() as uow:
-        for act in (
-            credentials.save(uow, store.id, {"key": " "}),
-            credentials.open(uow, new_id()),
-        ):
-            with pytest.raises(Failure) as caught:
-                await act
-            refusals.append((type(caught.value), caught.value.problem_code))
+    for act in (credentials.replace(store.id, {"key": " "}, _nothing), credentials.open(new_id())):
+        with pytest.raises(Failure) as caught:
+            await act
+        refusals.append((type(caught.value), caught.value.problem_code))
     assert refusals == [(Invalid, "credential_invalid"), (NotFound, "credential_not_found")]

@@ -264,3 +264,18 @@ async def test_pages_of_stores_join_up(stores: Stores) -> None:
         await stores.add_store(HOST, name, "vault", {"place": name}, RIGHT)
     first = await stores.list_stores(limit=2)
     assert [store.name for store in first + await stores.list_stores(after=first[-1].name, limit=2)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("prefix", ["", "below"])
+async def test_f51_a_directory_has_one_path(stores: Stores, tmp_path: Path, prefix: str) -> None:
+    """By two paths, two stores would sweep one another's objects, and two tenants could be given one place."""
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    link.symlink_to(disk)
+    await stores.add_store(HOST, "disk", "local", {"path": str(disk)}, {})
+    again = stores.add_store(HOST, "again", "local", {"path": str(link), "prefix": prefix}, {})
+    failure = await _refused(Conflict, "store_duplicate", again)
+    assert str(disk) in failure.message
+    assert [one.name for one in await stores.list_stores()] == ["disk"]
+    # The same path is fine, under a prefix.
+    await stores.add_store(HOST, "below", "local", {"path": f"{disk}/", "prefix": "other"}, {})

@@ -6,14 +6,36 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from simples3dms.api import problems
-from simples3dms.api.deps import PERMISSION_OF
-from simples3dms.api.middleware import DoorMiddleware
-from simples3dms.api.v1 import audit, content, documents, health, identity, migrations, stores, tenants
+from simples3dms.api.deps import PERMISSION_OF, CallerOrNobody, is_on_this_machine, token_missing
+from simples3dms.api.middleware import DoorMiddleware, DoorOptions
+from simples3dms.api.v1 import (
+    audit,
+    compliance,
+    content,
+    documents,
+    factors,
+    federation,
+    health,
+    holds,
+    identity,
+    invitations,
+    migrations,
+    own_stores,
+    persons,
+    rollouts,
+    rotations,
+    service_principals,
+    sessions,
+    stores,
+    takeouts,
+    tenants,
+)
 from simples3dms.bootstrap import Services
 from simples3dms.identity.permissions import Permission
 from simples3dms.schemas.base import Problem
@@ -21,8 +43,22 @@ from simples3dms.schemas.base import Problem
 _PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a problem (RFC 9457) with a stable code"}}
 
 
+DESCRIPTION_PATH: Final = "/api/v1/openapi.json"
 #: The only operations that take no permission: nobody has signed in yet.
-OPEN: Final = frozenset({"get_livez", "get_readyz", "log_in"})
+OPEN: Final = frozenset(
+    {
+        "get_livez",
+        "get_readyz",
+        "log_in",
+        "sign_in",
+        "accept_invitation",
+        "request_reset",
+        "use_reset",
+        "list_offered_providers",
+        "begin_sign_in",
+        "finish_sign_in",
+    }
+)
 
 
 def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
@@ -35,6 +71,13 @@ def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
                 raise RuntimeError(f"{route.path} must name one permission")
             found[route.operation_id] = named[0]
     return found
+
+
+async def read_description(request: Request, caller: CallerOrNobody) -> JSONResponse:
+    """The OpenAPI document: for whoever has signed in, and on the machine itself for anybody."""
+    if caller is None and not is_on_this_machine(request):
+        raise token_missing()
+    return JSONResponse(request.app.openapi())
 
 
 class _App(FastAPI):
@@ -52,13 +95,13 @@ class _App(FastAPI):
         return super().openapi()
 
 
-def create_app(services: Services | None) -> FastAPI:
+def create_app(services: Services | None, options: DoorOptions | None = None) -> FastAPI:
     """The application over these services (None is enough for its OpenAPI document)."""
     app = _App(
         title="SimpleS3DMS",
         version=version("simples3dms"),
         description="Documents of many tenants, in the object storage that each of them chooses.",
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -68,10 +111,15 @@ def create_app(services: Services | None) -> FastAPI:
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     app.state.permissions = permissions_of(health.router.routes)
-    for module in (identity, tenants, audit, stores, documents, content, migrations):
+    for module in (
+        *(identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
+        *(stores, own_stores, rollouts, rotations, documents, content, holds, takeouts, migrations),
+        *(compliance, persons),
+    ):
         v1.include_router(module.router)
         app.state.permissions |= permissions_of(module.router.routes)
     app.include_router(v1)
     problems.install(app)
-    app.add_middleware(DoorMiddleware)
+    app.add_api_route(DESCRIPTION_PATH, read_description, include_in_schema=False)
+    app.add_middleware(DoorMiddleware, options=options)
     return app

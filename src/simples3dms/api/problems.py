@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,12 +29,21 @@ STATUSES: Mapping[type[errors.Failure], tuple[int, str]] = {
     errors.Invalid: (422, "Not valid"),
     errors.Conflict: (409, "Conflict"),
     errors.TooLarge: (413, "Too large"),
+    errors.TooMany: (429, "Too often"),
     errors.Unavailable: (503, "Not available now"),
     errors.StorageFailed: (502, "The store failed"),
     errors.Failure: (500, "Internal error"),
 }
 #: Codes that have a status of their own in HTTP.
-_STATUS_OF_CODE = {"store_full": 507, "range_not_satisfiable": 416, "digest_malformed": 400, "body_incomplete": 400}
+_STATUS_OF_CODE = {
+    "store_full": 507,
+    "range_not_satisfiable": 416,
+    "digest_malformed": 400,
+    "body_incomplete": 400,
+    "request_too_slow": 408,
+    "two_credentials": 400,
+    "token_in_query": 400,
+}
 #: Codes of what the framework refuses by itself: no such path, no such method, a body that is no JSON at all.
 _CODE_OF_STATUS = {400: "body_malformed", 404: "not_found", 405: "method_not_allowed"}
 _RETRY_SECONDS = 2.0
@@ -55,8 +66,17 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     request_id = getattr(request.state, "request_id", None)
-    body = {
-        **(extra or {}),
+    body = {**(extra or {}), **_problem(status, code, title, detail, request_id)}
+    return JSONResponse(jsonable_encoder(body), status, dict(headers or {}), media_type=PROBLEM_TYPE)
+
+
+def encoded_problem(status: int, code: str, detail: str) -> bytes:
+    """A problem for what never became a request of the application."""
+    return json.dumps(_problem(status, code, "Request refused", detail, secrets.token_hex(8))).encode()
+
+
+def _problem(status: int, code: str, title: str, detail: str, request_id: str | None) -> dict[str, Any]:
+    return {
         "type": f"urn:simples3dms:problem:{code}",
         "title": title,
         "status": status,
@@ -65,7 +85,6 @@ def problem_response(
         "instance": f"urn:simples3dms:request:{request_id}",
         "request_id": request_id,
     }
-    return JSONResponse(jsonable_encoder(body), status, dict(headers or {}), media_type=PROBLEM_TYPE)
 
 
 async def on_failure(request: Request, failure: Exception) -> JSONResponse:
@@ -78,9 +97,11 @@ async def on_failure(request: Request, failure: Exception) -> JSONResponse:
         log.error("request.failed", code=failure.problem_code, detail=failure.message)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 503:
+    if status in (429, 503):
         wait = extra.setdefault("retry_after_seconds", _RETRY_SECONDS)
         headers["Retry-After"] = str(math.ceil(float(str(wait))))
+    if status == 408:
+        headers["Connection"] = "close"
     if status == 416 and "size_bytes" in extra:
         headers["Content-Range"] = f"bytes */{extra['size_bytes']}"
     return problem_response(request, status, failure.problem_code, title, failure.message, extra=extra, headers=headers)

@@ -22,6 +22,7 @@ from simples3dms.audit.values import (
     Uncopied,
 )
 from simples3dms.db.session import UnitOfWork
+from simples3dms.errors import Unavailable
 
 _EVENT: Final = "id, at, principal_id, principal_name, action, target_type, target_id, outcome, details, seq"
 _CHAINED: Final = (
@@ -373,7 +374,13 @@ async def find_signer(uow: UnitOfWork) -> SealedKey | None:
 
 
 async def insert_signer(uow: UnitOfWork, key: SealedKey) -> bool:
-    """Make it the key that signs; False if there is one already."""
+    """Make it the key that signs; False if there is one already.
+
+    What it is sealed under stays until this unit of work ends. Raises Unavailable (`seal_key_retired`).
+    """
+    known = await uow.scalar("SELECT 1 FROM sealing_keys WHERE key_id = %s FOR KEY SHARE", [key.seal_key_id])
+    if known is None and await uow.scalar("SELECT 1 FROM sealing_keys LIMIT 1") is not None:
+        raise Unavailable("The key that this was sealed under has just been retired: again.", code="seal_key_retired")
     count = await uow.execute(
         """INSERT INTO audit_signing_keys (key_id, public_key, seal_key_id, wrapped_key, sealed)
            VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",

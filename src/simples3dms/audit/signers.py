@@ -9,7 +9,7 @@ from simples3dms.audit import chain, repository
 from simples3dms.audit.values import Checkpoint, Cut, SealedKey, SigningKey
 from simples3dms.crypto.errors import KeyringFailed
 from simples3dms.crypto.keyring import Keyring
-from simples3dms.crypto.sealing import SealContext, Sealed, seal, unseal
+from simples3dms.crypto.sealing import SealContext, Sealed, seal_apart, unseal_apart
 from simples3dms.crypto.signing import key_id_of, new_key_pair, sign
 from simples3dms.db.session import Database, UnitOfWork
 
@@ -42,17 +42,18 @@ class Signers:
         async with self._database.platform() as uow:
             row = await repository.find_signer(uow)
         if row is None:
+            fresh = await self._new()
             async with self._database.platform() as uow:
                 # Of those who make the first one at once, one does.
-                await repository.insert_signer(uow, self._new())
+                await repository.insert_signer(uow, fresh)
             async with self._database.platform() as uow:
                 row = await repository.find_signer(uow)
         assert row is not None
-        return Signer(row.key_id, self._open(row))
+        return Signer(row.key_id, await self._open(row))
 
     async def rotate(self, tell: Told) -> SigningKey:
         """A fresh key signs from now on. `tell` is called in the unit of work that changes it."""
-        fresh = self._new()
+        fresh = await self._new()
         async with self._database.platform() as uow:
             retired = await repository.retire_signer(uow)
             if await repository.insert_signer(uow, fresh):
@@ -63,10 +64,10 @@ class Signers:
         async with self._database.platform() as uow:
             return await repository.list_keys(uow)
 
-    def _new(self) -> SealedKey:
+    async def _new(self) -> SealedKey:
         pair = new_key_pair()
         key_id = key_id_of(pair.public)
-        sealed = seal(self._ring(), pair.private, context=_context(key_id))
+        sealed = await seal_apart(self._ring(), pair.private, context=_context(key_id))
         return SealedKey(key_id, pair.public, sealed.key_id, sealed.wrapped_key, sealed.sealed)
 
     def _ring(self) -> Keyring:
@@ -74,8 +75,9 @@ class Signers:
             raise KeyringFailed("This process holds no key ring, and can't sign.", code="keyring_missing")
         return self._keyring
 
-    def _open(self, row: SealedKey) -> bytes:
-        return unseal(self._ring(), Sealed(row.seal_key_id, row.wrapped_key, row.sealed), context=_context(row.key_id))
+    async def _open(self, row: SealedKey) -> bytes:
+        sealed = Sealed(row.seal_key_id, row.wrapped_key, row.sealed)
+        return await unseal_apart(self._ring(), sealed, context=_context(row.key_id))
 
 
 def _context(key_id: str) -> SealContext:

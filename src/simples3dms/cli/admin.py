@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from simples3dms.cli import audit, stores
+from simples3dms.cli import audit, credentials, stores
+from simples3dms.cli.account import account_app, read_secret
+from simples3dms.cli.invitations import invitation_app, show_hand_over
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
+from simples3dms.cli.providers import provider_app
+from simples3dms.cli.services import ScopeOption, service_app
 from simples3dms.cli.session import (
     DEFAULT_URL,
     JsonFlag,
@@ -20,7 +23,7 @@ from simples3dms.cli.session import (
     require_tenant,
     save_session,
 )
-from simples3dms.client import Client
+from simples3dms.client import ApiProblem, Client
 from simples3dms.kit.secret import Secret
 
 tenant_app = typer.Typer(help="Tenants.", no_args_is_help=True)
@@ -32,23 +35,21 @@ token_app = typer.Typer(help="API tokens of your own.", no_args_is_help=True)
 def install(app: typer.Typer) -> None:
     app.command()(login)
     app.command()(logout)
+    credentials.install(stores.store_app)
     for name, group in (
         ("tenant", tenant_app),
         ("user", user_app),
         ("member", member_app),
         ("token", token_app),
+        ("account", account_app),
+        ("service", service_app),
+        ("invitation", invitation_app),
+        ("provider", provider_app),
         ("store", stores.store_app),
         ("placement", stores.placement_app),
         ("audit", audit.app),
     ):
         app.add_typer(group, name=name)
-
-
-def _read_password(prompt: str = "Password") -> Secret:
-    """From the terminal without echo, or the first line of standard input."""
-    if sys.stdin.isatty():
-        return Secret(typer.prompt(prompt, hide_input=True, err=True))
-    return Secret(sys.stdin.readline().rstrip("\n"))
 
 
 def login(
@@ -57,9 +58,15 @@ def login(
     as_json: JsonFlag = False,
 ) -> None:
     """Sign in; the token is kept in a file that only you can read."""
-    password = _read_password()
+    password = read_secret("Password")
     with Client(url, tries=1) as client:
-        made = client.log_in(email, password, token_name="command line")  # noqa: S106 a label
+        try:
+            made = client.log_in(email, password, token_name="command line")  # noqa: S106 a label
+        except ApiProblem as problem:
+            if problem.code != "second_factor_required":
+                raise
+            code = read_secret("Code of your app, or a recovery code")
+            made = client.log_in(email, password, token_name="command line", code=code)  # noqa: S106 a label
     save_session(Session(url, Secret(made.token)))
     expires = made.expires_at.isoformat() if made.expires_at else None
     done(f"Signed in to {url} as {email}.", as_json=as_json, url=url, email=email, expires_at=expires)
@@ -127,7 +134,7 @@ def create_user(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a user; the password is asked for, or read from standard input."""
-    password = None if generate else _read_password("Password for the new user")
+    password = None if generate else read_secret("Password for the new user")
     with connect() as client:
         made = client.create_user(email, password, platform_role=platform_role)
     if as_json:
@@ -142,8 +149,38 @@ def create_user(
 def list_users(as_json: JsonFlag = False) -> None:
     """All users."""
     with connect() as client:
-        columns = ["email", "is_operator", "is_auditor", "id", "created_at"]
+        columns = ["email", "is_operator", "is_auditor", "id", "created_at", "disabled_at"]
         show_rows(client.iter_users(), columns, as_json=as_json, empty="No users.")
+
+
+@user_app.command("disable")
+def disable_user(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Keep a user out, at once and everywhere."""
+    with connect() as client:
+        show_one(client.disable_user(user_id), as_json=as_json)
+
+
+@user_app.command("enable")
+def enable_user(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Let a user in again; they sign in anew."""
+    with connect() as client:
+        show_one(client.enable_user(user_id), as_json=as_json)
+
+
+@user_app.command("reset")
+def create_reset(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Make a link by which a user sets a new password; hand it over, it is shown once."""
+    with connect() as client:
+        made = client.create_reset(user_id)
+    show_hand_over(made, as_json=as_json)
+
+
+@user_app.command("remove-factors")
+def remove_factors(user_id: UUID, as_json: JsonFlag = False) -> None:
+    """Remove all second factors of a user who has lost them."""
+    with connect() as client:
+        client.remove_factors(user_id)
+    done("Removed.", as_json=as_json, id=str(user_id), removed=True)
 
 
 @member_app.command("set")
@@ -173,12 +210,20 @@ def remove_member(email: str, tenant: TenantOption = None, as_json: JsonFlag = F
 @token_app.command("create")
 def create_token(
     name: str,
-    days: Annotated[float | None, typer.Option(help="Days until it expires; never by default.")] = None,
+    days: Annotated[
+        float | None, typer.Option(help="Days until it expires; by default never, or with the token that makes it.")
+    ] = None,
+    scope: ScopeOption = None,
+    only_tenant: Annotated[str | None, typer.Option(help="The only tenant in which it is good for anything.")] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Give your password: the token may outlive your sign-in.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a token; it is shown once."""
+    password = read_secret("Password") if confirm else None
     with connect() as client:
-        made = client.create_token(name, expires_in_days=days)
+        made = client.create_token(name, expires_in_days=days, scopes=scope, tenant=only_tenant, password=password)
     if as_json:
         show_json(made)
     else:
@@ -190,7 +235,7 @@ def create_token(
 def list_tokens(as_json: JsonFlag = False) -> None:
     """Your tokens, without the secrets."""
     with connect() as client:
-        columns = ["id", "name", "created_at", "expires_at", "last_used_at", "revoked_at"]
+        columns = ["id", "name", "created_at", "expires_at", "last_used_at", "revoked_at", "scopes"]
         show_rows(client.list_tokens(), columns, as_json=as_json, empty="No tokens.")
 
 

@@ -1,4 +1,4 @@
-"""Host commands: serve, worker, db, fsck, keys. They run where the data directory is.
+"""Host commands: serve, worker, db, fsck, recover. They run where the data directory is.
 
 What they do is in `hosting`, imported when one of them runs: loading the server takes a second or two, and the commands
 that only speak HTTP need not wait for it.
@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
-keys_app = typer.Typer(help="The key ring that seals stores' credentials.", no_args_is_help=True)
 
 
 def serve(
@@ -58,9 +57,14 @@ def fsck(
         raise typer.Exit(1)
 
 
-@keys_app.command("list")
-def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
-    """The ids of the keys, and which of them seals what is new. The keys themselves are never shown."""
+def recover(
+    email: Annotated[str, typer.Argument(help="The user's e-mail address.")] = "admin@localhost",
+    remove_factors: Annotated[
+        bool, typer.Option("--remove-factors", help="Remove the user's second factors as well.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Let a user in again who has lost the password: print a secret for `account use-reset`, good for a day."""
     from simples3dms.cli import hosting
 
-    hosting.list_keys(as_json=as_json)
+    hosting.recover(email, remove_factors=remove_factors, as_json=as_json)

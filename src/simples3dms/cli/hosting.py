@@ -18,15 +18,20 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from simples3dms.api.app import create_app
+from simples3dms.api.middleware import DoorOptions
+from simples3dms.api.proxies import TrustedProxies
+from simples3dms.api.wire import server_config
 from simples3dms.bootstrap import Services, build_services, ensure_default_store
 from simples3dms.cli.output import console, say, show_json
-from simples3dms.crypto.keyring import load_or_create_keyring
-from simples3dms.errors import Failure, Invalid, NotFound, Unavailable
+from simples3dms.context import HOST, PLATFORM
+from simples3dms.errors import Failure, Invalid, Unavailable
+from simples3dms.identity.invitations.values import HandOver
 from simples3dms.identity.values import NewPassword
 from simples3dms.jobs.worker import run_worker
 from simples3dms.revisions.schema import ensure_schema
 from simples3dms.revisions.upgrade import upgrade
 from simples3dms.settings import Settings
+from simples3dms.storage.upkeep.values import Finding
 from simples3dms.telemetry.logging import configure_logging
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -47,19 +52,18 @@ def read_settings() -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Services]:
-    """The services, with the database up and its schema there; all let go at the end."""
+async def running(settings: Settings, *, check_keys: bool = True) -> AsyncIterator[Services]:
+    """The services, with the database up and its schema there; all let go at the end.
+
+    `check_keys`: not with a key ring that can't open everything; `simples3dms keys` itself has to.
+    """
     services = await asyncio.to_thread(build_services, settings)
     try:
         await asyncio.to_thread(_reach, services.urls.app_url, "SIMPLES3DMS_DATABASE_URL")
         await asyncio.to_thread(ensure_schema, services)
-        unknown = await _open(services)
-        if unknown:
-            raise Unavailable(
-                f"Stores' credentials are sealed under keys that {settings.keyring_path} lacks: {', '.join(unknown)}. "
-                "Bring back the key ring that has them.",
-                code="keyring_incomplete",
-            )
+        await services.open()
+        if check_keys:
+            await services.keys.check_start()
         yield services
     finally:
         await services.close()
@@ -75,11 +79,6 @@ def _reach(url: str, variable: str) -> None:
             f"The database can't be reached: {reason}. Does it run, and is {variable} right?",
             code="database_unavailable",
         ) from error
-
-
-async def _open(services: Services) -> list[str]:
-    await services.open()
-    return await services.credentials.list_unknown_keys()
 
 
 def serve(host: str, port: int, *, with_worker: bool, password_file: Path | None) -> None:
@@ -130,17 +129,10 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bool, password_file: Path | None) -> None:
     async with running(settings) as services:
+        services.listener.start()
         made = await services.identity.ensure_first_operator()
         await _ensure_default_store(services, settings)
-        config = uvicorn.Config(
-            create_app(services),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=20,
-            timeout_keep_alive=75,
-            lifespan="off",
-        )
+        config = server_config(create_app(services, _door_options(settings)))
         address, port = listener.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
         server = _Server(config, lambda: _welcome(url, made, password_file))
@@ -155,6 +147,14 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
             stop.set()
             if worker is not None:
                 await worker
+
+
+def _door_options(settings: Settings) -> DoorOptions:
+    try:
+        proxies = TrustedProxies.parse(settings.trusted_proxies)
+    except ValueError as error:
+        raise Invalid(f"SIMPLES3DMS_TRUSTED_PROXIES: {error}.", code="settings_invalid") from None
+    return DoorOptions(proxies, settings.most_requests, idle_seconds=settings.body_idle_seconds)
 
 
 async def _ensure_default_store(services: Services, settings: Settings) -> None:
@@ -198,6 +198,7 @@ async def _work(settings: Settings, name: str) -> None:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as services:
+        services.listener.start()
         say(f"Worker {name} is ready.")
         await run_worker(services, stop=stop, name=name)
 
@@ -233,6 +234,8 @@ def fsck(*, read_data: bool, as_json: bool) -> bool:
     async def check() -> bool:
         async with running(settings) as services:
             report = await services.upkeep.fsck(read_data=read_data)
+            for row in await services.keys.list_broken():
+                report.findings.append(Finding("sealed_row_broken", PLATFORM, f"{row.table} {row.row}", row.code))
         findings = [
             {"kind": f.kind, "tenant_id": str(f.tenant_id), "target": f.target, "message": f.message}
             for f in report.findings
@@ -250,18 +253,20 @@ def fsck(*, read_data: bool, as_json: bool) -> bool:
     return asyncio.run(check())
 
 
-def list_keys(*, as_json: bool) -> None:
-    """Print the ids of the key ring's keys, never the keys."""
-    settings = read_settings()
-    if not settings.keyring_path.exists():
-        raise NotFound(
-            f"There is no key ring at {settings.keyring_path} yet: `simples3dms serve` makes one.",
-            code="keyring_not_found",
-        )
-    ring = load_or_create_keyring(settings.keyring_path)
-    keys = [{"id": key_id, "is_primary": key_id == ring.primary_id} for key_id in ring.ids]
+def recover(email: str, *, remove_factors: bool, as_json: bool) -> None:
+    """Make a reset of a user's password, as whoever holds this machine."""
+    made = asyncio.run(_recover(read_settings(), email, remove_factors=remove_factors))
+    link = made.link.reveal() if made.link is not None else None
     if as_json:
-        show_json({"file": str(settings.keyring_path), "keys": keys})
+        show_json({"token": made.token.reveal(), "link": link, "expires_at": made.expires_at.isoformat()})
         return
-    for key in keys:
-        console.print(f"{key['id']}{'  (seals what is new)' if key['is_primary'] else ''}", markup=False)
+    say("Give this to `simples3dms account use-reset`; it is shown this once:")
+    console.print(link or made.token.reveal(), soft_wrap=True, markup=False)
+
+
+async def _recover(settings: Settings, email: str, *, remove_factors: bool) -> HandOver:
+    async with running(settings) as services:
+        user = await services.identity.get_user(email)
+        if remove_factors:
+            await services.factors.remove_all(HOST, user.id)
+        return await services.resets.create(HOST, user.id)

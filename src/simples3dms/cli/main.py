@@ -9,7 +9,20 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from simples3dms.cli import admin, documents, host, migrations
+from simples3dms.cli import (
+    admin,
+    documents,
+    holds,
+    host,
+    keys,
+    lifecycle,
+    migrations,
+    own_stores,
+    persons,
+    residency,
+    rollouts,
+    takeouts,
+)
 from simples3dms.cli.output import messages, plain
 from simples3dms.cli.session import TenantOption
 from simples3dms.client import ApiProblem, ServerUnreachable
@@ -34,11 +47,20 @@ def root(tenant: TenantOption = None) -> None:
 app.command()(host.serve)
 app.command()(host.worker)
 app.command()(host.fsck)
+app.command()(host.recover)
 app.add_typer(host.db_app, name="db")
-app.add_typer(host.keys_app, name="keys")
+app.add_typer(keys.keys_app, name="keys")
 admin.install(app)
+app.add_typer(own_stores.app, name="own-store")
+app.add_typer(residency.app, name="residency")
+app.add_typer(rollouts.app, name="rollout")
 app.add_typer(documents.app, name="doc")
 app.add_typer(migrations.app, name="migration")
+app.add_typer(holds.hold_app, name="hold")
+app.add_typer(holds.retention_app, name="retention")
+app.add_typer(takeouts.app, name="takeout")
+lifecycle.install(admin.tenant_app)
+persons.install(admin.user_app)
 
 
 @app.command()

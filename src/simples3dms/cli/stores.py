@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from simples3dms.cli.output import console, say, show_json, show_one, show_rows
+from simples3dms.cli.output import console, done, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
@@ -24,7 +24,7 @@ store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
 placement_app = typer.Typer(help="Where a tenant's documents go.", no_args_is_help=True)
 
 
-def _settings(pairs: list[str]) -> dict[str, object]:
+def parse_settings(pairs: list[str]) -> dict[str, object]:
     settings: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -38,7 +38,7 @@ def _settings(pairs: list[str]) -> dict[str, object]:
     return settings
 
 
-def _credential(kind: str, file: str | None) -> dict[str, Secret | str]:
+def ask_credential(kind: str, file: str | None) -> dict[str, Secret | str]:
     """From a JSON file, standard input, or asked for; never from the command line, where others can read it."""
     fields = {"s3": ("access_key_id", "secret_access_key"), "b2": ("application_key_id", "application_key")}
     if file is not None:
@@ -88,8 +88,8 @@ def add_store(
     as_json: JsonFlag = False,
 ) -> None:
     """Add a store, once it has been seen to work."""
-    chosen = _settings(settings or [])
-    credential = _credential(kind, credential_file)
+    chosen = parse_settings(settings or [])
+    credential = ask_credential(kind, credential_file)
     with connect() as client:
         show_one(client.add_store(name, kind=kind, settings=chosen, credential=credential), as_json=as_json)
 
@@ -101,11 +101,12 @@ def list_stores(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     with connect() as client:
         if tenant:
             rows = client.list_granted_stores(tenant)
-            show_rows(rows, ["name", "kind", "prefix"], as_json=as_json, empty="No stores are granted to it yet.")
+            columns = ["name", "kind", "prefix", "jurisdiction", "is_own", "is_outside"]
+            show_rows(rows, columns, as_json=as_json, empty="No stores are granted to it yet.")
         else:
             show_rows(
                 client.list_stores(),
-                ["name", "kind", "settings", "probe_verdict", "created_at"],
+                ["name", "kind", "settings", "jurisdiction", "probe_verdict", "created_at"],
                 as_json=as_json,
                 empty=empty,
             )
@@ -145,12 +146,12 @@ def probe_store(
     if as_json:
         show_json(probe)
     else:
-        _show_probe(probe)
+        show_probe(probe)
     if probe.verdict in ("red", "unreachable"):
         raise typer.Exit(1)
 
 
-def _show_probe(probe: Probe) -> None:
+def show_probe(probe: Probe) -> None:
     marks = {"green": "[green]green[/green]", "amber": "[yellow]amber[/yellow]", "red": "[red]red[/red]"}
     table = Table(box=None, pad_edge=False)
     for heading in ("", "what", "meaning", "found"):
@@ -171,8 +172,13 @@ def tune_store(
     as_json: JsonFlag = False,
 ) -> None:
     """Give a store timeouts, retries and limits of its own; without --set, the installation's hold again."""
+    with connect() as client:
+        show_one(client.set_tuning(name, read_tuning(values or [])), as_json=as_json)
+
+
+def read_tuning(pairs: list[str]) -> dict[str, object]:
     tuning: dict[str, object] = {}
-    for pair in values or []:
+    for pair in pairs:
         key, equals, value = pair.partition("=")
         try:
             tuning[key] = {"true": True, "false": False}[value] if value in ("true", "false") else _number(value)
@@ -180,8 +186,7 @@ def tune_store(
             equals = ""
         if not equals:
             raise typer.BadParameter(f"--set takes NAME=NUMBER, not {pair!r}.")
-    with connect() as client:
-        show_one(client.set_tuning(name, tuning), as_json=as_json)
+    return tuning
 
 
 def _number(text: str) -> float | int:
@@ -200,16 +205,31 @@ def grant_store(
         show_one(client.grant_store(require_tenant(tenant), name, prefix=prefix), as_json=as_json)
 
 
-@store_app.command("credential")
-def set_credential(name: str, credential_file: CredentialFile = None, as_json: JsonFlag = False) -> None:
-    """Replace a store's credential, once the new one has been seen to work."""
+@store_app.command("revoke")
+def revoke_grant(name: str, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Let a tenant use a store no more; refused while the tenant needs it."""
+    whose = require_tenant(tenant)
     with connect() as client:
-        kind = client.get_store(name).kind
-        changed = client.set_credential(name, _credential(kind, credential_file))
-    if as_json:
-        show_json(changed)
-    else:
-        say("Replaced.")
+        client.revoke_grant(whose, name)
+    done(f"{whose} may use {name} no more.", as_json=as_json, store=name, tenant=whose, revoked=True)
+
+
+@store_app.command("disable")
+def disable_store(name: str, as_json: JsonFlag = False) -> None:
+    """Offer a store to nobody any more. What it holds can still be read and moved away."""
+    with connect() as client:
+        show_one(client.disable_store(name), as_json=as_json)
+
+
+@store_app.command("jurisdiction")
+def set_jurisdiction(
+    name: Annotated[str, typer.Argument(help="A store's name, or the id of one that a tenant brought.")],
+    code: Annotated[str, typer.Argument(help="A country's code such as DE, EU, EEA, or `unknown`.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Say under whose law a store's bytes lie."""
+    with connect() as client:
+        show_one(client.set_jurisdiction(name, None if code == "unknown" else code.upper()), as_json=as_json)
 
 
 @placement_app.command("show")
@@ -224,10 +244,25 @@ def set_placement(
     write: Annotated[str, typer.Option(help="The store that new documents are written to.")],
     copy: Annotated[list[str] | None, typer.Option(help="A store that holds a copy; may be repeated.")] = None,
     read: Annotated[list[str] | None, typer.Option(help="Read order; may be repeated.")] = None,
+    share: Annotated[
+        list[str] | None, typer.Option(help="STORE=WEIGHT: its share of new documents; repeat, --write's too.")
+    ] = None,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Set it for what is written from now on. Existing documents are moved by `simples3dms migration`."""
     with connect() as client:
-        placement = client.set_placement(require_tenant(tenant), write=write, copies=copy or [], read=read or [])
+        placement = client.set_placement(
+            require_tenant(tenant), write=write, copies=copy or [], read=read or [], shares=_shares(share or [])
+        )
         show_one(placement, as_json=as_json)
+
+
+def _shares(pairs: list[str]) -> dict[str, int]:
+    shares: dict[str, int] = {}
+    for pair in pairs:
+        name, _, weight = pair.partition("=")
+        if not name or not weight.isdecimal():
+            raise typer.BadParameter(f"--share takes STORE=WEIGHT, not {pair!r}.")
+        shares[name] = int(weight)
+    return shares

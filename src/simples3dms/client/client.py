@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
-
-from pydantic import BaseModel, SecretStr
 
 from simples3dms.client.audit import AuditMixin
 from simples3dms.client.content import ContentMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
-from simples3dms.client.transport import at
+from simples3dms.client.governance import GovernanceMixin
+from simples3dms.client.people import PeopleMixin
+from simples3dms.client.rotations import RotationsMixin
+from simples3dms.client.stores import StoresMixin, revealed, store_body
+from simples3dms.client.transport import at, iter_pages
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import documents, identity, migrations, stores, tenants
 from simples3dms.schemas.base import Page
 
-M = TypeVar("M", bound=BaseModel)
 _PAGE = 200
 
 
-def _store_body(
-    kind: str,
-    settings: Mapping[str, object],
-    credential: Mapping[str, Secret | str],
-    tuning: Mapping[str, object] | None,
-) -> dict[str, object]:
-    secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
-    return {"kind": kind, "settings": dict(settings), "credential": secrets, "tuning": dict(tuning or {})}
-
-
-def _revealed(credential: Mapping[str, Secret | str]) -> dict[str, SecretStr]:
-    return {
-        name: SecretStr(value.reveal() if isinstance(value, Secret) else value) for name, value in credential.items()
-    }
-
-
-def _iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
-    after: UUID | None = None
-    while True:
-        page = fetch(after)
-        yield from page.items
-        after = page.next_after
-        if after is None:
-            return
-
-
-class Client(AuditMixin, ContentMixin):
+class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMixin, StoresMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.
@@ -63,17 +37,38 @@ class Client(AuditMixin, ContentMixin):
 
     # identity
 
-    def log_in(self, email: str, password: Secret, *, token_name: str = "client") -> identity.NewToken:  # noqa: S107
+    def log_in(
+        self,
+        email: str,
+        password: Secret,
+        *,
+        token_name: str = "client",  # noqa: S107
+        code: Secret | None = None,
+    ) -> identity.NewToken:
+        """`code`: of one's app, or a recovery code, where the account has second factors."""
         body = {"email": email, "password": password.reveal(), "token_name": token_name}
-        return self.parse(identity.NewToken, self._post_secret(at("login"), body))
+        if code is not None:
+            body["code"] = code.reveal()
+        return self.parse(identity.NewToken, self.post_secret(at("login"), body))
 
-    def _post_secret(self, path: str, body: Mapping[str, object]) -> bytes:
-        """A body with a secret in it, which a model's own JSON would show as stars."""
-        return self.call("POST", path, content=json.dumps(body).encode())
-
-    def create_token(self, name: str, *, expires_in_days: float | None = None) -> identity.NewToken:
-        body = identity.CreateToken(name=name, expires_in_days=expires_in_days)
-        return self.send("POST", identity.NewToken, at("tokens"), body)
+    def create_token(
+        self,
+        name: str,
+        *,
+        expires_in_days: float | None = None,
+        scopes: Sequence[str] | None = None,
+        tenant: str | None = None,
+        password: Secret | None = None,
+    ) -> identity.NewToken:
+        """A token of one's own. With the password it may outlive the token that asks."""
+        body = {
+            "name": name,
+            "expires_in_days": expires_in_days,
+            "scopes": list(scopes) if scopes is not None else None,
+            "tenant": tenant,
+            "password": password.reveal() if password is not None else None,
+        }
+        return self.parse(identity.NewToken, self.post_secret(at("tokens"), body))
 
     def list_tokens(self) -> list[identity.Token]:
         return self.list_all(identity.Token, at("tokens"))
@@ -85,10 +80,10 @@ class Client(AuditMixin, ContentMixin):
         self, email: str, password: Secret | None = None, *, platform_role: str | None = None
     ) -> identity.NewUser:
         body = {"email": email, "password": password.reveal() if password else None, "platform_role": platform_role}
-        return self.parse(identity.NewUser, self._post_secret(at("users"), body))
+        return self.parse(identity.NewUser, self.post_secret(at("users"), body))
 
     def iter_users(self) -> Iterator[identity.User]:
-        return _iter_pages(lambda after: self.get(Page[identity.User], at("users"), after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[identity.User], at("users"), after=after, limit=_PAGE))
 
     def set_member(self, tenant: str, email: str, role: str) -> identity.Member:
         body = identity.SetMember.model_validate({"role": role})
@@ -116,7 +111,7 @@ class Client(AuditMixin, ContentMixin):
         return self.parse(tenants.Tenant, self.call("DELETE", at("tenants", tenant, "suspension")))
 
     def iter_tenants(self) -> Iterator[tenants.Tenant]:
-        return _iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[tenants.Tenant], at("tenants"), after=after, limit=_PAGE))
 
     # stores and placement
 
@@ -129,8 +124,8 @@ class Client(AuditMixin, ContentMixin):
         credential: Mapping[str, Secret | str],
         tuning: Mapping[str, object] | None = None,
     ) -> stores.Store:
-        body = {"name": name, **_store_body(kind, settings, credential, tuning)}
-        return self.parse(stores.Store, self._post_secret(at("stores"), body))
+        body = {"name": name, **store_body(kind, settings, credential, tuning)}
+        return self.parse(stores.Store, self.post_secret(at("stores"), body))
 
     def probe_config(
         self,
@@ -141,8 +136,8 @@ class Client(AuditMixin, ContentMixin):
         tuning: Mapping[str, object] | None = None,
     ) -> stores.Probe:
         """Probe a store before it is saved. Takes seconds."""
-        body = _store_body(kind, settings, credential, tuning)
-        return self.parse(stores.Probe, self._post_secret(at("store-probes"), body))
+        body = store_body(kind, settings, credential, tuning)
+        return self.parse(stores.Probe, self.post_secret(at("store-probes"), body))
 
     def probe_store(self, store: str) -> stores.Probe:
         """Probe a store that is in use, and keep what was found. Takes seconds."""
@@ -156,7 +151,7 @@ class Client(AuditMixin, ContentMixin):
         return self.send("PUT", stores.Store, at("stores", store, "tuning"), body)
 
     def set_credential(self, store: str, credential: Mapping[str, Secret | str]) -> stores.Store:
-        secrets = {key: value.get_secret_value() for key, value in _revealed(credential).items()}
+        secrets = {key: value.get_secret_value() for key, value in revealed(credential).items()}
         answer = self.call(
             "PUT", at("stores", store, "credential"), content=json.dumps({"credential": secrets}).encode()
         )
@@ -188,19 +183,24 @@ class Client(AuditMixin, ContentMixin):
         write: str,
         copies: Sequence[str] = (),
         read: Sequence[str] = (),
+        shares: Mapping[str, int] | None = None,
         expected_version: int | None = None,
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
-        body = stores.SetPlacement(write=write, copies=list(copies), read=list(read), expected_version=expected_version)
+        body = stores.SetPlacement(
+            write=write,
+            copies=list(copies),
+            read=list(read),
+            shares=dict(shares or {}),
+            expected_version=expected_version,
+        )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)
 
     # documents (bytes: see ContentMixin)
 
     def iter_documents(self, tenant: str, *, trash: bool = False) -> Iterator[documents.Document]:
         path = at("tenants", tenant, "documents")
-        return _iter_pages(
-            lambda after: self.get(Page[documents.Document], path, after=after, limit=_PAGE, trash=trash)
-        )
+        return iter_pages(lambda after: self.get(Page[documents.Document], path, after=after, limit=_PAGE, trash=trash))
 
     def get_document(self, tenant: str, document_id: UUID) -> documents.Document:
         return self.get(documents.Document, at("tenants", tenant, "documents", document_id))
@@ -230,7 +230,7 @@ class Client(AuditMixin, ContentMixin):
 
     def iter_migrations(self, tenant: str) -> Iterator[migrations.Migration]:
         path = at("tenants", tenant, "migrations")
-        return _iter_pages(lambda after: self.get(Page[migrations.Migration], path, after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[migrations.Migration], path, after=after, limit=_PAGE))
 
     def get_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
         return self.get(migrations.Migration, at("tenants", tenant, "migrations", migration_id))
@@ -262,7 +262,7 @@ class Client(AuditMixin, ContentMixin):
 
     def iter_failures(self, tenant: str, migration_id: UUID) -> Iterator[migrations.TransferFailure]:
         path = at("tenants", tenant, "migrations", migration_id, "failures")
-        return _iter_pages(lambda after: self.get(Page[migrations.TransferFailure], path, after=after, limit=_PAGE))
+        return iter_pages(lambda after: self.get(Page[migrations.TransferFailure], path, after=after, limit=_PAGE))
 
     def retry_failures(self, tenant: str, migration_id: UUID, failure_ids: Sequence[UUID] | None = None) -> int:
         body = migrations.RetryFailures(failure_ids=list(failure_ids) if failure_ids is not None else None)

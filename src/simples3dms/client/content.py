@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -39,6 +40,7 @@ class ContentMixin(Transport):
         document_id: UUID | None = None,
         content_type: str | None = None,
         idempotency_key: str | None = None,
+        original_created_at: datetime | None = None,
         with_digest: bool = True,
         progress: Progress = _ignore,
     ) -> Document:
@@ -52,9 +54,11 @@ class ContentMixin(Transport):
         chosen = name or Path(source if isinstance(source, Path) else source.name).name
         # A file's name may be bytes that are no text.
         chosen = chosen.encode(errors="replace").decode()
-        url = httpx.URL(at("tenants", tenant, "documents"), params={"name": chosen})
-        if document_id is not None:
-            url = httpx.URL(at("tenants", tenant, "documents", document_id, "versions"))
+        params = {"name": chosen} if document_id is None else {}
+        if original_created_at is not None:
+            params["original_created_at"] = original_created_at.isoformat()
+        path = at("tenants", tenant, "documents", *((document_id, "versions") if document_id else ()))
+        url = httpx.URL(path, params=params)
         with _opened(source) as file:
             body = _Body(file, progress)
             headers = {
@@ -69,7 +73,9 @@ class ContentMixin(Transport):
     def _send_body(self, url: httpx.URL, headers: dict[str, str], body: _Body) -> Document:
         for attempt in range(1, self.tries + 1):
             try:
-                response = self.http.post(url, content=body.blocks(), headers=headers)
+                response = self.http.post(
+                    url, content=body.blocks(), headers=httpx.Headers(headers, encoding="latin-1")
+                )
             except httpx.TransportError as error:
                 if attempt == self.tries:
                     raise self.unreachable(error) from error
@@ -136,6 +142,31 @@ class ContentMixin(Transport):
         finally:
             draft.unlink(missing_ok=True)
         return received.hexdigest
+
+    def fetch_version(
+        self,
+        tenant: str,
+        document_id: UUID,
+        version: int,
+        path: Path,
+        *,
+        size_bytes: int,
+        sha256: str,
+        progress: Progress = _ignore,
+    ) -> None:
+        """Fetch a version whose digest is known to `path`, going on with what an earlier run left at `path`.part."""
+        draft = path.with_name(f"{path.name}.part")
+        with draft.open("a+b") as file:
+            received = _Received(file, progress, etag=f'"{sha256}"')
+            received.take_up()
+            if received.count < size_bytes or not size_bytes:
+                self._receive(_place(tenant, document_id, version), received)
+            file.flush()
+            os.fsync(file.fileno())
+        if received.hexdigest != sha256:
+            draft.unlink()
+            raise ServerUnreachable("What arrived differs from what the manifest says; download it again.")
+        draft.replace(path)
 
     def _receive(self, url: str, received: _Received) -> None:
         attempt = 0
@@ -211,12 +242,19 @@ class _Body:
 class _Received:
     """A file on its way in, hashed as it comes."""
 
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
+    def __init__(self, file: BinaryIO, progress: Progress, *, etag: str | None = None) -> None:
         self._file = file
         self._progress = progress
         self._digest = hashlib.sha256()
         self.count = 0
-        self.etag: str | None = None
+        self.etag = etag
+
+    def take_up(self) -> None:
+        """Count what is in the file already as received."""
+        self._file.seek(0)
+        while block := self._file.read(_BLOCK):
+            self._digest.update(block)
+            self.count += len(block)
 
     def begin(self, response: httpx.Response) -> None:
         """Go on where the last answer ended, or anew if this one is the whole."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from simples3dms.client.errors import ServerUnreachable, to_problem
 from simples3dms.kit.secret import Secret
+from simples3dms.schemas.base import Page
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -25,11 +31,35 @@ def at(*parts: object) -> str:
     return "/api/v1/" + "/".join(quote(str(part), safe="") for part in parts)
 
 
+def iter_pages(fetch: Callable[[UUID | None], Page[M]]) -> Iterator[M]:
+    """All items of a listing, a page at a time."""
+    after: UUID | None = None
+    while True:
+        page = fetch(after)
+        yield from page.items
+        after = page.next_after
+        if after is None:
+            return
+
+
 def is_passing(response: httpx.Response) -> bool:
     """Whether the same request may well succeed in a moment. A 502 of the server's own says that a store refused."""
     if response.status_code == 502:
         return bool(response.headers.get("Content-Type") != "application/problem+json")
     return response.status_code in (503, 504)
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Loading them takes longer than most requests: once for a process. As everything here, not told by variables."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
 
 
 class Transport:
@@ -44,7 +74,12 @@ class Transport:
         self.tries = tries
         # Nothing is read from the environment: a proxy or a netrc file there would see or send tokens.
         self.http = httpx.Client(
-            base_url=self.base_url, headers=headers, timeout=timeout_seconds, trust_env=False, follow_redirects=False
+            base_url=self.base_url,
+            headers=headers,
+            timeout=timeout_seconds,
+            verify=_authorities(),
+            trust_env=False,
+            follow_redirects=False,
         )
 
     def __enter__(self) -> Self:
@@ -107,6 +142,23 @@ class Transport:
 
     def send(self, method: str, model: type[M], path: str, body: BaseModel | None = None) -> M:
         return self.parse(model, self.call(method, path, body=body))
+
+    def post_secret(self, path: str, body: Mapping[str, object]) -> bytes:
+        """A body with a secret in it, which a model's own JSON would show as stars."""
+        return self.call("POST", path, content=json.dumps(body).encode())
+
+    @contextmanager
+    def open_lines(self, path: str, **params: Any) -> Iterator[Iterator[bytes]]:
+        """A streamed answer's whole lines. A cut raises ServerUnreachable."""
+        query = {name: value for name, value in params.items() if value is not None}
+        try:
+            with self.http.stream("GET", path, params=query) as response:
+                if not response.is_success:
+                    response.read()
+                    raise to_problem(response)
+                yield _lines(response.iter_bytes())
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
 
     def pause(self, attempt: int, response: httpx.Response | None = None) -> None:
         """As long as the server asked for, else a random part of a growing pause."""

@@ -18,6 +18,10 @@ _AT_ONCE: Final = 4
 _ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
+#: What stands in place of a hash where there is no password: no hash of any.
+NO_PASSWORD: Final = "!"  # noqa: S105
+
+
 class Passwords:
     """Hashes and verifies. One for a process: it bounds the memory that log-ins can take together."""
 
@@ -31,12 +35,13 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, password.reveal())
 
     async def verify(self, password: Secret, hashed: str | None) -> bool:
-        """Whether the password is the hash's. With None, the same work is done for nothing, and False returned."""
+        """Whether the password is the hash's. With None (or NO_PASSWORD) the same work is done for nothing."""
         if self._decoy is None:  # Made at anybody's first log-in, so that its cost tells nothing.
             self._decoy = await self.hash(Secret(secrets.token_urlsafe(24)))
+        known = None if hashed == NO_PASSWORD else hashed
         async with self._slots:
-            matches = await asyncio.to_thread(self._verify, password.reveal(), hashed or self._decoy)
-        return matches and hashed is not None
+            matches = await asyncio.to_thread(self._verify, password.reveal(), known or self._decoy)
+        return matches and known is not None
 
     def _verify(self, password: str, hashed: str) -> bool:
         try:

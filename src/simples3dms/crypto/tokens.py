@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import Final
 
 from simples3dms.kit.secret import Secret
 
+TOKEN_PREFIX: Final = "s3dms"  # noqa: S105 known to everybody
 
-def new_token(prefix: str = "s3dms") -> Secret:
+
+def new_token(prefix: str = TOKEN_PREFIX) -> Secret:
     """A fresh token, `s3dms_` and 43 URL-safe characters."""
     return Secret(f"{prefix}_{secrets.token_urlsafe(32)}")
 

@@ -6,13 +6,16 @@ connection carries nothing over, also behind a transaction pooler. No store I/O 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, scalar_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -23,7 +26,10 @@ T = TypeVar("T")
 Query = LiteralString | sql.SQL | sql.Composed
 Params = Sequence[Any] | dict[str, Any] | None
 
-_ENTER = "SELECT set_config('role', %s, true), set_config('app.tenant_id', %s, true)"
+#: One round trip, as a query without parameters may hold several statements.
+_ENTER = sql.SQL("BEGIN; SELECT set_config('role', {}, true), set_config('app.tenant_id', {}, true)")
+#: For how long after its last use a connection is taken for whole without asking.
+_TRUSTED_SECONDS = 1.0
 _SET_ROLE = "SELECT set_config('role', %s, true)"
 
 
@@ -85,9 +91,15 @@ class Database:
             timeout=acquire_timeout_seconds,
             # A pooler in between may hand each transaction to another server: nothing is prepared by name.
             kwargs={"autocommit": True, "prepare_threshold": None, "application_name": "simples3dms"},
-            check=AsyncConnectionPool.check_connection,
+            check=self._check,
             name="simples3dms",
         )
+        self.used_at: WeakKeyDictionary[psycopg.AsyncConnection[Any], float] = WeakKeyDictionary()
+
+    async def _check(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Whether a connection that has not been used for a while still is one. A busy one shows it by itself."""
+        if time.monotonic() - self.used_at.get(connection, -_TRUSTED_SECONDS) >= _TRUSTED_SECONDS:
+            await AsyncConnectionPool.check_connection(connection)
 
     async def open(self) -> None:
         await self._pool.open()
@@ -99,9 +111,12 @@ class Database:
         """A unit of work that sees this tenant's rows and no others."""
         return _UnitContext(self, TENANT_ROLE, tenant_id)
 
-    def platform(self) -> _UnitContext:
-        """A unit of work that spans tenants. For the platform's own tables and for upkeep."""
-        return _UnitContext(self, PLATFORM_ROLE, None)
+    def platform(self, *, acting_for: UUID | None = None) -> _UnitContext:
+        """A unit of work that spans tenants. For the platform's own tables and for upkeep.
+
+        `acting_for` names a tenant to repositories that work on one: the role's rights stay the platform's.
+        """
+        return _UnitContext(self, PLATFORM_ROLE, acting_for)
 
     def sealer(self, tenant_id: UUID) -> _UnitContext:
         """A unit of work over this tenant's audit chain alone: the only one that may number events, or cut them."""
@@ -117,7 +132,7 @@ class _UnitContext:
     """`async with db.tenant(id) as uow`: opens, and commits unless an exception leaves the block."""
 
     def __init__(self, database: Database, role: str, tenant_id: UUID | None) -> None:
-        self._context = _unit(database._pool, role, tenant_id)
+        self._context = _unit(database, role, tenant_id)
 
     async def __aenter__(self) -> UnitOfWork:
         return await self._context.__aenter__()
@@ -127,11 +142,17 @@ class _UnitContext:
 
 
 @asynccontextmanager
-async def _unit(pool: AsyncConnectionPool, role: str, tenant_id: UUID | None) -> AsyncIterator[UnitOfWork]:
+async def _unit(database: Database, role: str, tenant_id: UUID | None) -> AsyncIterator[UnitOfWork]:
     try:
-        async with pool.connection() as connection, connection.transaction():
-            await connection.execute(_ENTER, [role, str(tenant_id) if tenant_id else ""])
+        # The pool rolls back if an exception leaves the block.
+        async with database._pool.connection() as connection:
+            await connection.execute(_ENTER.format(role, str(tenant_id) if tenant_id else ""))
             yield UnitOfWork(connection, role, tenant_id)
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                # PostgreSQL would answer COMMIT by a roll-back, and call it a success.
+                raise RuntimeError("A statement failed in this unit of work and was passed over: nothing is committed.")
+            await connection.commit()
+            database.used_at[connection] = time.monotonic()
     except (
         PoolTimeout,
         PoolClosed,

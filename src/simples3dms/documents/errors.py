@@ -32,9 +32,21 @@ def size_mismatch(announced: int, received: int) -> Invalid:
 
 def too_large(largest_bytes: int) -> TooLarge:
     return TooLarge(
-        f"The document is larger than the {largest_bytes} bytes that this installation takes; nothing was stored.",
+        f"The document is larger than the {largest_bytes} bytes that are taken here; nothing was stored.",
         code="document_too_large",
         largest_bytes=largest_bytes,
+    )
+
+
+def limit_reached(limit: str, most: int) -> Conflict:
+    """`limit`: `most_documents` or `most_bytes`."""
+    what = "documents" if limit == "most_documents" else "bytes"
+    return Conflict(
+        f"The tenant may keep {most} {what}, versions and trash included, and this would be more; nothing was stored. "
+        "Purge some, or ask the operator.",
+        code="limit_reached",
+        limit=limit,
+        most=most,
     )
 
 

@@ -10,6 +10,8 @@ from simples3dms.audit.service import record
 from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents import errors, repository
+from simples3dms.documents.holds.errors import held
+from simples3dms.documents.holds.service import is_free, pass_over, refusals, require_free
 from simples3dms.documents.values import Document, Download, ReplicaView, Version
 from simples3dms.kit.failpoints import fp
 from simples3dms.storage.blobs import repository as blobs_repository
@@ -88,8 +90,9 @@ class Documents:
             yield Download(document, version, start, size, aiter(chunks))
 
     async def delete_document(self, principal: Principal, tenant_id: UUID, document_id: UUID) -> Document:
-        """Put a document into the trash. Idempotent."""
-        return await self._set_deleted(principal, tenant_id, document_id, deleted=True)
+        """Put a document into the trash. Idempotent. Raises Kept (`document_held`, `document_retained`)."""
+        async with refusals(self._database, principal, tenant_id, document_id, "document.deleted"):
+            return await self._set_deleted(principal, tenant_id, document_id, deleted=True)
 
     async def restore_document(self, principal: Principal, tenant_id: UUID, document_id: UUID) -> Document:
         """Take a document out of the trash. Idempotent."""
@@ -103,6 +106,8 @@ class Documents:
             if state is None:
                 raise errors.not_found()
             if state.is_deleted != deleted:
+                if deleted:
+                    await require_free(uow, document_id)
                 await repository.set_deleted(uow, document_id, deleted=deleted)
                 action = "document.deleted" if deleted else "document.restored"
                 await _audit(uow, principal, action, document_id)
@@ -115,8 +120,12 @@ class Documents:
 
         Only a tombstone is left, so that neither a retry nor an old replica can bring it back. With `trashed_days`,
         only if it has been in the trash that long: it may have been restored and deleted anew since it was due.
+        Raises Kept (`document_held`, `document_retained`) while something keeps it.
         """
-        async with self._database.tenant(tenant_id) as uow:
+        async with (
+            refusals(self._database, principal, tenant_id, document_id, "document.purged"),
+            self._database.tenant(tenant_id) as uow,
+        ):
             state = await repository.lock(uow, document_id)
             if state is None:
                 raise errors.not_found()
@@ -124,12 +133,24 @@ class Documents:
                 raise errors.not_in_trash()
             if trashed_days is not None and not await repository.is_due(uow, document_id, trash_days=trashed_days):
                 return
+            await require_free(uow, document_id)
             blob_ids = await repository.purge(uow, document_id)
+            if blob_ids is None:
+                raise held()
             await blobs_repository.bury(uow, blob_ids)
             await _audit(uow, principal, "document.purged", document_id)
             await self._blobs.defer_sweep(uow)
             await fp("purge.in_decision_txn")
         await fp("purge.decided")
+
+    async def expire_document(self, principal: Principal, tenant_id: UUID, document_id: UUID, *, days: float) -> None:
+        """Purge a document whose time in the trash is over; one that something keeps is passed over, and that told."""
+        async with self._database.tenant(tenant_id) as uow:
+            free = await is_free(uow, document_id)
+        if free:
+            await self.purge_document(principal, tenant_id, document_id, trashed_days=days)
+        else:
+            await pass_over(self._database, principal, tenant_id, document_id)
 
 
 async def _get(uow: UnitOfWork, document_id: UUID) -> Document:

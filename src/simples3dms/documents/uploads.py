@@ -22,14 +22,37 @@ from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.blobs.values import WriteTicket, Written
 from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.placement import repository as placement_repository
-from simples3dms.storage.placement.router import missing_stores
+from simples3dms.storage.placement.router import missing_stores, write_store_of
 from simples3dms.storage.placement.service import not_set
 from simples3dms.storage.placement.values import PlacementRow
 from simples3dms.storage.transfers.service import Transfers
+from simples3dms.tenants import repository as tenants_repository
 
 _NO_PRINCIPAL = UUID(int=0)
 _LONGEST_HOLD_ROUNDS = 100
 _HOLD_ROUND_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Most:
+    """How many bytes an upload may bring: `room_bytes` is what the tenant's `most_bytes` had left, and is reserved."""
+
+    largest_bytes: int
+    room_bytes: int | None = None
+    most_bytes: int | None = None
+
+    def check(self, size_bytes: int) -> None:
+        """Raise TooLarge (`document_too_large`) or Conflict (`limit_reached`) for more than that."""
+        if size_bytes > self.largest_bytes:
+            raise errors.too_large(self.largest_bytes)
+        if self.room_bytes is not None and self.most_bytes is not None and size_bytes > self.room_bytes:
+            raise errors.limit_reached("most_bytes", self.most_bytes)
+
+    def reserved(self, size_bytes: int | None) -> int:
+        """What is announced, else (for a limited tenant) as much as may come."""
+        if size_bytes is not None:
+            return size_bytes
+        return 0 if self.room_bytes is None else min(self.largest_bytes, self.room_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,8 @@ class _Session:
     id: UUID
     fence: int
     ticket: WriteTicket
+    most: _Most
+    blob_id: UUID
 
 
 class Uploads:
@@ -65,7 +90,7 @@ class Uploads:
         if isinstance(begun, UploadResult):
             return begun
         await fp("upload.reserved")
-        counted = _Counted(body, request, self._largest_bytes)
+        counted = _Counted(body, request, begun.most)
         try:
             written = await self._write(tenant_id, begun, request, counted)
             await fp("upload.after_put")
@@ -96,19 +121,26 @@ class Uploads:
                     raise errors.upload_under_way()
             if request.document_id is not None:
                 await _require_live(uow, request.document_id)
+            most = await _room(uow, request, self._largest_bytes, apart_from=earlier.id if earlier else None)
             # Shared, so that no upload starts towards a store after the placement has turned away from it.
             placement = await placement_repository.share(uow)
             if placement is None:
                 raise not_set()
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
-            ticket = await self._blobs.begin_write(uow, grants[placement.write_store_id])
+            blob_id = new_id()
+            ticket = await self._blobs.begin_write(uow, grants[write_store_of(placement.policy, blob_id)])
             lease = self._blobs.lease_seconds
+            reserved = most.reserved(request.size_bytes)
             if earlier is not None:
                 fence = await repository.reopen_upload(
-                    uow, earlier.id, replica_id=ticket.replica_id, lease_seconds=lease
+                    uow,
+                    earlier.id,
+                    replica_id=ticket.replica_id,
+                    reserved_bytes=reserved,
+                    lease_seconds=lease,
                 )
-                return _Session(earlier.id, fence, ticket)
-            session = _Session(new_id(), 1, ticket)
+                return _Session(earlier.id, fence, ticket, most, blob_id)
+            session = _Session(new_id(), 1, ticket, most, blob_id)
             if not await repository.insert_upload(
                 uow,
                 session.id,
@@ -116,6 +148,7 @@ class Uploads:
                 principal_id=owner,
                 fingerprint=fingerprint,
                 replica_id=ticket.replica_id,
+                reserved_bytes=reserved,
                 lease_seconds=lease,
             ):
                 raise errors.upload_under_way()
@@ -168,13 +201,16 @@ class Uploads:
         placement: PlacementRow,
     ) -> UploadResult:
         """Blob, live replica, version, debts of copies, audit; all or none of it."""
-        blob_id = await self._blobs.record_blob(uow, written)
+        blob_id = session.blob_id
+        await self._blobs.record_blob(uow, written, blob_id)
         document_id, number = await _add_version(uow, principal, request, blob_id)
         if not await repository.complete_upload(
             uow, session.id, session.fence, document_id=document_id, version=number
         ):
             raise errors.upload_under_way()
-        wanted = missing_stores(placement.policy, [written.ticket.store_id])
+        is_new = request.document_id is None
+        await repository.count_usage(uow, documents=int(is_new), size_bytes=written.size_bytes)
+        wanted = missing_stores(placement.policy, blob_id, [written.ticket.store_id])
         if wanted:
             migration_id = await migrations_repository.find_active_id(uow)
             await self._transfers.owe_copies(uow, blob_id, wanted, migration_id=migration_id)
@@ -203,9 +239,9 @@ class Uploads:
 class _Counted:
     """The body on its way: counted, hashed where a digest was announced, so that the client can be told its fault."""
 
-    def __init__(self, body: AsyncIterable[bytes], request: UploadRequest, largest_bytes: int) -> None:
+    def __init__(self, body: AsyncIterable[bytes], request: UploadRequest, most: _Most) -> None:
         self._body = body
-        self._largest_bytes = largest_bytes
+        self._most = most
         self._request = request
         self._received = 0
         self._ended = False
@@ -216,8 +252,7 @@ class _Counted:
         first = True
         async for chunk in self._body:
             self._received += len(chunk)
-            if self._received > self._largest_bytes:
-                raise errors.too_large(self._largest_bytes)
+            self._most.check(self._received)
             if announced is not None and self._received > announced:
                 raise errors.size_mismatch(announced, self._received)
             if self._digest is not None:
@@ -247,6 +282,27 @@ async def _replay(uow: UnitOfWork, earlier: UploadRow) -> UploadResult:
     return UploadResult(document, version, replayed=True)
 
 
+async def _room(uow: UnitOfWork, request: UploadRequest, largest_bytes: int, *, apart_from: UUID | None) -> _Most:
+    """What the tenant's limits leave to this upload. Of a limited tenant, uploads begin one after the other."""
+    assert uow.tenant_id is not None
+    limits = await tenants_repository.find_settings(uow, uow.tenant_id)
+    largest = min(largest_bytes, limits.largest_upload_bytes or largest_bytes)
+    most = _Most(largest)
+    if limits.most_documents is not None or limits.most_bytes is not None:
+        await repository.lock_usage(uow)
+        used = await repository.find_usage(uow, apart_from=apart_from)
+        if (
+            request.document_id is None
+            and limits.most_documents is not None
+            and used.documents >= limits.most_documents
+        ):
+            raise errors.limit_reached("most_documents", limits.most_documents)
+        if limits.most_bytes is not None:
+            most = _Most(largest, max(0, limits.most_bytes - used.size_bytes), limits.most_bytes)
+    most.check(request.size_bytes or 0)
+    return most
+
+
 async def _require_live(uow: UnitOfWork, document_id: UUID) -> None:
     document = await repository.find(uow, document_id)
     if document is None:
@@ -270,7 +326,13 @@ async def _add_version(
             raise errors.in_trash()
         number = state.version_number + 1
     await repository.add_version(
-        uow, document_id, number, blob_id=blob_id, content_type=request.content_type, created_by=principal.id
+        uow,
+        document_id,
+        number,
+        blob_id=blob_id,
+        content_type=request.content_type,
+        created_by=principal.id,
+        original_created_at=request.original_created_at,
     )
     return document_id, number
 
@@ -294,4 +356,6 @@ def _fingerprint(request: UploadRequest) -> bytes:
         str(request.size_bytes),
         (request.sha256 or b"").hex(),
     ]
+    if request.original_created_at is not None:
+        parts.append(request.original_created_at.isoformat())
     return hashlib.sha256(json.dumps(parts).encode()).digest()

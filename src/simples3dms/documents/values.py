@@ -27,13 +27,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One numbered state of a document."""
+    """One numbered state of a document. `original_created_at`: when it was made where it was taken over from."""
 
     number: int
     size_bytes: int
     sha256: str
     content_type: str
     created_at: datetime
+    original_created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class UploadRequest:
     size_bytes: int | None = None
     sha256: bytes | None = None
     idempotency_key: str | None = None
+    original_created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,14 @@ class UploadRow:
     result_version: int | None
     fence: int
     is_leased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tenant takes or has reserved."""
+
+    documents: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import quote
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 _LOOPBACK: Final = "127.0.0.1"
 _BLOCK_BYTES: Final = 256 * 1024
-_MOST_CONNECTIONS: Final = 1024
 _ANSWER: Final = b"The address can't be reached from here, or is not allowed.\n"
 _REFUSAL: Final = (
     b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nConnection: close\r\n"
@@ -44,6 +44,9 @@ class Refused(Exception):
 class EgressGuard:
     """One for each process; it starts when the first store needs it. Times in seconds.
 
+    One store has at most half of `most_connections`, and what it does not take within `stall_seconds` ends its
+    connection: a server that accepts and never reads must cost the others nothing, and its client is gone by then.
+
     Every refusal, and every failure to look a name up or to connect, gets the same answer, no sooner than
     `refusal_seconds` after the question: whoever chooses an address learns nothing about our network from it.
     """
@@ -56,17 +59,21 @@ class EgressGuard:
         refusal_seconds: float = 1.0,
         connect_seconds: float = 10.0,
         idle_seconds: float = 900.0,
+        stall_seconds: float = 120.0,
+        most_connections: int = 1024,
     ) -> None:
         self.policy = policy
         self._resolve = resolve or _look_up
         self._refusal_seconds, self._connect_seconds = refusal_seconds, connect_seconds
-        self._idle_seconds = idle_seconds
+        self._idle_seconds, self._stall_seconds = idle_seconds, stall_seconds
+        self._most_connections = most_connections
         self._tickets = Tickets()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._port = 0
         self._open_count = 0
+        self._open_of: Counter[str] = Counter()
 
     def proxy_url(self, destinations: Sequence[Destination]) -> str:
         """The proxy's address with a ticket for these destinations. Starts the guard; blocks for a moment then."""
@@ -124,17 +131,18 @@ class EgressGuard:
         began = asyncio.get_running_loop().time()
         self._open_count += 1
         try:
-            if self._open_count > _MOST_CONNECTIONS:
+            if self._open_count > self._most_connections:
                 raise Refused("too many connections")
             async with asyncio.timeout(self._connect_seconds):
                 head = await _read_head(reader)
             while head is not None:
                 began = asyncio.get_running_loop().time()
-                there_reader, there = await self._connected(head)
-                try:
-                    head = await self._pass_on(head, (reader, writer), (there_reader, there))
-                finally:
-                    there.close()
+                with self._counted(head.authorization):
+                    there_reader, there = await self._connected(head)
+                    try:
+                        head = await self._pass_on(head, (reader, writer), (there_reader, there))
+                    finally:
+                        _hang_up(there)
         except (Refused, heads.BadRequest) as error:
             log.warning("egress.refused", reason=str(error) or type(error).__name__)
             await self._wait_out(began)
@@ -146,6 +154,17 @@ class EgressGuard:
         finally:
             self._open_count -= 1
             writer.close()
+
+    @contextmanager
+    def _counted(self, ticket: str) -> Iterator[None]:
+        if self._open_of[ticket] >= self._most_connections // 2:
+            raise Refused("too many connections of one store")
+        self._open_of[ticket] += 1
+        try:
+            yield
+        finally:
+            self._open_of[ticket] -= 1
+            self._open_of += Counter()  # forgets those at nought
 
     async def _connected(self, head: heads.Head) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to a checked address of the head's destination. Raises Refused."""
@@ -186,8 +205,9 @@ class EgressGuard:
             forth = asyncio.ensure_future(self._requests(head, here, there[1]))
         else:
             here[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            forth = asyncio.ensure_future(self._tunnel(here[0], there[1], came_from=here[1]))
-        back = asyncio.ensure_future(self._tunnel(there[0], here[1]))
+            forth = asyncio.ensure_future(self._tunnel(here[0], there[1], self._stall_seconds, came_from=here[1]))
+        # Whoever reads a document may pause for long, and this process's client with them.
+        back = asyncio.ensure_future(self._tunnel(there[0], here[1], self._idle_seconds))
         try:
             # Whichever way ends first ends the other: neither HTTP nor TLS goes on over half a connection.
             await asyncio.wait((forth, back), return_when=asyncio.FIRST_COMPLETED)
@@ -201,6 +221,7 @@ class EgressGuard:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        stall_seconds: float,
         *,
         came_from: asyncio.StreamWriter | None = None,
     ) -> None:
@@ -212,7 +233,8 @@ class EgressGuard:
             if came_from is not None:
                 _acknowledge(came_from)
             writer.write(block)
-            await writer.drain()
+            async with asyncio.timeout(stall_seconds):
+                await writer.drain()
 
     async def _requests(
         self, head: heads.Head, here: tuple[asyncio.StreamReader, asyncio.StreamWriter], writer: asyncio.StreamWriter
@@ -225,8 +247,7 @@ class EgressGuard:
                     return following
                 writer.write(following.onward)
             _acknowledge(here[1])
-            await heads.pass_body(reader, writer, following.body_bytes)
-            await writer.drain()
+            await heads.pass_body(reader, writer, following.body_bytes, self._stall_seconds)
             async with asyncio.timeout(self._idle_seconds):
                 next_head = await _read_head(reader)
             if next_head is None:
@@ -248,6 +269,14 @@ async def _read_head(reader: asyncio.StreamReader) -> heads.Head | None:
     except asyncio.LimitOverrunError:
         raise heads.BadRequest("head too large") from None
     return heads.parse(raw)
+
+
+def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """What the other end did not take is dropped: `close` would wait for ever to be rid of it."""
+    if writer.transport.get_write_buffer_size():
+        writer.transport.abort()
+    else:
+        writer.close()
 
 
 def _acknowledge(writer: asyncio.StreamWriter) -> None:

@@ -88,10 +88,15 @@ def _body_bytes(headers: list[tuple[bytes, bytes]]) -> int:
     return int(lengths[0]) if lengths else 0
 
 
-async def pass_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> None:
-    """Hand a body of `size` bytes on; -1: in chunks, up to and with the last one and its trailers."""
+async def pass_body(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int, stall_seconds: float
+) -> None:
+    """Hand a body of `size` bytes on; -1: in chunks, up to and with the last one and its trailers.
+
+    Raises TimeoutError if the other end takes nothing for so long.
+    """
     if size >= 0:
-        await _pass_bytes(reader, writer, size)
+        await _pass_bytes(reader, writer, size, stall_seconds)
         return
     while True:
         line = await reader.readuntil(b"\r\n")
@@ -102,18 +107,25 @@ async def pass_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
         writer.write(line)
         if length == 0:
             break
-        await _pass_bytes(reader, writer, length + 2)
+        await _pass_bytes(reader, writer, length + 2, stall_seconds)
     while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
         writer.write(line)
     writer.write(line)
-    await writer.drain()
+    await _drain(writer, stall_seconds)
 
 
-async def _pass_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> None:
+async def _pass_bytes(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int, stall_seconds: float
+) -> None:
     while size > 0:
         block = await reader.read(min(size, _CHUNK_BYTES))
         if not block:
             raise asyncio.IncompleteReadError(b"", size)
         size -= len(block)
         writer.write(block)
+        await _drain(writer, stall_seconds)
+
+
+async def _drain(writer: asyncio.StreamWriter, stall_seconds: float) -> None:
+    async with asyncio.timeout(stall_seconds):
         await writer.drain()

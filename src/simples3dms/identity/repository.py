@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -10,7 +11,9 @@ from simples3dms.identity.values import Account, Member, Token, TokenOwner, User
 from simples3dms.kit.ids import new_id
 
 _USER: Final = "id, email, is_operator, is_auditor, created_at, disabled_at"
-_TOKEN_ROW: Final = "id, name, created_at, expires_at, last_used_at, revoked_at"  # noqa: S105 columns
+_TOKEN_ROW: Final = "id, name, created_at, expires_at, last_used_at, revoked_at, scopes, only_tenant_id AS tenant_id"  # noqa: S105
+#: A service has no password, and is no account that anybody signs in to.
+_ACCOUNT: Final = "SELECT id, email, password_hash, is_operator, is_auditor FROM users"
 _FIRST_OPERATOR_LOCK: Final = 0x53_33_44_4D_55
 
 
@@ -38,7 +41,7 @@ async def lock_first_operator(uow: UnitOfWork) -> None:
 async def find_account(uow: UnitOfWork, email: str) -> Account | None:
     return await uow.find(
         Account,
-        "SELECT id, email, password_hash, is_operator, is_auditor FROM users WHERE email = %s AND disabled_at IS NULL",
+        f"{_ACCOUNT} WHERE email = %s AND NOT is_service AND disabled_at IS NULL",
         [email],
     )
 
@@ -46,7 +49,7 @@ async def find_account(uow: UnitOfWork, email: str) -> Account | None:
 async def find_account_by_id(uow: UnitOfWork, user_id: UUID) -> Account | None:
     return await uow.find(
         Account,
-        "SELECT id, email, password_hash, is_operator, is_auditor FROM users WHERE id = %s AND disabled_at IS NULL",
+        f"{_ACCOUNT} WHERE id = %s AND NOT is_service AND disabled_at IS NULL",
         [user_id],
     )
 
@@ -60,6 +63,25 @@ async def hold_account(uow: UnitOfWork, account: Account) -> bool:
     return found is not None
 
 
+async def hold_users(uow: UnitOfWork, user_ids: list[UUID]) -> bool:
+    """Whether all of these are there and not disabled; they stay so, with their passwords, until the end of this unit
+    of work."""
+    held = await uow.scalars(
+        "SELECT id FROM users WHERE id = ANY (%s) AND disabled_at IS NULL ORDER BY id FOR SHARE", [user_ids]
+    )
+    return set(held) == set(user_ids)
+
+
+async def is_in_force(uow: UnitOfWork, *, token_id: UUID | None, session_id: UUID | None) -> bool:
+    """Whether neither the token nor the session by which somebody asks has been ended since they were let in."""
+    ended = await uow.scalar(
+        """SELECT 1 FROM api_tokens WHERE id = %s AND revoked_at IS NOT NULL
+           UNION ALL SELECT 1 FROM sessions WHERE id = %s AND ended_at IS NOT NULL""",
+        [token_id, session_id],
+    )
+    return ended is None
+
+
 async def set_password(uow: UnitOfWork, account: Account, password_hash: str) -> bool:
     """Replace the password, unless somebody else just did."""
     count = await uow.execute(
@@ -69,34 +91,65 @@ async def set_password(uow: UnitOfWork, account: Account, password_hash: str) ->
     return count == 1
 
 
+async def find_user(uow: UnitOfWork, user_id: UUID) -> User | None:
+    """A person, not a service."""
+    return await uow.find(User, f"SELECT {_USER} FROM users WHERE id = %s AND NOT is_service", [user_id])  # noqa: S608
+
+
+async def set_disabled(uow: UnitOfWork, user_id: UUID, is_disabled: bool) -> User | None:
+    """The user or service, if this changed it."""
+    return await uow.find(
+        User,
+        f"""UPDATE users SET disabled_at = CASE WHEN %(is_disabled)s THEN now() END
+            WHERE id = %(id)s AND (disabled_at IS NOT NULL) <> %(is_disabled)s RETURNING {_USER}""",  # noqa: S608
+        {"id": user_id, "is_disabled": is_disabled},
+    )
+
+
 async def list_users(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[User]:
     return await uow.rows(
         User,
-        f"""SELECT {_USER} FROM users WHERE (%(after)s::uuid IS NULL OR id > %(after)s)
+        f"""SELECT {_USER} FROM users WHERE NOT is_service AND (%(after)s::uuid IS NULL OR id > %(after)s)
             ORDER BY id LIMIT %(limit)s""",  # noqa: S608
         {"after": after, "limit": limit},
     )
 
 
 async def insert_token(
-    uow: UnitOfWork, user_id: UUID, name: str, token_hash: bytes, *, expires_in_days: float | None
+    uow: UnitOfWork,
+    user_id: UUID,
+    name: str,
+    token_hash: bytes,
+    *,
+    expires_in_days: float | None,
+    not_after: datetime | None = None,
+    scopes: list[str] | None = None,
+    tenant_id: UUID | None = None,
 ) -> Token:
-    """The new token; the database's clock says when it expires."""
+    """The new token; the database's clock says when it expires, `not_after` at the latest."""
     token = await uow.find(
         Token,
-        f"""INSERT INTO api_tokens (id, user_id, name, token_hash, expires_at)
-            VALUES (%s, %s, %s, %s, now() + make_interval(secs => %s::float8 * 86400)) RETURNING {_TOKEN_ROW}""",  # noqa: S608
-        [new_id(), user_id, name, token_hash, expires_in_days],
+        f"""INSERT INTO api_tokens (id, user_id, name, token_hash, expires_at, scopes, only_tenant_id)
+            VALUES (%s, %s, %s, %s, LEAST(now() + make_interval(secs => %s::float8 * 86400), %s::timestamptz), %s, %s)
+            RETURNING {_TOKEN_ROW}""",  # noqa: S608
+        [new_id(), user_id, name, token_hash, expires_in_days, not_after, scopes, tenant_id],
     )
     assert token is not None
     return token
+
+
+async def get_time_in_days(uow: UnitOfWork, days: float) -> datetime:
+    """By the database's clock."""
+    found: datetime = await uow.scalar("SELECT now() + make_interval(secs => %s::float8 * 86400)", [days])
+    return found
 
 
 async def find_token_owner(uow: UnitOfWork, token_hash: bytes) -> TokenOwner | None:
     """By the database's clock: not expired, not revoked, its user not disabled."""
     return await uow.find(
         TokenOwner,
-        """SELECT t.id AS token_id, u.id AS user_id, u.email, u.is_operator, u.is_auditor,
+        """SELECT t.id AS token_id, u.id AS user_id, u.email, u.is_operator, u.is_auditor, u.is_service, t.scopes,
+             t.only_tenant_id AS tenant_id, t.expires_at,
              coalesce(t.last_used_at > now() - interval '1 minute', false) AS is_used_lately
            FROM api_tokens t JOIN users u ON u.id = t.user_id
            WHERE t.token_hash = %s AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
@@ -114,18 +167,21 @@ async def touch_token(uow: UnitOfWork, token_id: UUID) -> None:
     )
 
 
-async def list_tokens(uow: UnitOfWork, user_id: UUID) -> list[Token]:
+async def list_tokens(uow: UnitOfWork, user_id: UUID, *, only_tenant_id: UUID | None = None) -> list[Token]:
+    """All of a user's, or those that are bounded to a tenant."""
     return await uow.rows(
         Token,
-        f"SELECT {_TOKEN_ROW} FROM api_tokens WHERE user_id = %s ORDER BY id DESC LIMIT 1000",  # noqa: S608
-        [user_id],
+        f"""SELECT {_TOKEN_ROW} FROM api_tokens WHERE user_id = %(user)s
+              AND (%(tenant)s::uuid IS NULL OR only_tenant_id = %(tenant)s) ORDER BY id DESC LIMIT 1000""",  # noqa: S608
+        {"user": user_id, "tenant": only_tenant_id},
     )
 
 
-async def revoke_token(uow: UnitOfWork, user_id: UUID, token_id: UUID) -> bool:
+async def revoke_token(uow: UnitOfWork, user_id: UUID, token_id: UUID, *, only_tenant_id: UUID | None = None) -> bool:
     count = await uow.execute(
-        "UPDATE api_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s AND user_id = %s",
-        [token_id, user_id],
+        """UPDATE api_tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = %(id)s AND user_id = %(user)s
+             AND (%(tenant)s::uuid IS NULL OR only_tenant_id = %(tenant)s)""",
+        {"id": token_id, "user": user_id, "tenant": only_tenant_id},
     )
     return count == 1
 
@@ -143,10 +199,11 @@ async def put_member(uow: UnitOfWork, tenant_id: UUID, email: str, role: str) ->
         Member,
         """WITH put AS (
              INSERT INTO members (tenant_id, user_id, role) SELECT %s, id, %s FROM users WHERE email = %s
+               AND (NOT is_service OR of_tenant_id = %s)
              ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = EXCLUDED.role
              RETURNING user_id, role, created_at)
            SELECT put.user_id, u.email, put.role, put.created_at FROM put JOIN users u ON u.id = put.user_id""",
-        [tenant_id, role, email],
+        [tenant_id, role, email, tenant_id],
     )
 
 
@@ -178,6 +235,14 @@ async def lock_owners(uow: UnitOfWork, tenant_id: UUID) -> list[UUID]:
 
 async def find_user_id(uow: UnitOfWork, email: str) -> UUID | None:
     found: UUID | None = await uow.scalar("SELECT id FROM users WHERE email = %s", [email])
+    return found
+
+
+async def find_role_of(uow: UnitOfWork, tenant_id: UUID, email: str) -> str | None:
+    found: str | None = await uow.scalar(
+        "SELECT m.role FROM members m JOIN users u ON u.id = m.user_id WHERE m.tenant_id = %s AND u.email = %s",
+        [tenant_id, email],
+    )
     return found
 
 

@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
 from simples3dms.audit.service import record
-from simples3dms.context import HOST, Principal
+from simples3dms.context import HOST, PLATFORM, Principal
 from simples3dms.crypto.passwords import Passwords, new_password
-from simples3dms.crypto.tokens import hash_token, new_token
+from simples3dms.crypto.tokens import hash_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors, repository
-from simples3dms.identity.permissions import OF_TENANT, Permission, require, rights_of
-from simples3dms.identity.values import Account, Member, NewPassword, NewToken, Role, Token, User
+from simples3dms.identity.factors.service import FactorChecks
+from simples3dms.identity.factors.values import Proof
+from simples3dms.identity.limits.repository import forget_known
+from simples3dms.identity.limits.service import Limits
+from simples3dms.identity.limits.values import Door
+from simples3dms.identity.minting import Bounds, check_token_name, mint, plan_bounds
+from simples3dms.identity.permissions import (
+    OF_TENANT,
+    PLATFORM_ROLES,
+    TENANT_ROLES,
+    Permission,
+    require,
+    rights_of,
+)
+from simples3dms.identity.sessions.repository import end_all
+from simples3dms.identity.sessions.service import renew
+from simples3dms.identity.sessions.values import NewSession
+from simples3dms.identity.signing_in import EMAIL, SignIn, principal_of
+from simples3dms.identity.values import Account, Member, NewPassword, NewToken, PlatformRole, Role, Token, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants import repository as tenants_repository
 from simples3dms.tenants.service import not_found as tenant_not_found
-from simples3dms.tenants.service import require_operator
+from simples3dms.tenants.service import parse_name, require_operator
+from simples3dms.tenants.values import Tenant
 
 __all__ = ["FIRST_OPERATOR", "Identity", "require_operator"]
 
 FIRST_OPERATOR: Final = "admin@localhost"
-_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,64}@[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,190}")
-_TOKEN_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+#: Where services have what users have as their address; nobody gets mail there, and no user is made there.
+SERVICE_DOMAIN: Final = "service.internal"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PASSWORD_LENGTHS: Final = (12, 1024)
 _LONGEST_TOKEN: Final = 200
 _LOG_IN_DAYS: Final = 30
-_MOST_TOKEN_DAYS: Final = 3650
 
 
 class Identity:
     """Everybody who may ask for anything."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: Limits | None = None, factors: FactorChecks | None = None) -> None:
+        """Without `factors` an account that has some is not let in."""
         self._database = database
         self._passwords = Passwords()
+        self.limits = limits or Limits(database)
+        checks = factors or FactorChecks(database, None, None)
+        self.sign_in = SignIn(database, self._passwords, self.limits, checks)
 
     async def ensure_first_operator(self, email: str = FIRST_OPERATOR) -> NewPassword | None:
         """Make the first operator of a fresh installation; their password, to be shown once. None if there is one.
@@ -56,28 +78,21 @@ class Identity:
             await self._insert_user(uow, HOST, email, hashed, is_operator=True)
         return NewPassword(email, password)
 
-    async def log_in(self, email: str, password: Secret, *, token_name: str) -> NewToken:
-        """A token for the right password, good for 30 days.
+    async def log_in(
+        self, email: str, password: Secret, *, token_name: str, address: str = "", proof: Proof | None = None
+    ) -> NewToken:
+        """A token for the right password and second factor, good for 30 days. `address`: where the caller is.
 
-        Raises Unauthenticated (`credentials_wrong`), after the same work for anybody.
+        Raises Unauthenticated (`credentials_wrong`), after the same work for anybody, and as `SignIn.check` does.
         """
-        _check_token_name(token_name)
-        account = await self._find_account(email)
-        if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
-            raise errors.credentials_wrong()
-        principal = Principal(account.id, account.email, account.is_operator, account.is_auditor)
+        check_token_name(token_name)
+        account = await self.sign_in.check(email, password, address=address, proof=proof)
         async with self._database.platform() as uow:
             # The password may have been changed meanwhile: its tokens are revoked, and this must not be one more.
             if not await repository.hold_account(uow, account):
                 raise errors.credentials_wrong()
-            return await _insert_token(uow, principal, token_name, _LOG_IN_DAYS, by="password")
-
-    async def _find_account(self, email: str) -> Account | None:
-        address = email.strip().lower()
-        if not _EMAIL.fullmatch(address):
-            return None
-        async with self._database.platform() as uow:
-            return await repository.find_account(uow, address)
+            bounds = Bounds(expires_in_days=_LOG_IN_DAYS)
+            return await mint(uow, principal_of(account), account.id, token_name, bounds, by="password")
 
     async def authenticate(self, token: Secret) -> Principal:
         """Whose token it is. Raises Unauthenticated (`token_invalid`) if it is unknown, expired or revoked."""
@@ -89,7 +104,17 @@ class Identity:
                 raise errors.token_invalid()
             if not owner.is_used_lately:
                 await repository.touch_token(uow, owner.token_id)
-        return Principal(owner.user_id, owner.email, owner.is_operator, owner.is_auditor)
+        return Principal(
+            owner.user_id,
+            owner.email,
+            owner.is_operator,
+            owner.is_auditor,
+            owner.is_service,
+            scopes=None if owner.scopes is None else frozenset(owner.scopes),
+            tenant_id=owner.tenant_id,
+            token_id=owner.token_id,
+            expires_at=owner.expires_at,
+        )
 
     async def create_user(
         self,
@@ -105,8 +130,10 @@ class Identity:
         Raises Invalid (`email_invalid`, `password_invalid`), Conflict (`user_exists`).
         """
         require_operator(principal)
+        roles = [PlatformRole.OPERATOR] * is_operator + [PlatformRole.AUDITOR] * is_auditor
+        require_held(rights_of(principal), *(PLATFORM_ROLES[role] for role in roles))
         address = email.strip().lower()
-        if not _EMAIL.fullmatch(address):
+        if not EMAIL.fullmatch(address) or address.endswith(SERVICE_DOMAIN):
             raise errors.email_invalid()
         chosen = new_password() if password is None else password
         _check_password(chosen)
@@ -136,26 +163,80 @@ class Identity:
         await record(uow, principal, "user.created", target_type="user", target_id=str(user.id), details=details)
         return user
 
-    async def change_password(self, principal: Principal, old: Secret, new: Secret) -> None:
-        """Replace the principal's own password, and revoke all of their tokens: they sign in again.
+    async def change_password(self, principal: Principal, old: Secret, new: Secret) -> NewSession | None:
+        """Replace the principal's own password, revoke all of their tokens and end all of their sessions.
 
-        Raises Unauthenticated (`credentials_wrong`), Invalid (`password_invalid`), Forbidden (`user_required`).
+        The session that asks goes on under the new secret that is returned. Raises Invalid (`password_invalid`,
+        `password_wrong`), Forbidden (`user_required`), TooMany (`too_many_attempts`).
         """
-        if principal.id is None:
-            raise errors.user_required()
         _check_password(new)
-        async with self._database.platform() as uow:
-            account = await repository.find_account_by_id(uow, principal.id)
-        if not await self._passwords.verify(old, account.password_hash if account else None) or account is None:
-            raise errors.credentials_wrong()
+        account = await self.confirm(principal, old)
         hashed = await self._passwords.hash(new)
         async with self._database.platform() as uow:
             if not await repository.set_password(uow, account, hashed):
-                raise errors.credentials_wrong()
-            details = {"revoked_tokens": await repository.revoke_tokens(uow, account.id)}
+                raise errors.password_wrong()
+            await forget_known(uow, account.id)
+            details = {
+                "revoked_tokens": await repository.revoke_tokens(uow, account.id),
+                "ended_sessions": await end_all(uow, account.id, but=principal.session_id),
+            }
             await record(
                 uow, principal, "password.changed", target_type="user", target_id=str(account.id), details=details
             )
+            return await renew(uow, principal)
+
+    async def hash_password(self, password: Secret) -> str:
+        """For doors that set a password. Raises Invalid (`password_invalid`)."""
+        _check_password(password)
+        return await self._passwords.hash(password)
+
+    async def confirm(self, principal: Principal, password: Secret) -> Account:
+        """The principal's own account, if this is its password: asked before an act that a thief would like to do.
+
+        Raises Invalid (`password_wrong`), Forbidden (`user_required`), TooMany (`too_many_attempts`).
+        """
+        if principal.id is None:
+            raise errors.user_required()
+        attempt = await self.limits.take(Door.CONFIRM, "", str(principal.id))
+        async with self._database.platform() as uow:
+            account = await repository.find_account_by_id(uow, principal.id)
+        if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
+            await self.sign_in.refuse("password, asked again", "", principal.id)
+            raise errors.password_wrong()
+        await self.limits.give_back(attempt)
+        return account
+
+    async def set_disabled(self, principal: Principal, user_id: UUID, is_disabled: bool) -> User:
+        """Keep a user out, at once and everywhere, or let them in again; no error if they are. For operators.
+
+        What they held is over for good: they sign in anew. Raises NotFound (`user_not_found`), Conflict
+        (`own_account`), Forbidden (`rights_exceed_own`).
+        """
+        require_operator(principal)
+        if user_id == principal.id and is_disabled:
+            raise errors.own_account()
+        async with self._database.platform() as uow:
+            found = await repository.find_user(uow, user_id)
+            if found is None:
+                raise errors.user_not_found()
+            require_held_of(principal, found)
+            changed = await repository.set_disabled(uow, user_id, is_disabled)
+            if changed is None:
+                return found
+            await repository.revoke_tokens(uow, user_id)
+            await end_all(uow, user_id)
+            action = "user.disabled" if is_disabled else "user.enabled"
+            await record(uow, principal, action, target_type="user", target_id=str(user_id))
+            return changed
+
+    async def get_user(self, email: str) -> User:
+        """By address. Raises NotFound (`user_not_found`)."""
+        async with self._database.platform() as uow:
+            user_id = await repository.find_user_id(uow, _address(email))
+            found = await repository.find_user(uow, user_id) if user_id is not None else None
+        if found is None:
+            raise errors.user_not_found()
+        return found
 
     async def list_users(self, *, after: UUID | None = None, limit: int = 100) -> list[User]:
         """A page, oldest first. The door asks `require_operator` first."""
@@ -172,10 +253,13 @@ class Identity:
             raise errors.role_invalid(Role)
         address = _address(email)
         async with self._database.platform() as uow:
-            await _require_change(uow, principal, tenant_id, address, becomes=Role(role))
+            await require_change(uow, principal, tenant_id, address, becomes=Role(role))
+            before = await repository.find_role_of(uow, tenant_id, address)
             member = await repository.put_member(uow, tenant_id, address, role)
             if member is None:
                 raise errors.user_not_found()
+            if before != role:
+                await _end_sessions(uow, principal, member.user_id)
             await _record_member(uow, principal, "member.set", tenant_id, member.user_id, role=str(role))
             return member
 
@@ -183,10 +267,11 @@ class Identity:
         """Take a user's place in a tenant away. Raises NotFound (`member_not_found`) and as `set_member` does."""
         address = _address(email)
         async with self._database.platform() as uow:
-            await _require_change(uow, principal, tenant_id, address, becomes=None)
+            await require_change(uow, principal, tenant_id, address, becomes=None)
             user_id = await repository.delete_member(uow, tenant_id, address)
             if user_id is None:
                 raise errors.member_not_found()
+            await _end_sessions(uow, principal, user_id)
             await _record_member(uow, principal, "member.removed", tenant_id, user_id)
 
     async def list_members(self, tenant_id: UUID) -> list[Member]:
@@ -196,49 +281,90 @@ class Identity:
     async def get_rights(self, principal: Principal, tenant_id: UUID) -> frozenset[Permission]:
         """What the principal may do in the tenant. Whoever may do nothing of it is not to learn that it exists."""
         async with self._database.platform() as uow:
-            return await _rights_in(uow, principal, tenant_id)
+            return await rights_in(uow, principal, tenant_id)
 
-    async def create_token(self, principal: Principal, name: str, expires_in_days: float | None = None) -> NewToken:
-        """A new token of the principal's own; it can do what they can. None: it never expires.
-
-        Raises Invalid (`token_name_invalid`, `token_expiry_invalid`), Forbidden (`user_required`).
-        """
-        _check_token_name(name)
-        if expires_in_days is not None and not 0 < expires_in_days <= _MOST_TOKEN_DAYS:
-            raise errors.token_expiry_invalid(_MOST_TOKEN_DAYS)
+    async def find_seat(self, principal: Principal, slug_or_id: str) -> tuple[Tenant | None, frozenset[Permission]]:
+        """A tenant, and what the principal may do in it. The same work is done where there is none."""
+        slug, tenant_id = parse_name(slug_or_id)
         async with self._database.platform() as uow:
-            return await _insert_token(uow, principal, name, expires_in_days, by="token")
+            tenant = await tenants_repository.find(uow, slug=slug, tenant_id=tenant_id)
+            rights = await rights_in(uow, principal, PLATFORM if tenant is None else tenant.id)
+        return tenant, rights
+
+    async def create_token(
+        self,
+        principal: Principal,
+        name: str,
+        expires_in_days: float | None = None,
+        *,
+        scopes: Collection[str] | None = None,
+        tenant_id: UUID | None = None,
+        password: Secret | None = None,
+    ) -> NewToken:
+        """A new token of the principal's own, which can do what they can, or less: within scopes and one tenant.
+
+        One that a token makes ends with it, unless the user's password says otherwise. Raises Invalid
+        (`token_name_invalid`, `token_expiry_invalid`, `scope_unknown`, `password_wrong`), NotFound
+        (`tenant_not_found`), Forbidden (`user_required`, `token_exceeds`), TooMany (`too_many_attempts`).
+        """
+        check_token_name(name)
+        bounds = plan_bounds(principal, Bounds(scopes, tenant_id, expires_in_days))
+        if principal.id is None:
+            raise errors.user_required()
+        if password is not None:
+            await self.confirm(principal, password)
+        async with self._database.platform() as uow:
+            if tenant_id is not None and not await rights_in(uow, principal, tenant_id):
+                raise tenant_not_found()
+            return await mint(uow, principal, principal.id, name, bounds, by="token", may_outlive=password is not None)
 
     async def list_tokens(self, principal: Principal) -> list[Token]:
         """The principal's own, newest first, revoked ones too."""
         if principal.id is None:
             return []
         async with self._database.platform() as uow:
-            return await repository.list_tokens(uow, principal.id)
+            return await repository.list_tokens(uow, principal.id, only_tenant_id=principal.tenant_id)
 
     async def revoke_token(self, principal: Principal, token_id: UUID) -> None:
         """End one of the principal's own tokens; again is no error. Raises NotFound (`token_not_found`)."""
         if principal.id is None:
             raise errors.token_not_found()
         async with self._database.platform() as uow:
-            if not await repository.revoke_token(uow, principal.id, token_id):
+            within = principal.tenant_id
+            if not await repository.revoke_token(uow, principal.id, token_id, only_tenant_id=within):
                 raise errors.token_not_found()
             await record(uow, principal, "token.revoked", target_type="token", target_id=str(token_id))
 
 
-async def _rights_in(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> frozenset[Permission]:
+def require_held(rights: frozenset[Permission], *given: frozenset[Permission]) -> None:
+    """Raise Forbidden (`rights_exceed_own`) unless who gives these rights has them: a bounded token gives no more."""
+    if not frozenset().union(*given) <= rights:
+        raise errors.exceeds_own()
+
+
+def require_held_of(principal: Principal, user: User) -> None:
+    """Raise Forbidden unless the principal has what the user has on the platform."""
+    roles = [PlatformRole.OPERATOR] * user.is_operator + [PlatformRole.AUDITOR] * user.is_auditor
+    require_held(rights_of(principal), *(PLATFORM_ROLES[role] for role in roles))
+
+
+async def rights_in(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> frozenset[Permission]:
+    if principal.tenant_id not in (None, tenant_id):
+        return frozenset()
     role = await repository.find_role(uow, tenant_id, principal.id) if principal.id else None
     return rights_of(principal, Role(role) if role else None) & OF_TENANT
 
 
-async def _require_change(
+async def require_change(
     uow: UnitOfWork, principal: Principal, tenant_id: UUID, email: str, *, becomes: Role | None
 ) -> None:
     """Raise unless the principal may give this address this place (None: take it) in the tenant."""
-    rights = await _rights_in(uow, principal, tenant_id)
+    rights = await rights_in(uow, principal, tenant_id)
     if not rights or await tenants_repository.find(uow, tenant_id=tenant_id) is None:
         raise tenant_not_found()
     require(rights, Permission.MEMBERS_WRITE)
+    if becomes is not None and principal.scopes is not None:
+        require_held(rights, TENANT_ROLES[becomes])
     # Two owners who take each other's place at once would leave none: each waits for the other here.
     owners = await repository.lock_owners(uow, tenant_id)
     was_owner = await repository.find_user_id(uow, email) in owners
@@ -248,16 +374,10 @@ async def _require_change(
         raise errors.last_owner()
 
 
-async def _insert_token(
-    uow: UnitOfWork, principal: Principal, name: str, expires_in_days: float | None, *, by: str
-) -> NewToken:
-    if principal.id is None:
-        raise errors.user_required()
-    token = new_token()
-    row = await repository.insert_token(uow, principal.id, name, hash_token(token), expires_in_days=expires_in_days)
-    details = {"name": name, "by": by}
-    await record(uow, principal, "token.created", target_type="token", target_id=str(row.id), details=details)
-    return NewToken(row.id, token, row.name, row.expires_at)
+async def _end_sessions(uow: UnitOfWork, principal: Principal, user_id: UUID) -> None:
+    """Rights never change within a session: whoever stole one is not to gain what its owner gains. One's own session
+    that asks for the change goes on, under the new secret that its door gives it."""
+    await end_all(uow, user_id, but=principal.session_id)
 
 
 async def _record_member(
@@ -271,7 +391,7 @@ async def _record_member(
 def _address(email: str) -> str:
     """The address as it is stored. What can't be one names no user."""
     address = email.strip().lower()
-    if not _EMAIL.fullmatch(address):
+    if not EMAIL.fullmatch(address):
         raise errors.user_not_found()
     return address
 
@@ -282,8 +402,3 @@ def _check_password(password: Secret) -> None:
     # Lone surrogates, which JSON can spell, are no text.
     if not shortest <= len(text) <= longest or _SURROGATE.search(text):
         raise errors.password_invalid(shortest, longest)
-
-
-def _check_token_name(name: str) -> None:
-    if not name.strip() or not _TOKEN_NAME.fullmatch(name):
-        raise errors.token_name_invalid()

@@ -74,6 +74,8 @@ class Token:
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    scopes: list[str] | None = None
+    tenant_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,10 @@ class TokenOwner:
     email: str
     is_operator: bool
     is_auditor: bool
+    is_service: bool
+    scopes: list[str] | None
+    tenant_id: UUID | None
+    expires_at: datetime | None
     is_used_lately: bool
 
 

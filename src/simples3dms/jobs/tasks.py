@@ -47,7 +47,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         await services.stores.probe_due(UUID(store_id), hours=services.probe_hours)
 
     # No retries by the queue: our own rows (due_at, lease_until) decide, and the watchdog queues again.
-    for name, work in (
+    tasks: tuple[tuple[str, Work], ...] = (
         ("transfer.run", run_transfer),
         ("blob.repair", repair_blob),
         ("replica.sweep", sweep_replicas),
@@ -55,8 +55,25 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("chunk.run", run_chunk),
         ("store.probe", probe_store),
         ("checkpoint.copy", _copying_checkpoints(services)),
-    ):
+        ("letter.send", services.letters.run),
+        *_of_keys(services),
+        *_of_endings(services),
+    )
+    for name, work in tasks:
         app.task(name=name, queue=_QUEUE)(_quietly(work))
+
+
+def _of_keys(services: Services) -> list[tuple[str, Work]]:
+    async def rewrap(rewrap_id: str) -> None:
+        await services.keys.engine.run(UUID(rewrap_id))
+
+    async def advance_rotation(rotation_id: str) -> None:
+        await services.rotations.engine.advance(UUID(rotation_id))
+
+    async def start_rotation(store_id: str) -> None:
+        await services.rotations.start_due(UUID(store_id))
+
+    return [("key.rewrap", rewrap), ("rotation.advance", advance_rotation), ("rotation.start", start_rotation)]
 
 
 def _copying_checkpoints(services: Services) -> Work:
@@ -64,6 +81,18 @@ def _copying_checkpoints(services: Services) -> Work:
         await services.checkpoints.copy_due(UUID(tenant_id))
 
     return copy_checkpoints
+
+
+def _of_endings(services: Services) -> list[tuple[str, Work]]:
+    """What ends tenants and forgets persons."""
+
+    async def delete_tenant(tenant_id: str, deletion_id: str) -> None:
+        await services.deletion_engine.run(UUID(tenant_id), UUID(deletion_id))
+
+    async def run_erasure(erasure_id: str) -> None:
+        await services.persons.run_erasure(UUID(erasure_id))
+
+    return [("tenant.delete", delete_tenant), ("erasure.run", run_erasure)]
 
 
 def _quietly(work: Work) -> Work:

@@ -32,6 +32,8 @@ class Expected:
 
     size_bytes: int | None = None
     sha256: bytes | None = None
+    sha1: bytes | None = None
+    """Of a body that is written, for stores that keep it (B2, as `large_file_sha1`). Not compared when reading."""
 
 
 NOTHING_EXPECTED = Expected()
@@ -289,10 +291,16 @@ class StorageProvider(Protocol):
         ...
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         """Begin an upload in parts. Nothing is visible at the key before `finish_parts`; `discard` removes it.
 
+        `sha1`: of the whole body, where it is known by now; a store that keeps one is told. Nothing compares it here.
         A repeat begins a second upload, so retry only where `discard` will clean. Raises ObjectTooLarge, Unsupported.
         """
         ...
@@ -352,7 +360,11 @@ class StorageProvider(Protocol):
 
 def check_key(key: str) -> str:
     """The key itself, if every kind of store can hold it; else raises Unsupported."""
-    if not key or len(key.encode()) > LONGEST_KEY_BYTES:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise Unsupported("a key is text that UTF-8 can hold") from None
+    if not 1 <= size <= LONGEST_KEY_BYTES:
         raise Unsupported("a key has 1 to 1024 bytes", key=key[:80])
     if any(ord(character) < 32 or character in "\x7f\\" for character in key):
         raise Unsupported("a key holds no control character and no backslash")

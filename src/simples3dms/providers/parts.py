@@ -49,7 +49,9 @@ async def put_in_parts(
         second = await anext(parts, None)
         if second is None:
             return await provider.put(key, first, expected=expected, content_type=content_type)
-        upload = await provider.begin_parts(key, size_bytes=expected.size_bytes, content_type=content_type)
+        upload = await provider.begin_parts(
+            key, size_bytes=expected.size_bytes, content_type=content_type, sha1=expected.sha1
+        )
         try:
             sent = await _send(provider, upload, _chained(first, second, parts))
             del first, second

@@ -58,6 +58,7 @@ class ProviderBase:
         *,
         size_bytes: int | None = None,
         content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         raise _no_parts(self.kind, key)
 

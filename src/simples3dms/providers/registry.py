@@ -19,6 +19,7 @@ from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
 from simples3dms.providers.base import StorageProvider, check_key
 from simples3dms.providers.errors import Unsupported
+from simples3dms.providers.keys import KeyManagement
 
 ENTRY_POINT_GROUP: Final = "simples3dms.providers"
 _BUILT_IN: Final[Mapping[str, str]] = {
@@ -127,6 +128,11 @@ class ProviderKind:
     a mark by which the place is known again. It may block, and may raise a ProviderError."""
     settled: frozenset[str] = frozenset()
     """The settings that `settle` fills in."""
+    manage_keys: Callable[[Any, Any, Any, BuildOptions], KeyManagement | None] | None = None
+    """From settings, the credential that signs key management, and the store's own: None where the provider has no
+    API for its keys, or the settings name none."""
+    key_id_field: str | None = None
+    """The field of the credential that says, to the provider, which key it is."""
 
     def validate_settings(self, settings: Mapping[str, object]) -> FormModel:
         """The settings as a model; raises Invalid `store_settings_invalid` with `fields`."""

@@ -35,7 +35,9 @@ class SeaweedServer:
 
     region = "us-east-1"
 
-    def __init__(self, directory: Path, *, buckets: Sequence[str] = ("docs",)) -> None:
+    def __init__(self, directory: Path, *, buckets: Sequence[str] = ("docs",), iam: bool = False) -> None:
+        """`iam`: its keys can be made and deleted, by the API of AWS IAM at the same endpoint."""
+        self._iam = iam
         self._directory = directory
         self._buckets = tuple(buckets)
         self._process: ServerProcess | None = None
@@ -101,6 +103,7 @@ class SeaweedServer:
             *("-volume.readBufferSizeMB=1", "-volume.preStopSeconds=0", "-volume.max=20", "-s3.domainName=localhost"),
             *("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"),
             f"-s3.config={self._directory / _IDENTITIES}",
+            f"-s3.iam.readOnly={'false' if self._iam else 'true'}",
         ]
 
     def _answers(self) -> bool:
@@ -110,10 +113,10 @@ class SeaweedServer:
             return False
         return True
 
-    def client(self) -> Any:
+    def client(self, service: str = "s3") -> Any:
         """A boto3 client with all rights."""
         return boto3.client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             region_name=self.region,
             aws_access_key_id=self.access_key,

@@ -28,6 +28,7 @@ class Version(Response):
     sha256: str
     content_type: str
     created_at: datetime
+    original_created_at: datetime | None = None
 
 
 class Replica(Response):

@@ -9,9 +9,10 @@ from uuid import UUID
 from pydantic import Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.sessions import SecondFactor
 
 
-class LogIn(Request):
+class LogIn(SecondFactor):
     email: str
     password: SecretStr
     token_name: str = Field(default="login", min_length=1, max_length=100)
@@ -33,11 +34,20 @@ class Token(Response):
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    scopes: list[str] | None = None
+    tenant_id: UUID | None = None
 
 
 class CreateToken(Request):
     name: str = Field(min_length=1, max_length=100)
     expires_in_days: float | None = Field(default=None, gt=0, le=3650)
+    scopes: list[str] | None = Field(
+        default=None, description="Permissions that it is bounded to. Empty: all that who asks has."
+    )
+    tenant: str | None = Field(default=None, description="The only tenant in which it is good for anything.")
+    password: SecretStr | None = Field(
+        default=None, description="One's password: for a token that outlives the one that asks."
+    )
 
 
 class CreateUser(Request):

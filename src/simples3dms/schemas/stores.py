@@ -61,6 +61,12 @@ class Store(Response):
     probed_at: datetime | None
     created_at: datetime
     disabled_at: datetime | None
+    jurisdiction: str | None = Field(description="A country's code or a bloc's (EU, EEA); null: nobody has said.")
+    jurisdiction_source: str | None = Field(description="provider: its region is known; operator: one said so.")
+
+
+class SetJurisdiction(Request):
+    jurisdiction: str | None = Field(max_length=3, description="Such as DE or EU; null: nobody knows.")
 
 
 class StoreCheck(Response):
@@ -81,6 +87,31 @@ class GrantedStore(Response):
     name: str
     kind: str
     prefix: str
+    jurisdiction: str | None
+    is_own: bool = Field(description="Brought by the tenant itself.")
+    is_outside: bool = Field(description="Not where the tenant's documents may lie now: for nothing new.")
+
+
+class SetResidency(Request):
+    allowed: list[str] | None = Field(
+        max_length=300, description="Codes of countries, EU or EEA; null: documents may lie anywhere."
+    )
+
+
+class Outside(Response):
+    """A store that the tenant has, and that its documents may not lie in (any more)."""
+
+    store: str
+    jurisdiction: str | None
+    is_in_use: bool = Field(description="The placement names it.")
+    replica_count: int = Field(description="Copies there, counted up to 100,000.")
+
+
+class Residency(Response):
+    """Where a tenant's documents may lie. What is outside goes on working, and nothing is moved by itself."""
+
+    allowed: list[str] | None
+    outside: list[Outside]
 
 
 class SetPlacement(Request):
@@ -89,6 +120,12 @@ class SetPlacement(Request):
     write: str = Field(description="The store that new documents are written to.")
     copies: list[str] = Field(default_factory=list, max_length=10)
     read: list[str] = Field(default_factory=list, max_length=10, description="Which stores to read first.")
+    shares: dict[str, int] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="Weights by which new documents are shared out among stores, `write` being one of them. "
+        "Empty: it has them all.",
+    )
     expected_version: int | None = None
 
 
@@ -97,4 +134,5 @@ class Placement(Response):
     write: str
     copies: list[str]
     read: list[str]
+    shares: dict[str, int]
     updated_at: datetime

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import AwareDatetime
 from starlette.requests import ClientDisconnect
 
 from simples3dms.api.deps import (
@@ -38,6 +40,9 @@ _BODY = {
     }
 }
 ContentDigest = Annotated[str | None, Header(description="`sha-256=:BASE64:`; a body that differs is refused.")]
+OriginalTime = Annotated[
+    AwareDatetime | None, Query(description="When it was made where it is taken over from: kept beside our own time.")
+]
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="A repeat with the same key has the same one effect.")
 ]
@@ -50,11 +55,12 @@ async def upload_document(
     services: ServicesDep,
     seat: DocumentWriter,
     name: Annotated[str, Query(description="The document's name, 1 to 255 characters.")],
+    original_created_at: OriginalTime = None,
     content_digest: ContentDigest = None,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Document:
     """The request's body is the document; it is streamed to the tenant's store and never held whole."""
-    announced = _announced(request, name, None, content_digest, idempotency_key)
+    announced = _announced(request, name, None, content_digest, idempotency_key, original_created_at)
     return await _upload(request, response, services, seat, announced)
 
 
@@ -71,10 +77,11 @@ async def upload_version(
     response: Response,
     services: ServicesDep,
     seat: DocumentWriter,
+    original_created_at: OriginalTime = None,
     content_digest: ContentDigest = None,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Document:
-    announced = _announced(request, "", _id(document), content_digest, idempotency_key)
+    announced = _announced(request, "", _id(document), content_digest, idempotency_key, original_created_at)
     return await _upload(request, response, services, seat, announced)
 
 
@@ -83,7 +90,12 @@ def _id(document: str) -> UUID:
 
 
 def _announced(
-    request: Request, name: str, document_id: UUID | None, digest: str | None, idempotency_key: str | None
+    request: Request,
+    name: str,
+    document_id: UUID | None,
+    digest: str | None,
+    idempotency_key: str | None,
+    original_created_at: datetime | None,
 ) -> UploadRequest:
     length = request.headers.get("content-length")
     return UploadRequest(
@@ -93,6 +105,7 @@ def _announced(
         size_bytes=int(length) if length is not None and length.isdecimal() else None,
         sha256=parse_content_digest(digest),
         idempotency_key=idempotency_key,
+        original_created_at=original_created_at,
     )
 
 

@@ -14,9 +14,12 @@ from simples3dms.api.deps import (
     UsersReader,
     UsersWriter,
     as_id,
+    client_address,
 )
 from simples3dms.api.pages import as_page
+from simples3dms.api.v1.sessions import proof_of, set_session
 from simples3dms.errors import NotFound
+from simples3dms.identity.errors import user_not_found
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import identity as schemas
 from simples3dms.schemas.base import Page
@@ -25,10 +28,14 @@ router = APIRouter()
 
 
 @router.post("/login", operation_id="log_in", tags=["identity"], summary="A token for an e-mail address and a password")
-async def log_in(body: schemas.LogIn, request: Request, services: ServicesDep, response: Response) -> schemas.NewToken:
+async def log_in(body: schemas.LogIn, services: ServicesDep, request: Request, response: Response) -> schemas.NewToken:
     request.state.attempted = body.email
     made = await services.identity.log_in(
-        body.email, Secret(body.password.get_secret_value()), token_name=body.token_name
+        body.email,
+        Secret(body.password.get_secret_value()),
+        token_name=body.token_name,
+        address=client_address(request),
+        proof=proof_of(body),
     )
     response.headers["Cache-Control"] = "no-store"
     return schemas.NewToken(id=made.id, token=made.token.reveal(), name=made.name, expires_at=made.expires_at)
@@ -38,7 +45,14 @@ async def log_in(body: schemas.LogIn, request: Request, services: ServicesDep, r
 async def create_token(
     body: schemas.CreateToken, services: ServicesDep, principal: Oneself, response: Response
 ) -> schemas.NewToken:
-    made = await services.identity.create_token(principal, body.name, expires_in_days=body.expires_in_days)
+    made = await services.identity.create_token(
+        principal,
+        body.name,
+        expires_in_days=body.expires_in_days,
+        scopes=body.scopes,
+        tenant_id=(await services.tenants.get_tenant(body.tenant)).id if body.tenant is not None else None,
+        password=Secret(body.password.get_secret_value()) if body.password is not None else None,
+    )
     response.headers["Cache-Control"] = "no-store"
     return schemas.NewToken(id=made.id, token=made.token.reveal(), name=made.name, expires_at=made.expires_at)
 
@@ -79,6 +93,20 @@ async def list_users(
     return as_page(schemas.User, await services.identity.list_users(after=after, limit=limit + 1), limit)
 
 
+@router.post(
+    "/users/{user}/disable", operation_id="disable_user", tags=["identity"], summary="Keep a user out, at once"
+)
+async def disable_user(user: str, services: ServicesDep, principal: UsersWriter) -> schemas.User:
+    user_id = as_id(user, user_not_found())
+    return schemas.User.model_validate(await services.identity.set_disabled(principal, user_id, True))
+
+
+@router.post("/users/{user}/enable", operation_id="enable_user", tags=["identity"], summary="Let a user in again")
+async def enable_user(user: str, services: ServicesDep, principal: UsersWriter) -> schemas.User:
+    user_id = as_id(user, user_not_found())
+    return schemas.User.model_validate(await services.identity.set_disabled(principal, user_id, False))
+
+
 @router.get("/tenants/{tenant}/members", operation_id="list_members", tags=["members"], summary="Who belongs to it")
 async def list_members(services: ServicesDep, seat: MemberReader) -> list[schemas.Member]:
     return [schemas.Member.model_validate(member) for member in await services.identity.list_members(seat.tenant_id)]
@@ -87,8 +115,12 @@ async def list_members(services: ServicesDep, seat: MemberReader) -> list[schema
 @router.put(
     "/tenants/{tenant}/members/{email}", operation_id="set_member", tags=["members"], summary="Add, or change the role"
 )
-async def set_member(email: str, body: schemas.SetMember, services: ServicesDep, seat: MemberWriter) -> schemas.Member:
+async def set_member(
+    email: str, body: schemas.SetMember, services: ServicesDep, seat: MemberWriter, response: Response
+) -> schemas.Member:
     member = await services.identity.set_member(seat.principal, seat.tenant_id, email, body.role)
+    if member.user_id == seat.principal.id:
+        set_session(response, await services.sessions.renew(seat.principal))
     return schemas.Member.model_validate(member)
 
 

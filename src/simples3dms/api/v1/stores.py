@@ -5,14 +5,21 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import SecretStr
 
-from simples3dms.api.deps import PlacementWriter, ServicesDep, StorageReader, StoresReader, StoresWriter
+from simples3dms.api.deps import (
+    PlacementWriter,
+    ServicesDep,
+    StorageReader,
+    StoresReader,
+    StoresWriter,
+    TenantsWriter,
+)
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
 
 router = APIRouter()
 
 
-def _secrets(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
+def secrets_of(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
     return {name: Secret(value.get_secret_value()) for name, value in given.items()}
 
 
@@ -20,7 +27,7 @@ def _secrets(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
 async def add_store(body: schemas.AddStore, services: ServicesDep, principal: StoresWriter) -> schemas.Store:
     """The store is probed with the credential first; nothing is saved if that fails or finds something red."""
     store = await services.stores.add_store(
-        principal, body.name, body.kind, body.settings, _secrets(body.credential), body.tuning
+        principal, body.name, body.kind, body.settings, secrets_of(body.credential), body.tuning
     )
     return schemas.Store.model_validate(store)
 
@@ -54,7 +61,7 @@ async def get_probe(store: str, services: ServicesDep, _operator: StoresReader) 
 @router.post("/store-probes", operation_id="probe_config", tags=["stores"], summary="Probe a store before it is saved")
 async def probe_config(body: schemas.ProbeConfig, services: ServicesDep, principal: StoresWriter) -> schemas.Probe:
     result = await services.stores.probe_config(
-        principal, body.kind, body.settings, _secrets(body.credential), body.tuning
+        principal, body.kind, body.settings, secrets_of(body.credential), body.tuning
     )
     return schemas.Probe.model_validate(result)
 
@@ -72,7 +79,7 @@ async def set_tuning(
 async def set_credential(
     store: str, body: schemas.SetCredential, services: ServicesDep, principal: StoresWriter
 ) -> schemas.Store:
-    changed = await services.stores.set_credential(principal, store, _secrets(body.credential))
+    changed = await services.stores.set_credential(principal, store, secrets_of(body.credential))
     return schemas.Store.model_validate(changed)
 
 
@@ -87,6 +94,35 @@ async def grant_store(
     return schemas.GrantedStore.model_validate(grant)
 
 
+@router.delete(
+    "/stores/{store}/grants/{tenant}",
+    operation_id="revoke_grant",
+    tags=["stores"],
+    status_code=204,
+    summary="Let it use the store no more (operators)",
+)
+async def revoke_grant(store: str, tenant: str, services: ServicesDep, principal: StoresWriter) -> None:
+    """Refused while replicas, the placement or a migration of the tenant need the store (`store_grant_in_use`)."""
+    found = await services.tenants.get_tenant(tenant)
+    await services.stores.revoke_grant(principal, found.id, store)
+
+
+@router.post("/stores/{store}/disable", operation_id="disable_store", tags=["stores"], summary="Offer it no more")
+async def disable_store(store: str, services: ServicesDep, principal: StoresWriter) -> schemas.Store:
+    """What it holds can still be read and moved away. Refused while a placement or a migration needs it."""
+    return schemas.Store.model_validate(await services.stores.disable(principal, store))
+
+
+@router.put(
+    "/stores/{store}/jurisdiction", operation_id="set_jurisdiction", tags=["stores"], summary="Where its bytes lie"
+)
+async def set_jurisdiction(
+    store: str, body: schemas.SetJurisdiction, services: ServicesDep, principal: StoresWriter
+) -> schemas.Store:
+    """Of any store, one that a tenant brought by its id. Refused where the region of the store tells another."""
+    return schemas.Store.model_validate(await services.stores.set_jurisdiction(principal, store, body.jurisdiction))
+
+
 @router.get(
     "/tenants/{tenant}/stores", operation_id="list_granted_stores", tags=["stores"], summary="Stores it may use"
 )
@@ -95,6 +131,41 @@ async def list_granted_stores(services: ServicesDep, seat: StorageReader) -> lis
         schemas.GrantedStore.model_validate(store)
         for store in await services.stores.list_granted_stores(seat.tenant_id)
     ]
+
+
+@router.get(
+    "/tenants/{tenant}/residency", operation_id="get_residency", tags=["placement"], summary="Where they may lie"
+)
+async def get_residency(services: ServicesDep, seat: StorageReader) -> schemas.Residency:
+    return schemas.Residency.model_validate(await services.placements.get_residency(seat.tenant_id))
+
+
+@router.post(
+    "/tenants/{tenant}/residency/plan",
+    operation_id="plan_residency",
+    tags=["placement"],
+    summary="What would be outside (operators)",
+)
+async def plan_residency(
+    tenant: str, body: schemas.SetResidency, services: ServicesDep, principal: TenantsWriter
+) -> schemas.Residency:
+    """Changes nothing."""
+    found = await services.tenants.get_tenant(tenant)
+    return schemas.Residency.model_validate(await services.placements.plan_residency(principal, found.id, body.allowed))
+
+
+@router.put(
+    "/tenants/{tenant}/residency",
+    operation_id="set_residency",
+    tags=["placement"],
+    summary="Say where they may lie (operators)",
+)
+async def set_residency(
+    tenant: str, body: schemas.SetResidency, services: ServicesDep, principal: TenantsWriter
+) -> schemas.Residency:
+    """Nothing new is put elsewhere from now on. What is there already is listed, and stays until somebody moves it."""
+    found = await services.tenants.get_tenant(tenant)
+    return schemas.Residency.model_validate(await services.placements.set_residency(principal, found.id, body.allowed))
 
 
 @router.get("/tenants/{tenant}/placement", operation_id="get_placement", tags=["placement"], summary="Where things go")
@@ -111,6 +182,7 @@ async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat:
         write=body.write,
         copies=body.copies,
         read=body.read,
+        shares=body.shares,
         expected_version=body.expected_version,
     )
     return schemas.Placement.model_validate(placement)

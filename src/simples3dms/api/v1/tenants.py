@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from simples3dms.api.deps import After, Limit, ServicesDep, TenantReader, TenantsReader, TenantsWriter
+from simples3dms.api.deps import (
+    After,
+    Limit,
+    ServicesDep,
+    SettingsWriter,
+    TenantReader,
+    TenantsReader,
+    TenantsWriter,
+)
 from simples3dms.api.pages import as_page
 from simples3dms.schemas import tenants as schemas
 from simples3dms.schemas.base import Page
@@ -39,3 +47,34 @@ async def suspend_tenant(
 @router.delete("/tenants/{tenant}/suspension", operation_id="resume_tenant", summary="Serve it again (operators)")
 async def resume_tenant(tenant: str, services: ServicesDep, principal: TenantsWriter) -> schemas.Tenant:
     return schemas.Tenant.model_validate(await services.tenants.resume_tenant(principal, tenant))
+
+
+@router.get("/tenants/{tenant}/settings", operation_id="get_settings", summary="What is set for it")
+async def get_settings(services: ServicesDep, seat: TenantReader) -> schemas.TenantSettings:
+    return schemas.TenantSettings.model_validate(await services.tenants.get_settings(seat.tenant_id))
+
+
+@router.put(
+    "/tenants/{tenant}/settings", operation_id="set_settings", summary="Trash, retention, region, jurisdictions"
+)
+async def set_settings(
+    body: schemas.SetSettings, services: ServicesDep, seat: SettingsWriter
+) -> schemas.TenantSettings:
+    changes = body.model_dump(exclude_unset=True, exclude={"expected_version"})
+    settings = await services.tenants.change_settings(
+        seat.principal, seat.tenant_id, changes, expected_version=body.expected_version
+    )
+    return schemas.TenantSettings.model_validate(settings)
+
+
+@router.put("/tenants/{tenant}/limits", operation_id="set_limits", summary="How much it may keep (operators)")
+async def set_limits(
+    tenant: str, body: schemas.SetLimits, services: ServicesDep, principal: TenantsWriter
+) -> schemas.TenantSettings:
+    """For uploads that begin from now on; what is there stays."""
+    found = await services.tenants.get_tenant(tenant)
+    changes = body.model_dump(exclude_unset=True, exclude={"expected_version"})
+    settings = await services.tenants.change_settings(
+        principal, found.id, changes, expected_version=body.expected_version
+    )
+    return schemas.TenantSettings.model_validate(settings)

@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 import httpx
@@ -46,9 +47,8 @@ class Bench:
 
     async def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> httpx.Response:
         """A request of somebody who has nothing but the URL."""
-        context = ssl.create_default_context(cafile=self.options.ca_file)
         async with httpx.AsyncClient(
-            trust_env=False, timeout=60, proxy=self.options.proxy_url, verify=context
+            trust_env=False, timeout=60, proxy=self.options.proxy_url, verify=_trusting(self.options.ca_file)
         ) as client:
             return await client.request(method, url, content=body, headers=headers)
 
@@ -90,6 +90,12 @@ class Bench:
         except kind:
             return
         raise Failed(otherwise)
+
+
+@lru_cache(maxsize=4)
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    """Loading the authorities takes longer than the request."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 async def stream(body: bytes, size: int = CHUNK_BYTES) -> AsyncIterator[bytes]:

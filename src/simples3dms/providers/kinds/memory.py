@@ -180,7 +180,12 @@ class MemoryProvider(ProviderBase):
         raise ObjectNotFound("no such object", key=source.key)
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         if not self.capabilities.multipart:
             raise Unsupported("this store takes no parts", key=key)

@@ -117,9 +117,14 @@ class Layer:
         return await self.inner.copy(source, key, content_type=content_type)
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
-        return await self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type)
+        return await self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type, sha1=sha1)
 
     async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
         return await self.inner.put_part(upload, number, body)
@@ -277,10 +282,16 @@ class CallLayer(Layer):
         return await self._run(Call("copy"), lambda: self.inner.copy(source, key, content_type=content_type))
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         return await self._run(
-            Call("begin_parts"), lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type)
+            Call("begin_parts"),
+            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type, sha1=sha1),
         )
 
     async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:

@@ -47,13 +47,17 @@ class BreakerLayer(CallLayer):
         if self._opened_at is None or call.operation in LOCAL:
             return
         left = self._left()
-        if left > 0 or self._trial is not None:
+        if left > 0 or not self._may_try(call):
             raise StoreResting(
                 "the store failed again and again and is left alone for a moment",
                 vendor_code="breaker_open",
                 retry_after=max(left, 0.1),
             )
         self._trial = call
+
+    def _may_try(self, call: Call) -> bool:
+        # A stream moves at its source's pace, and may for hours: others do not wait for what becomes of it.
+        return self._trial is None or (self._trial.is_stream and not call.is_stream)
 
     def answered(self, call: Call) -> None:
         # A reader may stay open for hours, so others may go on now. But only its end says that the store is well: one

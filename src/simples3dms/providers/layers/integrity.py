@@ -21,9 +21,9 @@ class IntegrityLayer(Layer):
     ) -> PutResult:
         if isinstance(body, bytes):
             digest = hashlib.sha256(body).digest()
-            _compare(key, expected, len(body), digest)
+            _compare(key, expected, len(body), digest, _sha1_of(body) if expected.sha1 is not None else None)
             # From here on the length is known for certain, whoever announced it.
-            known = Expected(len(body), digest)
+            known = replace(expected, size_bytes=len(body), sha256=digest)
             result = await self.inner.put(key, body, expected=known, content_type=content_type)
             return await self._confirmed(key, result, len(body), digest)
         checked = _CheckedStream(key, body, expected)
@@ -61,11 +61,17 @@ class IntegrityLayer(Layer):
         return _CheckedOpen(opened, key, expected if whole else NOTHING_EXPECTED, start, length)
 
 
-def _compare(key: str, expected: Expected, size_bytes: int, digest: bytes) -> None:
+def _sha1_of(body: bytes) -> bytes:
+    return hashlib.sha1(body, usedforsecurity=False).digest()
+
+
+def _compare(key: str, expected: Expected, size_bytes: int, digest: bytes, sha1: bytes | None = None) -> None:
     if expected.size_bytes is not None and expected.size_bytes != size_bytes:
         raise IntegrityError(f"{size_bytes} bytes where {expected.size_bytes} were expected", key=key)
     if expected.sha256 is not None and expected.sha256 != digest:
         raise IntegrityError("the SHA-256 is not the expected one", key=key)
+    if expected.sha1 is not None and expected.sha1 != sha1:
+        raise IntegrityError("the SHA-1 is not the expected one", key=key)
 
 
 class NotTheStore(Exception):
@@ -91,6 +97,7 @@ class _CheckedStream:
         self._body = body
         self._expected = expected
         self._hash = hashlib.sha256()
+        self._sha1 = None if expected.sha1 is None else hashlib.sha1(usedforsecurity=False)
         self.size_bytes = 0
 
     def digest(self) -> bytes:
@@ -106,10 +113,13 @@ class _CheckedStream:
                     yield held
                 held = chunk
                 self._hash.update(chunk)
+                if self._sha1 is not None:
+                    self._sha1.update(chunk)
                 self.size_bytes += len(chunk)
                 if self._expected.size_bytes is not None and self.size_bytes > self._expected.size_bytes:
                     raise IntegrityError("more bytes than expected", key=self._key)
-            _compare(self._key, self._expected, self.size_bytes, self._hash.digest())
+            sha1 = None if self._sha1 is None else self._sha1.digest()
+            _compare(self._key, self._expected, self.size_bytes, self._hash.digest(), sha1)
         except Exception as error:
             raise NotTheStore(error) from error
         if held is not None:

@@ -26,7 +26,7 @@ from simples3dms.providers.base import (
     PutResult,
     StorageProvider,
 )
-from simples3dms.providers.errors import ProviderError, StoreResting, StoreUnavailable
+from simples3dms.providers.errors import IntegrityError, ProviderError, StoreResting, StoreUnavailable
 from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.parts import put_in_parts
 
@@ -199,13 +199,21 @@ class RetryLayer(Layer):
         )
 
     async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
-        return await self._repeat(lambda: self.inner.copy(source, key, content_type=content_type))
+        result, failed = await self._counted(lambda: self.inner.copy(source, key, content_type=content_type))
+        if failed and result.version_id is not None:
+            await self._remove_others(key, keep=result.version_id)
+        return result
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         upload, failed = await self._counted(
-            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type)
+            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type, sha1=sha1)
         )
         if failed:
             await self._remove_others(key, keep=upload.upload_id, unfinished=True)
@@ -284,6 +292,17 @@ class _ResumingOpen:
         if not await self._layer.may_repeat(self._failed, error):
             raise error
 
+    def _require_same(self) -> None:
+        """Raise IntegrityError if another object than the one begun with was opened: a part has no digest to tell."""
+        assert self._reader is not None
+        first, now = self.info, self._reader.info
+        differs = first.size_bytes != now.size_bytes or any(
+            one is not None and other is not None and one != other
+            for one, other in ((first.etag, now.etag), (first.version_id, now.version_id))
+        )
+        if differs:
+            raise IntegrityError("the object changed while it was read", key=first.key)
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         done = 0
         while True:
@@ -300,3 +319,4 @@ class _ResumingOpen:
                 await self._leave(error)
                 await self._may_go_on(error)
                 await self._open(done)
+                self._require_same()

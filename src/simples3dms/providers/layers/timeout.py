@@ -102,11 +102,16 @@ class TimeoutLayer(Layer):
         )
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         return await self._bounded(
             self._call_seconds,
-            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type),
+            lambda: self.inner.begin_parts(key, size_bytes=size_bytes, content_type=content_type, sha1=sha1),
         )
 
     async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:

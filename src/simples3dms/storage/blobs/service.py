@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 #: Small, so that a claim is fresh when the store is asked.
 _SWEEP_BATCH = 100
 _SWEEP_PARALLEL = 16
+#: What `new_ticket` makes.
+_OWN_KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def new_ticket(grant: Grant) -> WriteTicket:
@@ -102,13 +105,14 @@ class Blobs:
             message = "The write was taken for dead and given up; send it again."
             raise Unavailable(message, code="lease_lost") from None
 
-    async def record_blob(self, uow: UnitOfWork, written: Written) -> UUID:
-        """Make the written bytes a blob with one live replica. The caller shares the placement row."""
-        blob_id = new_id()
+    async def record_blob(self, uow: UnitOfWork, written: Written, blob_id: UUID) -> None:
+        """Make the written bytes a blob with one live replica. The caller shares the placement row.
+
+        Its id is older than it: where it is written to depends on it.
+        """
         await repository.insert_blob(uow, blob_id, digest=written.digest, size_bytes=written.size_bytes)
         if not await repository.make_live(uow, written, blob_id):
             raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
-        return blob_id
 
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:
         """Give a write up, and have what it may have left at the store removed."""
@@ -200,6 +204,23 @@ class Blobs:
             store_id=store_id,
         )
 
+    async def clear_place(self, tenant_id: UUID, store_id: UUID, prefix: str) -> int:
+        """Remove, from the place of a tenant that has no replicas any more, objects that nobody recorded; how many.
+
+        There are none unless a frozen writer woke up late. Only keys of our own making go: what else is there is not
+        ours. Raises Failure where the store can't be looked into.
+        """
+        share_as(str(tenant_id))
+        try:
+            provider = await self.provider(store_id)
+            keys = [info.key async for info in provider.list(prefix) if _is_ours(info.key, prefix)]
+            keys += [info.key async for info in provider.list_unfinished(prefix) if _is_ours(info.key, prefix)]
+            for key in dict.fromkeys(keys):
+                await provider.discard(key)
+        except ProviderError as error:
+            raise explain(error) from error
+        return len(set(keys))
+
     async def sweep(self, tenant_id: UUID) -> int:
         """Remove what is retiring from the tenant's stores, and forget it. Returns how many replicas went."""
         share_as(str(tenant_id))
@@ -244,8 +265,12 @@ class Blobs:
         """
         try:
             provider = await self.provider(store_id)
+            is_ours = await self._stores.is_place_ours(store_id)
         except ProviderError as error:
             failed.extend((item, error.kind) for item in items)
+            return
+        if not is_ours:
+            failed.extend((item, "place_taken") for item in items)
             return
         part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
         plain = [item for item in items if _is_plain(item, part)]
@@ -271,6 +296,10 @@ class Blobs:
         except ProviderError as error:
             failed.extend((item, error.kind) for item in plain)
         await asyncio.gather(*(discard(item) for item in others))
+
+
+def _is_ours(key: str, prefix: str) -> bool:
+    return _OWN_KEY.fullmatch(key.removeprefix(prefix)) is not None
 
 
 def _is_plain(item: Doomed, part_bytes: int | None) -> bool:

@@ -11,6 +11,7 @@ import structlog
 from simples3dms.audit.service import record
 from simples3dms.context import WORKER
 from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.errors import Failure
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
@@ -151,6 +152,13 @@ class MigrationEngine:
                 tenant_id=row.tenant_id,
             )
         return ended
+
+    async def park(self, tenant_id: UUID, migration_id: UUID, failure: Failure) -> None:
+        """Leave a migration that is ready to a person, who resumes it: asking again would change nothing."""
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.lock(uow, migration_id)
+            if row is not None and row.state == State.READY:
+                await self._fail(uow, row, code=failure.problem_code, message=failure.message)
 
     async def barrier(self, tenant_id: UUID) -> int:
         """A sequence below which nothing is still to be committed: uploads that share the placement are waited out."""
@@ -320,7 +328,11 @@ class MigrationEngine:
         if current is None or current.state != row.state:
             return
         code, message = fault.error_kind or "store_unavailable", fault.error_message or "the store does not work"
-        await repository.fail(uow, current, code=code, message=message)
+        await self._fail(uow, current, code=code, message=message)
+
+    async def _fail(self, uow: UnitOfWork, row: MigrationRow, *, code: str, message: str) -> None:
+        """The caller holds the row's lock."""
+        await repository.fail(uow, row, code=code, message=message)
         await record(
             uow,
             WORKER,

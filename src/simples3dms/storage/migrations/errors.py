@@ -9,6 +9,13 @@ def not_found() -> NotFound:
     return NotFound("There is no such migration in this tenant.", code="migration_not_found")
 
 
+def failure_not_found() -> NotFound:
+    return NotFound(
+        "One of these is not, or no more, a failure of this migration; none was tried again. List them anew.",
+        code="failure_not_found",
+    )
+
+
 def wrong_state(action: str, state: str) -> Conflict:
     """The action does not fit the state; a second cut-over gets a code of its own."""
     if action == "cut over" and state in {"soaking", "finalizing", "done"}:
@@ -33,6 +40,13 @@ def not_proven(detail: str) -> Conflict:
 
 def same_store(name: str) -> Invalid:
     return Invalid(f"The documents are in {name} already; choose another target.", code="migration_same_store")
+
+
+def weighted() -> Conflict:
+    return Conflict(
+        "New documents are shared out among several stores; set a placement with one write target first, then move.",
+        code="placement_shared_out",
+    )
 
 
 def active() -> Conflict:

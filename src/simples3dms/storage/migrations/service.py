@@ -17,8 +17,10 @@ from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.values import ENDED, Migration, MigrationPlan, MigrationRow, State
 from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.residency import refuse_new
 from simples3dms.storage.placement.service import not_set, swap
 from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
+from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers import repository as transfers_repository
@@ -42,6 +44,7 @@ class Migrations:
         self._stores = stores
         self._transfers = transfers
         self._engine = engine
+        self._rollouts = Rollouts(database)
 
     async def plan_migration(
         self,
@@ -52,11 +55,17 @@ class Migrations:
         source: str | None = None,
         automatic_cutover: bool = False,
     ) -> Migration:
-        """Work out what moving the tenant to `target` would take, and keep it as a planned migration."""
+        """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
+
+        Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target.
+        """
+        closed = await self._rollouts.closed_kinds(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             placement = await placement_repository.find(uow)
             if placement is None:
                 raise not_set()
+            if placement.write_weights:
+                raise errors.weighted()
             grants = {grant.name: grant for grant in await placement_repository.list_grants(uow)}
         names = {grant.store_id: grant.name for grant in grants.values()}
         leaving = source or names.get(placement.write_store_id, "")
@@ -70,6 +79,8 @@ class Migrations:
                 f"New documents are not written to {leaving}; a migration starts from the write target.",
                 code="migration_source_not_in_use",
             )
+        async with self._database.tenant(tenant_id) as uow:
+            await refuse_new(uow, [grants[target]], closed)
         blockers = await self._blockers(grants[target].store_id)
         plan = await self._measure(tenant_id, blockers)
         migration_id = new_id()
@@ -129,12 +140,20 @@ class Migrations:
         blockers = await self._blockers(row.target_store_id)
         if blockers and row.state == State.PLANNED:
             raise errors.blocked(blockers)
+        closed = await self._rollouts.closed_kinds(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.PLANNED:
                 raise errors.wrong_state("start", row.state)
+            if placement.write_weights:
+                raise errors.weighted()
             if placement.write_store_id != row.source_store_id:
                 raise Conflict("The placement has changed since this was planned; plan anew.", code="plan_outdated")
+            # Held from here on, or a grant could be taken back between the look and the policy that names it.
+            grants = {grant.store_id: grant for grant in await placement_repository.hold_grants(uow)}
+            if row.target_store_id not in grants:
+                raise errors.blocked(("the target is no longer granted to this tenant",))
+            await refuse_new(uow, [grants[row.target_store_id]], closed)
             # Roll-back has to leave the tenant with what it had: a target that held its copies before keeps them.
             await repository.note_target(uow, row, was_copy=row.target_store_id in placement.copy_store_ids)
             copies = tuple(dict.fromkeys((*placement.copy_store_ids, row.target_store_id)))
@@ -228,6 +247,9 @@ class Migrations:
                 raise errors.wrong_state("cut over", row.state)
             if placement.write_store_id != row.source_store_id or row.proven_seq is None:
                 raise Conflict("The placement has changed since this was planned.", code="plan_outdated")
+            # A kind that was closed since the start stops nothing; where documents may lie holds to the end.
+            grants_now = await placement_repository.list_grants(uow)
+            await refuse_new(uow, [grant for grant in grants_now if grant.store_id == row.target_store_id])
             losses = await placement_repository.get_loss_count(uow, row.target_store_id)
             if losses != row.proof_loss_count:
                 return "a copy at the target was lost since the proof"
@@ -319,12 +341,17 @@ class Migrations:
         migration_id: UUID,
         failure_ids: Sequence[UUID] | None = None,
     ) -> int:
-        """Try given-up items again, all or the named ones; how many."""
+        """Try given-up items again, all or the named ones; how many.
+
+        One name that is none of this migration's failures, and nothing is done: NotFound (`failure_not_found`).
+        """
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
             ids = await transfers_repository.revive(
                 uow, migration_id=row.id, store_ids=_stores_of(row), ids=failure_ids, limit=_RETRY_BATCH
             )
+            if failure_ids is not None and set(ids) != set(failure_ids):
+                raise errors.failure_not_found()
             for transfer_id in ids:
                 await self._transfers.defer_run(uow, transfer_id)
             await self._audit(uow, principal, "migration.retried", row.id, count=len(ids))
@@ -336,7 +363,12 @@ class Migrations:
         async with self._database.tenant(tenant_id) as uow:
             row = await repository.find(uow, migration_id)
         if row is not None and row.state == State.READY and row.automatic_cutover:
-            await self.cut_over(WORKER, tenant_id, migration_id)
+            try:
+                await self.cut_over(WORKER, tenant_id, migration_id)
+            except Conflict as failure:
+                if failure.problem_code != "residency_violated":
+                    raise
+                await self._engine.park(tenant_id, migration_id, failure)
 
     async def _get(self, uow: UnitOfWork, migration_id: UUID) -> MigrationRow:
         row = await repository.find(uow, migration_id)

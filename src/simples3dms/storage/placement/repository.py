@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -10,7 +11,7 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
 
 _COLUMNS = """tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at,
-  coalesce(held_until > now(), false) AS is_held"""
+  coalesce(held_until > now(), false) AS is_held, write_weights"""
 
 
 async def find(uow: UnitOfWork) -> PlacementRow | None:
@@ -40,12 +41,13 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
 
     False if the version before is not the one in force: two first ones at a time have no row to lock.
     """
+    weights = {str(store_id): weight for store_id, weight in policy.write_weights}
     count = await uow.execute(
-        """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids)
-           VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[])
+        """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids, write_weights)
+           VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[], %(weights)s)
            ON CONFLICT (tenant_id) DO UPDATE SET version = EXCLUDED.version, write_store_id = EXCLUDED.write_store_id,
-             copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids, updated_at = now(),
-             held_until = NULL
+             copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids,
+             write_weights = EXCLUDED.write_weights, updated_at = now(), held_until = NULL
              WHERE placements.version = EXCLUDED.version - 1""",
         {
             "tenant": uow.tenant_id,
@@ -53,6 +55,7 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
             "write": policy.write_store_id,
             "copies": list(policy.copy_store_ids),
             "read": list(policy.read_store_ids),
+            "weights": Jsonb(weights),
         },
     )
     if count != 1:
@@ -61,6 +64,7 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
         "write": str(policy.write_store_id),
         "copies": [str(store_id) for store_id in policy.copy_store_ids],
         "read": [str(store_id) for store_id in policy.read_store_ids],
+        "weights": weights,
     }
     await uow.execute(
         "INSERT INTO placement_versions (tenant_id, version, policy, reason) VALUES (%s, %s, %s, %s)",
@@ -77,14 +81,30 @@ async def hold(uow: UnitOfWork, *, seconds: float) -> None:
     )
 
 
+_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction FROM store_grants g
+  JOIN stores s ON s.id = g.store_id
+  WHERE g.tenant_id = %s AND s.disabled_at IS NULL AND g.revoked_at IS NULL ORDER BY s.name LIMIT 1000"""
+
+
 async def list_grants(uow: UnitOfWork) -> list[Grant]:
-    """The stores granted to the tenant: a handful, bounded by what operators grant."""
-    return await uow.rows(
-        Grant,
-        """SELECT g.store_id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id
-           WHERE g.tenant_id = %s AND s.disabled_at IS NULL ORDER BY s.name LIMIT 1000""",
-        [uow.tenant_id],
+    """The stores granted to the tenant: a handful, bounded by what operators grant and what a tenant may bring."""
+    return await uow.rows(Grant, _GRANTS, [uow.tenant_id])
+
+
+async def hold_grants(uow: UnitOfWork) -> list[Grant]:
+    """The same, and none of them can be taken back until this unit of work ends. After the placement's own lock."""
+    return await uow.rows(Grant, f"{_GRANTS} FOR KEY SHARE OF g", [uow.tenant_id])
+
+
+async def count_replicas(uow: UnitOfWork, store_id: UUID, *, after: UUID, limit: int) -> tuple[int, UUID | None]:
+    """How many of the next replicas at a store there are, and the last one's id (None: there are no more)."""
+    cursor = await uow.connection.execute(
+        """SELECT count(*), (array_agg(id ORDER BY id DESC))[1] FROM (
+             SELECT id FROM replicas WHERE tenant_id = %s AND store_id = %s AND id > %s ORDER BY id LIMIT %s) page""",
+        [uow.tenant_id, store_id, after, limit],
     )
+    count, last = await cursor.fetchone() or (0, None)
+    return count, last if count == limit else None
 
 
 async def get_loss_count(uow: UnitOfWork, store_id: UUID) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
 from simples3dms.audit.service import record
@@ -10,7 +11,25 @@ from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Conflict, Invalid, NotFound
 from simples3dms.storage.placement import repository
-from simples3dms.storage.placement.values import Grant, Placement, PlacementRow, Policy
+from simples3dms.storage.placement.residency import allowed_jurisdictions, refuse_new
+from simples3dms.storage.placement.values import (
+    COUNTED,
+    Grant,
+    Outside,
+    Placement,
+    PlacementRow,
+    Policy,
+    Residency,
+)
+from simples3dms.storage.rollout.service import Rollouts
+from simples3dms.storage.stores.errors import jurisdiction_unknown
+from simples3dms.storage.stores.jurisdictions import is_inside, is_jurisdiction
+from simples3dms.tenants.repository import set_allowed_jurisdictions
+from simples3dms.tenants.service import require_operator
+
+_COUNT_PAGE: Final = 10_000
+MOST_SHARES: Final = 10
+LARGEST_WEIGHT: Final = 10_000
 
 
 class Placements:
@@ -18,6 +37,7 @@ class Placements:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._rollouts = Rollouts(database)
 
     async def get_placement(self, tenant_id: UUID) -> Placement:
         """The policy in force. Raises NotFound (`placement_not_set`) for a tenant that has none yet."""
@@ -35,13 +55,18 @@ class Placements:
         write: str,
         copies: Sequence[str] = (),
         read: Sequence[str] = (),
+        shares: Mapping[str, int] | None = None,
         expected_version: int | None = None,
     ) -> Placement:
         """Put a policy in force for what is written from now on; a migration moves what is there already.
 
-        Refused while a migration is under way: it owns the policy then. Raises Conflict (`placement_changed`) when
-        `expected_version` is given and another version is in force.
+        `shares`: weights by which new blobs are shared out among stores, `write` being one of them; which blob goes
+        where never changes while they grow. Refused while a migration is under way: it owns the policy then. Raises
+        Conflict (`placement_changed`) when `expected_version` is given and another version is in force. A store that
+        the policy in force does not name is new: Conflict (`kind_not_enabled`, `residency_violated`) where it may not
+        be used; what is in use may stay.
         """
+        closed = await self._rollouts.closed_kinds(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             row = await repository.lock(uow)
             current = row.version if row else 0
@@ -55,8 +80,11 @@ class Placements:
                     "A migration is under way and owns the placement; finish it or roll it back first.",
                     code="migration_active",
                 )
-            grants = await repository.list_grants(uow)
-            policy = to_policy(grants, write=write, copies=copies, read=read)
+            grants = await repository.hold_grants(uow)
+            policy = to_policy(grants, write=write, copies=copies, read=read, shares=shares)
+            held = row.policy.wanted_store_ids if row else ()
+            new = [one for one in grants if one.store_id in policy.wanted_store_ids and one.store_id not in held]
+            await refuse_new(uow, new, closed)
             if not await repository.save(uow, policy, version=current + 1, reason="set"):
                 raise Conflict("The placement was set by somebody else just now; look at it.", code="placement_changed")
             await record(
@@ -66,11 +94,83 @@ class Placements:
                 target_type="placement",
                 target_id=str(current + 1),
                 tenant_id=tenant_id,
-                details={"write": write, "copies": list(copies), "read": list(read)},
+                details={"write": write, "copies": list(copies), "read": list(read), "shares": dict(shares or {})},
             )
             saved = await repository.find(uow)
             assert saved is not None
             return in_words(saved, grants)
+
+    async def get_residency(self, tenant_id: UUID) -> Residency:
+        """Where the tenant's documents may lie, and what lies outside of that."""
+        async with self._database.tenant(tenant_id) as uow:
+            allowed = await allowed_jurisdictions(uow, tenant_id)
+        return Residency(None if allowed is None else sorted(allowed), await self._outside(tenant_id, allowed))
+
+    async def plan_residency(self, principal: Principal, tenant_id: UUID, allowed: Sequence[str] | None) -> Residency:
+        """What would lie outside, with another list. Changes nothing. For operators. Raises as `set_residency`."""
+        require_operator(principal)
+        codes = _codes(allowed)
+        return Residency(codes, await self._outside(tenant_id, codes))
+
+    async def set_residency(self, principal: Principal, tenant_id: UUID, allowed: Sequence[str] | None) -> Residency:
+        """Say where the tenant's documents may lie; None: anywhere. For operators.
+
+        What lies outside then is listed, and marked wherever it is shown; it stays readable and in use, until somebody
+        moves it. Raises Invalid (`jurisdiction_unknown`).
+        """
+        found = await self.plan_residency(principal, tenant_id, allowed)
+        async with self._database.platform() as uow:
+            before = await allowed_jurisdictions(uow, tenant_id)
+            await set_allowed_jurisdictions(uow, tenant_id, found.allowed)
+            await record(
+                uow,
+                principal,
+                "residency.set",
+                target_type="tenant",
+                target_id=str(tenant_id),
+                tenant_id=tenant_id,
+                details={
+                    "before": None if before is None else sorted(before),
+                    "allowed": found.allowed,
+                    "outside": [one.store for one in found.outside],
+                },
+            )
+        return await self.get_residency(tenant_id)
+
+    async def _outside(self, tenant_id: UUID, allowed: Collection[str] | None) -> list[Outside]:
+        async with self._database.tenant(tenant_id) as uow:
+            grants = [g for g in await repository.list_grants(uow) if not is_inside(g.jurisdiction, allowed)]
+            row = await repository.find(uow)
+        used = row.policy.wanted_store_ids if row else ()
+        return [
+            Outside(grant.name, grant.jurisdiction, grant.store_id in used, await self._count(tenant_id, grant))
+            for grant in grants
+        ]
+
+    async def _count(self, tenant_id: UUID, grant: Grant) -> int:
+        """Page by page, each in a unit of work of its own."""
+        count, after = 0, UUID(int=0)
+        while count < COUNTED:
+            async with self._database.tenant(tenant_id) as uow:
+                found, last = await repository.count_replicas(uow, grant.store_id, after=after, limit=_COUNT_PAGE)
+            count += found
+            if last is None:
+                break
+            after = last
+        return count
+
+
+def _codes(allowed: Sequence[str] | None) -> list[str] | None:
+    if allowed is None:
+        return None
+    for code in allowed:
+        if not is_jurisdiction(code):
+            raise jurisdiction_unknown(code)
+    if not allowed:
+        raise Invalid(
+            "Name at least one country or bloc; without a list, documents may lie anywhere.", code="residency_empty"
+        )
+    return sorted(set(allowed))
 
 
 def not_set() -> NotFound:
@@ -80,16 +180,34 @@ def not_set() -> NotFound:
     )
 
 
-def to_policy(grants: Sequence[Grant], *, write: str, copies: Sequence[str], read: Sequence[str]) -> Policy:
+def to_policy(
+    grants: Sequence[Grant],
+    *,
+    write: str,
+    copies: Sequence[str],
+    read: Sequence[str],
+    shares: Mapping[str, int] | None = None,
+) -> Policy:
     """A policy from store names. Raises Invalid (`placement_invalid`) with the reason."""
     by_name = {grant.name: grant.store_id for grant in grants}
-    for name in (write, *copies, *read):
+    weights = dict(shares or {})
+    for name in (write, *copies, *read, *weights):
         if name not in by_name:
             raise Invalid(f"There is no store {name!r} granted to this tenant.", code="placement_invalid")
     if write in copies or len(set(copies)) != len(copies):
         raise Invalid("Each store may be named once among the write target and the copies.", code="placement_invalid")
+    if weights and (write not in weights or set(weights) & set(copies) or len(weights) > MOST_SHARES):
+        raise Invalid(
+            f"Shares name the write target and up to {MOST_SHARES - 1} other stores, none of which holds copies.",
+            code="placement_invalid",
+        )
+    if any(not 1 <= weight <= LARGEST_WEIGHT for weight in weights.values()):
+        raise Invalid(f"A share is a whole number from 1 to {LARGEST_WEIGHT}.", code="placement_invalid")
     return Policy(
-        by_name[write], tuple(by_name[name] for name in copies), tuple(dict.fromkeys(by_name[name] for name in read))
+        by_name[write],
+        tuple(by_name[name] for name in copies),
+        tuple(dict.fromkeys(by_name[name] for name in read)),
+        tuple((by_name[name], weight) for name, weight in weights.items()) if len(weights) > 1 else (),
     )
 
 
@@ -101,6 +219,7 @@ def in_words(row: PlacementRow, grants: Sequence[Grant]) -> Placement:
         copies=tuple(names.get(store_id, str(store_id)) for store_id in row.copy_store_ids),
         read=tuple(names.get(store_id, str(store_id)) for store_id in row.read_store_ids),
         updated_at=row.updated_at,
+        shares={names.get(store_id, str(store_id)): weight for store_id, weight in row.policy.write_weights},
     )
 
 

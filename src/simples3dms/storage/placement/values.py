@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
+
+#: How far the copies in one store are counted for a person.
+COUNTED: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +18,18 @@ class Policy:
     write_store_id: UUID
     copy_store_ids: tuple[UUID, ...] = ()
     read_store_ids: tuple[UUID, ...] = ()
+    write_weights: tuple[tuple[UUID, int], ...] = ()
+    """Among which stores new blobs are shared out, and how; the write target is one of them. Empty: it has them all."""
+
+    @property
+    def write_store_ids(self) -> tuple[UUID, ...]:
+        """Each store that new blobs are written to, the write target first."""
+        return tuple(dict.fromkeys((self.write_store_id, *(store_id for store_id, _ in self.write_weights))))
 
     @property
     def wanted_store_ids(self) -> tuple[UUID, ...]:
-        """Each store that a blob belongs in, the write target first."""
-        return (self.write_store_id, *self.copy_store_ids)
+        """Each store that blobs belong in, the write target first. Which of them one blob does, the router says."""
+        return (*self.write_store_ids, *self.copy_store_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +46,12 @@ class PlacementRow:
     read_store_ids: list[UUID]
     updated_at: datetime
     is_held: bool
+    write_weights: dict[str, int]
 
     @property
     def policy(self) -> Policy:
-        return Policy(self.write_store_id, tuple(self.copy_store_ids), tuple(self.read_store_ids))
+        weights = tuple((UUID(store_id), weight) for store_id, weight in self.write_weights.items())
+        return Policy(self.write_store_id, tuple(self.copy_store_ids), tuple(self.read_store_ids), weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,28 @@ class Placement:
     copies: tuple[str, ...]
     read: tuple[str, ...]
     updated_at: datetime
+    shares: dict[str, int]
+    """Weights by which new blobs are shared out among stores; empty: `write` has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A store that the tenant's documents may not lie in, and that it has. Nothing is moved out of it by itself."""
+
+    store: str
+    jurisdiction: str | None
+    is_in_use: bool
+    """The placement names it: it is written to, or holds copies."""
+    replica_count: int
+    """Copies that lie there, counted up to a limit (`COUNTED`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """Where a tenant's documents may lie (None: anywhere), and what lies outside of that now."""
+
+    allowed: list[str] | None
+    outside: list[Outside]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +95,4 @@ class Grant:
     name: str
     kind: str
     prefix: str
+    jurisdiction: str | None = None

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 #: How long a replaced provider is left to those who may still be about to read or write with it.
 _GRACE_SECONDS: Final = 3600.0
+#: How soon a new credential that can't be opened now is asked for again.
+_ASK_AGAIN_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class _Pooled:
     """A provider with the credential version and tuning it was built from, and until when they are taken for new."""
 
     provider: StorageProvider
+    owner: UUID | None
     version: int
     tuning: dict[str, Any]
     fresh_until: float
@@ -47,7 +50,8 @@ class ProviderPool:
         *,
         stack_settings: StackSettings,
         options: BuildOptions | None = None,
-        guard: EgressGuard | None = None,
+        guard: EgressGuard,
+        guard_all: bool = False,
         fresh_seconds: float = 30.0,
     ) -> None:
         self._database = database
@@ -55,6 +59,7 @@ class ProviderPool:
         self._stack_settings = stack_settings
         self._options = options or BuildOptions()
         self._guard = guard
+        self._guard_all = guard_all
         self._fresh_seconds = fresh_seconds
         self._pooled: dict[UUID, _Pooled] = {}
         self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -62,9 +67,14 @@ class ProviderPool:
         self._closed = False
 
     async def options(
-        self, kind: str, settings: Mapping[str, Any], tuning: Mapping[str, Any] | None = None
+        self,
+        kind: str,
+        settings: Mapping[str, Any],
+        tuning: Mapping[str, Any] | None = None,
+        *,
+        owner: UUID | None = None,
     ) -> BuildOptions:
-        """How the connections of a store of these go out. Raises Invalid."""
+        """How connections of a store of these go out: by the guard if a tenant brought it. Raises Invalid."""
         tuned = self._stack_settings.tuned(dict(tuning or {}))
         options = replace(
             self._options,
@@ -72,7 +82,7 @@ class ProviderPool:
             read_seconds=tuned.read_timeout_seconds,
             most_concurrent=tuned.most_concurrent,
         )
-        if self._guard is None:
+        if owner is None and not self._guard_all:
             return options
         # In threads: loading a kind imports its vendor's library, and the first URL starts the guard.
         places = destinations(await asyncio.to_thread(get_kind, kind), settings)
@@ -84,12 +94,14 @@ class ProviderPool:
         settings: Mapping[str, Any],
         fields: Mapping[str, str],
         tuning: Mapping[str, Any] | None = None,
+        *,
+        owner: UUID | None = None,
     ) -> StorageProvider:
         """A provider of these, in all its layers; the caller closes it. Raises Invalid, or a ProviderError."""
         for name, value in fields.items():
             if not value.strip():
                 raise errors.credential_blank(name)
-        options = await self.options(kind, settings, tuning)
+        options = await self.options(kind, settings, tuning, owner=owner)
         # In threads, as above; and some clients take long to make.
         loaded = await asyncio.to_thread(get_kind, kind)
         provider = await asyncio.to_thread(loaded.create, settings, fields, options=options)
@@ -112,20 +124,29 @@ class ProviderPool:
 
     async def _refresh(self, store_id: UUID, pooled: _Pooled | None) -> _Pooled:
         async with self._database.platform() as uow:
-            store = await repository.find(uow, store_id=store_id)
+            store = await repository.find_anyones(uow, store_id)
             if store is None:
                 raise errors.not_found()
             newest = await self._credentials.get_version(uow, store_id)
             if pooled is not None and (pooled.version, pooled.tuning) == (newest, store.tuning):
                 pooled.fresh_until = time.monotonic() + self._fresh_seconds
                 return pooled
-            version, secrets = await self._credentials.open(uow, store_id)
+        try:
+            version, secrets = await self._credentials.open(store_id)
+        except Unavailable as error:
+            if pooled is None:
+                raise
+            # The service that keeps the key is away: what is opened already goes on working meanwhile.
+            log.warning("store.credential_not_opened", store=str(store_id), code=error.problem_code)
+            pooled.fresh_until = time.monotonic() + min(self._fresh_seconds, _ASK_AGAIN_SECONDS)
+            return pooled
+        owner = store.owner_tenant_id
         fields = {name: secret.reveal() for name, secret in secrets.items()}
-        provider = await self.build(store.kind, store.settings, fields, store.tuning)
+        provider = await self.build(store.kind, store.settings, fields, store.tuning, owner=owner)
         if self._closed:
             await provider.close()
             raise Unavailable("This process is stopping.", code="stopping")
-        fresh = _Pooled(provider, version, store.tuning, time.monotonic() + self._fresh_seconds)
+        fresh = _Pooled(provider, owner, version, store.tuning, time.monotonic() + self._fresh_seconds)
         self._pooled[store_id] = fresh
         await self._retire(pooled)
         return fresh
@@ -140,11 +161,16 @@ class ProviderPool:
         self._retired = [one for one in self._retired if one not in expired]
         await _close_all([provider for _, provider in expired])
 
-    def expire(self, store_id: UUID) -> None:
-        """Look for a newer credential at the next use."""
+    def owner_of(self, store_id: UUID) -> UUID | None:
+        """The tenant that brought a store whose provider is in use; None: the platform's, or not in use."""
         pooled = self._pooled.get(store_id)
-        if pooled is not None:
-            pooled.fresh_until = time.monotonic()
+        return None if pooled is None else pooled.owner
+
+    def expire(self, store_id: UUID | None = None) -> None:
+        """Look for a newer credential at the next use: of one store, or of all."""
+        for found, pooled in self._pooled.items():
+            if store_id in (None, found):
+                pooled.fresh_until = time.monotonic()
 
     async def close(self) -> None:
         """Close all providers. Idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from simples3dms.errors import Conflict, Failure, Invalid, NotFound, StorageFailed, TooLarge, Unavailable
@@ -108,10 +109,78 @@ def differs(name: str) -> Conflict:
     )
 
 
+def holds_other(key_count: int) -> Conflict:
+    return Conflict(
+        f"The new place does not hold what this store holds: of the copies looked for, {key_count} are not there. "
+        "Bring the objects there first, or add the place as a store of its own and migrate.",
+        code="store_place_differs",
+    )
+
+
 def duplicate(name: str) -> Conflict:
     return Conflict(
         f"The store {name!r} is the same place already: two stores in one place would mix up their objects.",
         code="store_duplicate",
+    )
+
+
+def alias(name: str, path: str) -> Conflict:
+    return Conflict(
+        f"The directory is the one of the store {name!r}, by another path: give {path!r} and a prefix. If it is a copy "
+        "of that directory, remove its file '.~store' first.",
+        code="store_duplicate",
+    )
+
+
+def place_taken() -> Conflict:
+    """One answer for every other owner: whose store it is, is not told."""
+    return Conflict(
+        "This place, or one above or below it, is in use by somebody else: choose another bucket or prefix.",
+        code="store_place_taken",
+    )
+
+
+def name_taken(name: str) -> Conflict:
+    return Conflict(
+        f"The tenant has a store named {name!r} already, its own or a granted one: the two would be mixed up.",
+        code="store_name_taken",
+    )
+
+
+def jurisdiction_unknown(code: str) -> Invalid:
+    return Invalid(
+        f"{code!r} is neither a country's two-letter code nor a bloc that is known (EU, EEA).",
+        code="jurisdiction_unknown",
+    )
+
+
+def jurisdiction_contradicted(name: str, known: str) -> Conflict:
+    return Conflict(
+        f"The region of the store {name!r} is known to be in {known}: another jurisdiction would be wrong.",
+        code="jurisdiction_contradicted",
+    )
+
+
+def residency_violated(store: str, jurisdiction: str | None, allowed: Collection[str]) -> Conflict:
+    where = f"lies in {jurisdiction}" if jurisdiction else "has no known jurisdiction"
+    return Conflict(
+        f"The store {store!r} {where}; the tenant's documents may lie in {', '.join(sorted(allowed)) or 'none'} only.",
+        code="residency_violated",
+        store=store,
+        jurisdiction=jurisdiction,
+        allowed=sorted(allowed),
+    )
+
+
+def not_granted(name: str) -> NotFound:
+    return NotFound(f"The store {name!r} is not granted to this tenant.", code="store_not_granted")
+
+
+def grant_in_use(name: str, needs: Sequence[str]) -> Conflict:
+    return Conflict(
+        f"The tenant still needs the store {name!r} ({', '.join(needs)}): move it to another store first.",
+        code="store_grant_in_use",
+        needs=list(needs),
     )
 
 

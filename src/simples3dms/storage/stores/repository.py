@@ -3,34 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, Store
+from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, Sample, Store
 
-_STORE: Final = "id, name, kind, settings, created_at, disabled_at, tuning, probe_verdict, probed_at"
-_GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix FROM store_grants g JOIN stores s ON s.id = g.store_id"""
+_STORE: Final = """id, name, kind, settings, created_at, disabled_at, tuning, probe_verdict, probed_at,
+  owner_tenant_id, jurisdiction, jurisdiction_source"""
+_GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix, s.jurisdiction, s.owner_tenant_id IS NOT NULL AS is_own
+  FROM store_grants g JOIN stores s ON s.id = g.store_id"""
 #: Held while it is decided whether a place, or a prefix in it, is free.
 _PLACES_LOCK: Final = 0x53_33_44_4D_50_4C
+
+
+@dataclass(frozen=True, slots=True)
+class NewStore:
+    """A store that is about to be recorded."""
+
+    id: UUID
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    tuning: dict[str, Any]
+    owner: UUID | None
+    jurisdiction: str | None
 
 
 async def lock_places(uow: UnitOfWork) -> None:
     await uow.execute("SELECT pg_advisory_xact_lock(%s)", [_PLACES_LOCK])
 
 
-async def insert(
-    uow: UnitOfWork, store_id: UUID, name: str, kind: str, settings: dict[str, Any], tuning: dict[str, Any]
-) -> Store | None:
-    """The new store, or None if the name is taken."""
+async def insert(uow: UnitOfWork, new: NewStore) -> Store | None:
+    """The new store, or None if its owner has one of this name."""
     return await uow.find(
         Store,
-        f"""INSERT INTO stores (id, name, kind, settings, tuning) VALUES (%s, %s, %s, %s, %s)
-            ON CONFLICT (name) DO NOTHING RETURNING {_STORE}""",  # noqa: S608
-        [store_id, name, kind, Jsonb(settings), Jsonb(tuning)],
+        f"""INSERT INTO stores (id, name, kind, settings, tuning, owner_tenant_id, jurisdiction, jurisdiction_source)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+            ON CONFLICT (owner_tenant_id, name) DO NOTHING RETURNING {_STORE}""",  # noqa: S608
+        [
+            new.id,
+            new.name,
+            new.kind,
+            Jsonb(new.settings),
+            Jsonb(new.tuning),
+            new.owner,
+            new.jurisdiction,
+            "provider" if new.jurisdiction else None,
+        ],
     )
+
+
+async def set_settings(uow: UnitOfWork, store_id: UUID, settings: dict[str, Any]) -> None:
+    await uow.execute("UPDATE stores SET settings = %s WHERE id = %s", [Jsonb(settings), store_id])
+
+
+async def list_samples(uow: UnitOfWork, store_id: UUID, *, of_each: int, limit: int) -> list[Sample]:
+    """Some of the live replicas of a store: the newest few of each tenant."""
+    return await uow.rows(
+        Sample,
+        """SELECT r.key, r.version_id, b.size_bytes FROM store_grants g
+           CROSS JOIN LATERAL (SELECT * FROM replicas WHERE tenant_id = g.tenant_id AND store_id = g.store_id
+             AND state = 'live' ORDER BY id DESC LIMIT %(each)s) r
+           JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
+           WHERE g.store_id = %(store)s LIMIT %(limit)s""",
+        {"store": store_id, "each": of_each, "limit": limit},
+    )
+
+
+async def set_jurisdiction(uow: UnitOfWork, store_id: UUID, code: str | None) -> None:
+    await uow.execute(
+        "UPDATE stores SET jurisdiction = %s, jurisdiction_source = %s WHERE id = %s",
+        [code, "operator" if code else None, store_id],
+    )
+
+
+async def count_of_owner(uow: UnitOfWork, owner: UUID, kind: str) -> int:
+    return int(await uow.scalar("SELECT count(*) FROM stores WHERE owner_tenant_id = %s AND kind = %s", [owner, kind]))
 
 
 async def set_tuning(uow: UnitOfWork, store_id: UUID, tuning: dict[str, Any]) -> None:
@@ -74,8 +126,20 @@ async def claim_probe(uow: UnitOfWork, store_id: UUID, *, hours: float) -> bool:
     return found is not None
 
 
-async def find(uow: UnitOfWork, *, name: str | None = None, store_id: UUID | None = None) -> Store | None:
-    return await uow.find(Store, f"SELECT {_STORE} FROM stores WHERE name = %s OR id = %s", [name, store_id])  # noqa: S608
+async def find(
+    uow: UnitOfWork, *, owner: UUID | None, name: str | None = None, store_id: UUID | None = None
+) -> Store | None:
+    """Among the owner's stores; None: the platform's."""
+    return await uow.find(
+        Store,
+        f"""SELECT {_STORE} FROM stores WHERE owner_tenant_id IS NOT DISTINCT FROM %s::uuid
+            AND (name = %s OR id = %s)""",  # noqa: S608
+        [owner, name, store_id],
+    )
+
+
+async def find_anyones(uow: UnitOfWork, store_id: UUID) -> Store | None:
+    return await uow.find(Store, f"SELECT {_STORE} FROM stores WHERE id = %s", [store_id])  # noqa: S608
 
 
 async def lock(uow: UnitOfWork, store_id: UUID) -> Store | None:
@@ -83,24 +147,31 @@ async def lock(uow: UnitOfWork, store_id: UUID) -> Store | None:
     return await uow.find(Store, f"SELECT {_STORE} FROM stores WHERE id = %s FOR UPDATE", [store_id])  # noqa: S608
 
 
-async def list_page(uow: UnitOfWork, *, after: str, limit: int) -> list[Store]:
-    """By name."""
+async def list_page(uow: UnitOfWork, *, owner: UUID | None, after: str, limit: int) -> list[Store]:
+    """The owner's (None: the platform's) by name."""
     return await uow.rows(
         Store,
-        f"SELECT {_STORE} FROM stores WHERE name > %s ORDER BY name LIMIT %s",  # noqa: S608
-        [after, limit],
+        f"""SELECT {_STORE} FROM stores WHERE owner_tenant_id IS NOT DISTINCT FROM %s::uuid AND name > %s
+            ORDER BY name LIMIT %s""",  # noqa: S608
+        [owner, after, limit],
     )
 
 
-async def list_of_kind(uow: UnitOfWork, kind: str) -> list[Store]:
-    """All stores of a kind: few, since an operator adds each by hand."""
-    return await uow.rows(Store, f"SELECT {_STORE} FROM stores WHERE kind = %s ORDER BY name", [kind])  # noqa: S608
+async def list_neighbours(uow: UnitOfWork, kind: str, bucket: str) -> list[Store]:
+    """All stores of a kind whose settings name this bucket, anyone's: as many as share one bucket."""
+    return await uow.rows(
+        Store,
+        f"""SELECT {_STORE} FROM stores WHERE kind = %s AND coalesce(settings ->> 'bucket', '') = %s
+            ORDER BY name""",  # noqa: S608
+        [kind, bucket],
+    )
 
 
 async def is_in_use(uow: UnitOfWork, store_id: UUID) -> bool:
     """Whether a placement writes to the store, or a migration that has not ended names it."""
     found = await uow.scalar(
         """SELECT 1 FROM placements WHERE write_store_id = %(store)s OR %(store)s = ANY (copy_store_ids)
+             OR write_weights ? (%(store)s::uuid)::text
            UNION ALL
            SELECT 1 FROM migrations WHERE %(store)s IN (source_store_id, target_store_id)
              AND state NOT IN ('done', 'rolled_back', 'cancelled')
@@ -118,13 +189,74 @@ async def list_granted(uow: UnitOfWork) -> list[GrantedStore]:
     """Those that are not disabled. For the tenant's unit of work."""
     return await uow.rows(
         GrantedStore,
-        f"{_GRANTED} WHERE g.tenant_id = %s AND s.disabled_at IS NULL ORDER BY s.name LIMIT 1000",
+        f"""{_GRANTED} WHERE g.tenant_id = %s AND s.disabled_at IS NULL AND g.revoked_at IS NULL
+            ORDER BY s.name LIMIT 1000""",
         [uow.tenant_id],
     )
 
 
-async def find_grant(uow: UnitOfWork, tenant_id: UUID, store_id: UUID) -> GrantedStore | None:
-    return await uow.find(GrantedStore, f"{_GRANTED} WHERE g.tenant_id = %s AND g.store_id = %s", [tenant_id, store_id])
+async def find_grant(uow: UnitOfWork, tenant_id: UUID, store_id: UUID, *, revoked: bool = False) -> GrantedStore | None:
+    """A grant in force, or (`revoked`) one that was taken back."""
+    return await uow.find(
+        GrantedStore,
+        f"{_GRANTED} WHERE g.tenant_id = %s AND g.store_id = %s AND (g.revoked_at IS NOT NULL) = %s",
+        [tenant_id, store_id, revoked],
+    )
+
+
+async def lock_grant(uow: UnitOfWork, tenant_id: UUID, store_id: UUID) -> GrantedStore | None:
+    """A grant in force, held with the tenant's placement: nobody begins to use the store until this ends.
+
+    Lock order: the placement, then the grant, as whoever sets a placement does.
+    """
+    await uow.execute("SELECT 1 FROM placements WHERE tenant_id = %s FOR UPDATE", [tenant_id])
+    await uow.execute(
+        "SELECT 1 FROM store_grants WHERE tenant_id = %s AND store_id = %s FOR UPDATE", [tenant_id, store_id]
+    )
+    return await find_grant(uow, tenant_id, store_id)
+
+
+async def list_needs(uow: UnitOfWork, tenant_id: UUID, store_id: UUID) -> list[str]:
+    """What of a tenant still needs a store. Each is a look for one row."""
+    return await uow.scalars(
+        """SELECT 'documents lie there' WHERE EXISTS (
+             SELECT 1 FROM replicas WHERE tenant_id = %(tenant)s AND store_id = %(store)s)
+           UNION ALL SELECT 'copies are owed to it' WHERE EXISTS (
+             SELECT 1 FROM transfers WHERE tenant_id = %(tenant)s AND target_store_id = %(store)s)
+           UNION ALL SELECT 'its placement names it' WHERE EXISTS (
+             SELECT 1 FROM placements WHERE tenant_id = %(tenant)s AND (write_store_id = %(store)s
+               OR %(store)s = ANY (copy_store_ids) OR %(store)s = ANY (read_store_ids)
+               OR write_weights ? (%(store)s::uuid)::text))
+           UNION ALL SELECT 'a migration names it' WHERE EXISTS (
+             SELECT 1 FROM migrations WHERE tenant_id = %(tenant)s AND %(store)s IN (source_store_id, target_store_id)
+               AND state NOT IN ('done', 'rolled_back', 'cancelled'))""",
+        {"tenant": tenant_id, "store": store_id},
+    )
+
+
+async def set_revoked(uow: UnitOfWork, tenant_id: UUID, store_id: UUID, *, revoked: bool) -> None:
+    """The row stays, since ended migrations refer to it, and so that its prefix never becomes another's."""
+    await uow.execute(
+        """UPDATE store_grants SET revoked_at = CASE WHEN %s THEN now() END
+           WHERE tenant_id = %s AND store_id = %s""",
+        [revoked, tenant_id, store_id],
+    )
+
+
+async def has_granted_name(uow: UnitOfWork, tenant_id: UUID, name: str) -> bool:
+    """Whether a store of this name is granted to the tenant, or was, its own included."""
+    found = await uow.scalar(
+        """SELECT 1 FROM store_grants g JOIN stores s ON s.id = g.store_id WHERE g.tenant_id = %s AND s.name = %s
+           LIMIT 1""",
+        [tenant_id, name],
+    )
+    return found is not None
+
+
+async def find_allowed_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> list[str] | None:
+    """Where a tenant's documents may lie; None: anywhere."""
+    found: list[str] | None = await uow.scalar("SELECT allowed_jurisdictions FROM tenants WHERE id = %s", [tenant_id])
+    return found
 
 
 async def is_prefix_taken(uow: UnitOfWork, stores: Mapping[UUID, Place], prefix: str) -> bool:

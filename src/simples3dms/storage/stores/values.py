@@ -27,6 +27,12 @@ class Store:
     probe_verdict: str | None
     """Of the last probe: green, amber, red, or unreachable; None before the first."""
     probed_at: datetime | None
+    owner_tenant_id: UUID | None = None
+    """The tenant that brought the store; None: the platform's."""
+    jurisdiction: str | None = None
+    """Under whose law its bytes lie: a country's code, or a bloc's such as EU; None: nobody has said."""
+    jurisdiction_source: str | None = None
+    """Who says so: `provider` (its region is known) or `operator`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,11 @@ class GrantedStore:
     name: str
     kind: str
     prefix: str
+    jurisdiction: str | None = None
+    is_own: bool = False
+    """Brought by the tenant itself."""
+    is_outside: bool = False
+    """Not where the tenant's documents may lie, as it stands now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +69,25 @@ class ProbeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A recorded copy in a store, by which the store is known again."""
+
+    key: str
+    version_id: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where objects lie: places of one `root` share a space of keys, and `prefix` is where this one begins."""
 
     root: str
     prefix: str
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether one is the other, or holds it."""
+        nested = self.prefix.startswith(other.prefix) or other.prefix.startswith(self.prefix)
+        return self.root == other.root and nested
 
 
 def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
@@ -73,7 +98,7 @@ def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
     """
     prefix = str(settings.get("prefix") or "")
     if kind == "local":
-        return Place("local", f"{posixpath.normpath(str(settings['path']))}/{prefix}")
+        return Place("local", f"{_path(settings)}/{prefix}")
     if kind == "s3":
         endpoint = settings.get("endpoint") or f"https://s3.{settings.get('region')}.amazonaws.com"
         named: object = [_host_and_port(str(endpoint)), settings["bucket"]]
@@ -82,6 +107,19 @@ def place_of(kind: str, settings: Mapping[str, Any]) -> Place:
     else:
         named = {name: value for name, value in settings.items() if name != "prefix"}
     return Place(f"{kind}:{json.dumps(named, sort_keys=True, default=str)}", prefix)
+
+
+def is_alias(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether two directories with different paths have one mark: a link, a mount, or a copy with its mark.
+
+    Places are compared by their paths, so what lies in one directory must be called by one path.
+    """
+    mark = settings.get("mark")
+    return mark is not None and mark == others.get("mark") and _path(settings) != _path(others)
+
+
+def _path(settings: Mapping[str, Any]) -> str:
+    return posixpath.normpath(str(settings.get("path")))
 
 
 def _host_and_port(url: str) -> str:

@@ -11,6 +11,7 @@ from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.router import write_store_of
 from simples3dms.storage.placement.values import Grant
 from simples3dms.storage.transfers import repository
 from simples3dms.storage.transfers.engine import CopyEngine
@@ -82,7 +83,7 @@ class Transfers:
             if await blobs_repository.retire_doubtful(uow, blob_id, except_at=wanted):
                 await self._queue.defer(uow, "replica.sweep", once=f"sweep:{tenant_id}", tenant_id=tenant_id)
             if await blobs_repository.has_doubtful(uow, blob_id):
-                target = store_id if store_id in wanted else placement.write_store_id
+                target = store_id if store_id in wanted else write_store_of(placement.policy, blob_id)
                 await self.owe_copies(uow, blob_id, [target], migration_id=None)
 
     async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:

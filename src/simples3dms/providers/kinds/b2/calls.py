@@ -19,6 +19,8 @@ from simples3dms.providers.threads import check_wanted
 T = TypeVar("T")
 #: One swap of a broken upload URL at once, as the service asks for; more is the retry layer's, with pauses.
 _URL_TRIES: Final = 2
+#: Where the SHA-1 of a large file is kept: as its owner told it at the beginning. B2 itself compares those of parts.
+LARGE_FILE_SHA1: Final = "large_file_sha1"
 _SIMPLE_COPY_BYTES: Final = 5 * 10**9
 _COPY_PART_BYTES: Final = 10**9
 _PARTS_PAGE: Final = 1000
@@ -91,7 +93,10 @@ def copy_file(session: Any, bucket_id: str, path: str, source: CopySource, conte
     if source.size_bytes <= _SIMPLE_COPY_BYTES:
         made = session.copy_file(source.version_id, path, destination_bucket_id=bucket_id)
         return str(made["fileId"])
-    file_id = str(session.start_large_file(bucket_id, path, content_type, {})["fileId"])
+    # What a copy in one call takes along by itself: the file's type and information, its SHA-1 among them.
+    told = session.get_file_info_by_id(source.version_id)
+    kept = dict(told.get("fileInfo") or {})
+    file_id = str(session.start_large_file(bucket_id, path, told.get("contentType") or content_type, kept)["fileId"])
     try:
         digests = []
         for number, start in enumerate(range(0, source.size_bytes, _COPY_PART_BYTES), 1):

@@ -38,6 +38,7 @@ from simples3dms.providers.base import (
 from simples3dms.providers.errors import AccessDenied, ObjectNotFound, ProviderError, Unsupported
 from simples3dms.providers.kinds.b2 import reading
 from simples3dms.providers.kinds.b2.calls import (
+    LARGE_FILE_SHA1,
     Cursor,
     all_parts,
     check_advances,
@@ -51,6 +52,7 @@ from simples3dms.providers.kinds.b2.calls import (
     versions_page,
     vouched_sha1,
 )
+from simples3dms.providers.kinds.b2.keys import B2Keys
 from simples3dms.providers.kinds.b2.session import Account
 from simples3dms.providers.parts import part_size, put_in_parts
 from simples3dms.providers.plain import ProviderBase
@@ -133,10 +135,18 @@ class B2Provider(ProviderBase):
         return PutResult(key, len(body), made["fileId"], repeated=repeated)
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         path, kind, size = self._path(key), content_type or _PLAIN_TYPE, part_size(self.capabilities, size_bytes, key)
-        started = await self._account.run(lambda session, bucket: session.start_large_file(bucket, path, kind, {}), key)
+        info = {} if sha1 is None else {LARGE_FILE_SHA1: sha1.hex()}
+        started = await self._account.run(
+            lambda session, bucket: session.start_large_file(bucket, path, kind, info), key
+        )
         return PartsUpload(key, started["fileId"], size)
 
     async def put_part(self, upload: PartsUpload, number: int, body: bytes) -> Part:
@@ -230,7 +240,7 @@ class B2Provider(ProviderBase):
         response = await self._account.run(lambda session, _: self._request(session, key, version_id, wanted), key)
         reader = None
         try:
-            reader = reading.Reader(self._account, key, version_id, response, wanted)
+            reader = reading.Reader(self._account, key, self._path(key), version_id, response, wanted)
             yield reader
         finally:
             reading.let_go(self._account, response, is_whole=reader is not None and reader.is_whole)
@@ -364,6 +374,17 @@ def _build(settings: B2Settings, credential: B2Credential, options: BuildOptions
     return B2Provider(settings, credential, options)
 
 
+def _manage_keys(settings: B2Settings, signing: B2Credential, own: B2Credential, options: BuildOptions) -> B2Keys:
+    account = Account(
+        key_id=signing.application_key_id,
+        key=signing.application_key.reveal(),
+        realm=settings.realm,
+        bucket=settings.bucket,
+        options=options,
+    )
+    return B2Keys(account, own.application_key_id)
+
+
 KIND = ProviderKind(
     name="b2",
     title="Backblaze B2 (native API)",
@@ -371,4 +392,6 @@ KIND = ProviderKind(
     credential_model=B2Credential,
     build=_build,
     destinations=lambda settings: [settings.realm if "://" in settings.realm else "https://*.backblazeb2.com"],
+    manage_keys=_manage_keys,
+    key_id_field="application_key_id",
 )

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
+from urllib.parse import unquote_plus
 
 from simples3dms.providers.base import ObjectInfo
-from simples3dms.providers.errors import IntegrityError, StoreUnavailable
+from simples3dms.providers.errors import IntegrityError, ObjectNotFound, StoreUnavailable
 from simples3dms.providers.kinds.b2.session import Account
 
 _PIECE_BYTES: Final = 1024 * 1024
@@ -23,8 +24,18 @@ class Reader:
     """One answer. `wanted`: the first and the last byte that were asked for, and the object's size; None: all."""
 
     def __init__(
-        self, account: Account, key: str, version_id: str | None, response: Any, wanted: tuple[int, int, int] | None
+        self,
+        account: Account,
+        key: str,
+        path: str,
+        version_id: str | None,
+        response: Any,
+        wanted: tuple[int, int, int] | None,
     ) -> None:
+        told = response.headers.get("x-bz-file-name")
+        if told is not None and unquote_plus(told) != path:
+            # A download by id is of any file of the account: one that is not ours under this key is not there.
+            raise ObjectNotFound("no such object", key=key)
         self.is_whole = False
         self._account, self._response = account, response
         size, self._due = _sizes(key, response, wanted)

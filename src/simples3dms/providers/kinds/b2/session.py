@@ -104,7 +104,25 @@ class Account:
             session, bucket_id = self._ready()
             return call(session, bucket_id)
 
-        return await self.run_plain(work, key)
+        try:
+            return await self.run_plain(work, key)
+        except BucketMissing:
+            # A bucket that was made anew has the same name and another id: the next call asks for it.
+            self._bucket_id = None
+            raise
+
+    async def run_account(self, call: Callable[[Any], T]) -> T:
+        """`call(session)`, about the account: the key need not see the bucket."""
+
+        def work() -> T:
+            with self._lock:
+                check_wanted()
+                if self._session is None:
+                    self._session = self._authorized()
+                session = self._session
+            return call(session)
+
+        return await self.run_plain(work)
 
     async def run_plain(self, call: Callable[[], T], key: str | None = None) -> T:
         return await self._threads.run(call, VENDOR_ERRORS, partial(from_vendor, key=key))
@@ -123,13 +141,13 @@ class Account:
             check_wanted()
             if self._session is None:
                 self._session = self._authorized()
-            if self._bucket_id is None:
+            if (bucket_id := self._bucket_id) is None:
                 account_id = self._session.account_info.get_account_id()
                 found = self._session.list_buckets(account_id, bucket_name=self._bucket)["buckets"]
                 if not found:
                     raise BucketMissing("the bucket is not there, or the application key may not see it")
-                self._bucket_id = found[0]["bucketId"]
-            return self._session, self._bucket_id
+                bucket_id = self._bucket_id = str(found[0]["bucketId"])
+            return self._session, bucket_id
         finally:
             self._lock.release()
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from simples3dms.providers.base import Location
 from simples3dms.providers.errors import BadCredential
 from simples3dms.providers.kinds.cloud.provider import NO_REPEATS, CloudProvider, client_options
-from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, ProviderKind, SecretField
+from simples3dms.providers.registry import BuildOptions, FormModel, Prefix, ProviderKind, SecretField
 
 
 class AzureSettings(FormModel):
@@ -24,7 +24,7 @@ class AzureSettings(FormModel):
 class AzureCredential(FormModel):
     """A storage account and one of its keys."""
 
-    account_name: NotBlank
+    account_name: Annotated[str, Field(pattern=r"^[a-z0-9]{3,24}$")]
     account_key: SecretField
 
 
@@ -32,11 +32,17 @@ def _build(settings: AzureSettings, credential: AzureCredential, options: BuildO
     key = credential.account_key.reveal()
     if not key.strip() or not credential.account_name.strip():
         raise BadCredential("an Azure store needs an account name and its key")
-    config: Any = {"account_name": credential.account_name, "account_key": key}
-    if settings.endpoint is not None:
-        config["endpoint"] = settings.endpoint
+    # All that the environment's AZURE_* could complete or replace is said, and the key comes by a provider of
+    # credentials, before which nothing else counts: a token of the host's own would sign instead (K7).
+    config: Any = {
+        "account_name": credential.account_name,
+        "endpoint": settings.endpoint or f"https://{credential.account_name}.blob.core.windows.net",
+        **dict.fromkeys(("use_emulator", "use_fabric_endpoint", "use_azure_cli", "skip_signature"), False),
+    }
+    given: Any = {"access_key": key, "expires_at": None}
     client = AzureStore(
         settings.container,
+        credential_provider=lambda: given,
         client_options=client_options(options, allow_http=(settings.endpoint or "").startswith("http:")),  # type: ignore[arg-type]
         retry_config=NO_REPEATS,
         **config,

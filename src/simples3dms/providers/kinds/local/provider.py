@@ -29,7 +29,7 @@ from simples3dms.providers.base import (
     ObjectRef,
     PutResult,
 )
-from simples3dms.providers.errors import AccessDenied, IntegrityError, ProviderError
+from simples3dms.providers.errors import AccessDenied, IntegrityError, ProviderError, StoreUnavailable
 from simples3dms.providers.kinds.local.errors import from_os_error
 from simples3dms.providers.kinds.local.listing import Wanted, iter_tree
 from simples3dms.providers.kinds.local.tree import FileOps, Tree, ensure_mark
@@ -93,7 +93,11 @@ class LocalProvider(ProviderBase):
             self._later(pending.abort)
             raise
         except BaseException:
-            await self._run(key, pending.abort)
+            try:
+                await self._run(key, pending.abort)
+            except asyncio.CancelledError:
+                self._later(pending.abort)  # it may not have had its turn, and may be made twice
+                raise
             raise
         return PutResult(key, pending.size_bytes, etag=self._tree.info(key, found).etag)
 
@@ -194,9 +198,12 @@ class LocalProvider(ProviderBase):
             function()
 
     async def _run(self, key: str | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, function, *args)
+            running = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        except RuntimeError:
+            raise StoreUnavailable("the store was closed", vendor_code="closed", key=key) from None
+        try:
+            return await running
         except OSError as error:
             raise from_os_error(error, key) from None
 

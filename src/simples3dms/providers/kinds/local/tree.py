@@ -35,6 +35,10 @@ class FileOps:
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 
+    def close(self, fd: int) -> None:
+        """Of a file that was written: network file systems may say only here that it did not get there."""
+        os.close(fd)
+
 
 def temp_name(name: str, slot: int) -> str:
     return f"{TEMP_MARK}{name}~{slot}"

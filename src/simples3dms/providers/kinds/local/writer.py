@@ -44,10 +44,15 @@ class PendingFile:
             fd = self._opened()
             self._tree.ops.fsync(fd)
             found = os.fstat(fd)
-            os.close(fd)
-            self._fd = None
+            self._close()
             self._publish()
             return found
+
+    def _close(self) -> None:
+        """Forgotten before it is closed: a close that fails has freed the number, which may be another file's next."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            self._tree.ops.close(fd)
 
     def give_up(self) -> None:
         """Tell a thread that is at work not to publish. Does not block."""
@@ -57,9 +62,8 @@ class PendingFile:
         """Remove what was written so far. Waits for a thread that is at work."""
         self._given_up = True
         with self._lock:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+            with suppress(OSError):
+                self._close()
             if self._temp is not None:
                 with suppress(OSError, BucketMissing), self._tree.folder(self._folders) as fds:
                     unlink_if_there(self._temp, fds[-1])
@@ -110,5 +114,11 @@ class PendingFile:
                 raise StoreUnavailable("the write was given up")
             os.rename(self._temp, self._name, src_dir_fd=fds[-1], dst_dir_fd=fds[-1])
             self._temp = None
-            for fd in reversed(fds):
-                self._tree.ops.fsync(fd)
+            try:
+                for fd in reversed(fds):
+                    self._tree.ops.fsync(fd)
+            except OSError:
+                # It would be seen, and gone after a power cut: what was told as failed is not there.
+                with suppress(OSError):
+                    unlink_if_there(self._name, fds[-1])
+                raise

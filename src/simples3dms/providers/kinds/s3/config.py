@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -28,6 +28,7 @@ _AWS_REGION: Final = re.compile(r"(af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov|-iso[a-z]
 _ROLE_ARN: Final = r"^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$"
 _EXTERNAL_ID: Final = r"^[A-Za-z0-9_+=,.@:/-]+$"
 _HTTP: Final = re.compile(r"^https?://", re.IGNORECASE)
+_Text = TypeVar("_Text", str, Secret)
 Service = Literal["other", "aws", "b2", "r2", "wasabi", "minio", "ceph", "seaweedfs", "rclone", "gcs"]
 
 
@@ -38,6 +39,14 @@ def _customer_key(value: Secret) -> Secret:
         raw = b""
     if len(raw) != 32:
         raise ValueError("must be 32 bytes in base64")
+    return value
+
+
+def _sendable(value: _Text) -> _Text:
+    """What goes into a header. obstore would not refuse it, but panic."""
+    text = value.reveal() if isinstance(value, Secret) else value
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must be printable ASCII, without spaces")
     return value
 
 
@@ -83,6 +92,12 @@ class S3Settings(FormModel):
         Field(default=None, description="The external id that the role demands.")
     )
     sts_endpoint: Url | None = Field(default=None, description="Where roles are assumed; empty for AWS's own.")
+    iam_endpoint: Url | None = Field(
+        default=None, description="Where access keys are managed; empty for AWS's own, or for none elsewhere."
+    )
+    iam_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@-]{1,64}$")] | None = Field(
+        default=None, description="The user whose access keys they are; empty: asked by the key, which not all answer."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -119,8 +134,18 @@ class S3Settings(FormModel):
     def destinations(self) -> list[str]:
         """Where requests go: the endpoint, its buckets' own hosts, and where the role is assumed."""
         urls = [self.url] if self.role_arn is None else [self.url, self.sts_url]
+        urls += [self.iam_url] if self.has_iam else []
         scheme, _, rest = self.url.partition("://")
         return [*urls, f"{scheme}://*.{rest}"] if self.is_virtual else urls
+
+    @property
+    def has_iam(self) -> bool:
+        """Whether there is an API for the access keys."""
+        return self.iam_endpoint is not None or self.profile is PROFILES["aws"]
+
+    @property
+    def iam_url(self) -> str:
+        return self.iam_endpoint or "https://iam.amazonaws.com"
 
     @property
     def sts_url(self) -> str:
@@ -142,9 +167,9 @@ def _is_loopback(url: str) -> bool:
 class S3Credential(FormModel):
     """An access key. `session_token` only for temporary ones; `customer_key` only for SSE-C."""
 
-    access_key_id: NotBlank
+    access_key_id: Annotated[NotBlank, AfterValidator(_sendable)]
     secret_access_key: SecretField
-    session_token: SecretField | None = None
+    session_token: Annotated[SecretField, AfterValidator(_sendable)] | None = None
     customer_key: Annotated[SecretField, AfterValidator(_customer_key)] | None = None
 
 
@@ -234,6 +259,7 @@ def boto3_client(settings: S3Settings, credential: S3Credential, keys: Any, opti
     )
     # Content-MD5 is what every service takes for DeleteObjects; several refuse the newer checksum headers.
     client.meta.events.register("before-sign.s3.DeleteObjects", _md5_instead_of_checksum)
+    client.meta.events.register("before-sign.s3.UploadPart", _sign_the_checksum)
     return bounded(client, options)
 
 
@@ -255,6 +281,15 @@ def bounded(client: Any, options: BuildOptions) -> Any:
 
     session.send = work
     return client
+
+
+def _sign_the_checksum(request: Any, **_: Any) -> None:
+    """A part's bytes are vouched for by its Content-MD5, which is signed: they need no second hash in the signature.
+
+    So does botocore by itself where the endpoint is https. The handler sees the request's own context, no other's.
+    """
+    if "Content-MD5" in request.headers:
+        request.context["client_config"] = Config(s3={"payload_signing_enabled": False})
 
 
 def _md5_instead_of_checksum(request: Any, **_: Any) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from simples3dms.providers.errors import ObjectNotFound, ProviderError, Throttled
+from simples3dms.providers.errors import ObjectNotFound, ProviderError, StoreUnavailable, Throttled
 from simples3dms.providers.kinds.s3.errors import says_nothing_of_the_bucket
 
 #: Codes by which a service itself says that something is missing. A bare 404 may come from whoever stands before it.
@@ -15,6 +15,8 @@ _SAID_MISSING: Final = frozenset({"NoSuchKey", "NoSuchUpload", "NoSuchVersion"})
 #: Beside Throttled: answers that may name a time. obstore keeps their headers to itself.
 _MAY_NAME_A_TIME: Final = frozenset({"503", "ServiceUnavailable"})
 _ANSWER_SECONDS: Final = 1.0
+#: obstore's word for "the keys to sign with could not be had", whatever kept them: nobody has refused anything yet.
+_NO_KEYS: Final = "UnauthenticatedError"
 
 
 class Doubts:
@@ -29,6 +31,9 @@ class Doubts:
         """What an error of obstore's means, as far as the bucket can tell."""
         if says_nothing_of_the_bucket(error) or (type(error) is ObjectNotFound and error.vendor_code is None):
             return await self.ask_again(error)
+        if error.vendor_code == _NO_KEYS:
+            found = await self.ask_again(error)
+            return found if found is not error else StoreUnavailable(error.message, vendor_code=_NO_KEYS, key=error.key)
         if isinstance(error, Throttled) or error.vendor_code in _MAY_NAME_A_TIME:
             error.retry_after = await self._pause()
         return error

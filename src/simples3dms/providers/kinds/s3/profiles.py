@@ -1,6 +1,6 @@
-"""Known services that speak S3: how each differs from AWS, from their own pages (see docs/reference/providers.md).
+"""Known services that speak S3: how each differs from AWS, as their own pages say.
 
-A profile is what a kind declares before the probe has looked; a setting of the store overrides it.
+The setting `service` chooses one. It is what a kind declares before the probe has looked; other settings override it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ PROFILES: Final[dict[str, Profile]] = {
     "ceph": Profile("Ceph Object Gateway", largest_object_bytes=5 * TIB),
     "seaweedfs": Profile(
         "SeaweedFS",
-        notes=("lists in another order than that of bytes", "serves ranges faster than whole large objects"),
+        notes=(
+            "lists in another order than that of bytes; of versions, pages may leave out keys at such borders",
+            "serves ranges faster than whole large objects",
+        ),
     ),
     "rclone": Profile(
         "rclone serve s3",

@@ -48,6 +48,7 @@ from simples3dms.providers.kinds.s3.config import (
 )
 from simples3dms.providers.kinds.s3.doubts import Doubts
 from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor, says_nothing_of_the_bucket
+from simples3dms.providers.kinds.s3.iam import IamKeys
 from simples3dms.providers.kinds.s3.inspection import Inspector
 from simples3dms.providers.kinds.s3.keys import Keys
 from simples3dms.providers.kinds.s3.profiles import WEEK_SECONDS
@@ -124,12 +125,16 @@ class S3Provider(ProviderBase):
         done = await self._obstore(
             key, obstore.put_async(self._store, path, body, attributes=attributes or None, use_multipart=False)
         )
-        return PutResult(key, len(body), done.get("version"), done.get("e_tag"))
+        return self._made(key, len(body), done.get("version"), done.get("e_tag"))
 
     async def _put_by_botocore(self, key: str, path: str, body: bytes, content_type: str | None) -> PutResult:
         asked = self._write_options(content_type) | control.checksum_of(body, self._settings.checksum_mode)
         done = await self._control(key, lambda s3: s3.put_object(Bucket=self._bucket, Key=path, Body=body, **asked))
-        return PutResult(key, len(body), done.get("VersionId"), done.get("ETag"))
+        return self._made(key, len(body), done.get("VersionId"), done.get("ETag"))
+
+    def _made(self, key: str, size_bytes: int, version_id: str | None, etag: str | None) -> PutResult:
+        self._versioning.note(version_id)
+        return PutResult(key, size_bytes, version_id, etag)
 
     @asynccontextmanager
     async def open(
@@ -209,7 +214,7 @@ class S3Provider(ProviderBase):
     async def _obstore(self, key: str, call: Any) -> Any:
         try:
             return await call
-        except (*VENDOR_ERRORS, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  its Rust may panic, and that is no class of obstore's
             mapped = from_vendor(error, key)
             if reading.is_range_ignored(mapped, str(error)):
                 mapped = reading.RangeIgnored("the store does not know ranges", key=key)
@@ -218,7 +223,12 @@ class S3Provider(ProviderBase):
     # --- parts ------------------------------------------------------------------------------------------------------
 
     async def begin_parts(
-        self, key: str, *, size_bytes: int | None = None, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        size_bytes: int | None = None,
+        content_type: str | None = None,
+        sha1: bytes | None = None,
     ) -> PartsUpload:
         path, size = self._path(key), part_size(self.capabilities, size_bytes, key)
         asked = self._write_options(content_type)
@@ -254,8 +264,8 @@ class S3Provider(ProviderBase):
             found = await self.head(upload.key)
             if found.size_bytes != size:
                 raise
-            return PutResult(upload.key, size, found.version_id, found.etag)
-        return PutResult(upload.key, size, done.get("VersionId"), done.get("ETag"))
+            return self._made(upload.key, size, found.version_id, found.etag)
+        return self._made(upload.key, size, done.get("VersionId"), done.get("ETag"))
 
     async def abort_parts(self, upload: PartsUpload) -> None:
         try:
@@ -286,7 +296,7 @@ class S3Provider(ProviderBase):
                 s3, self._bucket, path, source, options, part_bytes=_COPY_PART_BYTES, whole=whole
             ),
         )
-        return PutResult(key, source.size_bytes, done.get("VersionId"), done.get("ETag"))
+        return self._made(key, source.size_bytes, done.get("VersionId"), done.get("ETag"))
 
     async def sign_download(
         self, ref: ObjectRef, *, expires_seconds: int, filename: str, content_type: str
@@ -423,6 +433,12 @@ def _build(settings: S3Settings, credential: S3Credential, options: BuildOptions
     return S3Provider(settings, credential, options)
 
 
+def _manage_keys(
+    settings: S3Settings, signing: S3Credential, own: S3Credential, options: BuildOptions
+) -> IamKeys | None:
+    return IamKeys(settings, signing, own, options) if settings.has_iam else None
+
+
 KIND = ProviderKind(
     name="s3",
     title="Amazon S3 and everything that speaks S3",
@@ -430,4 +446,6 @@ KIND = ProviderKind(
     credential_model=S3Credential,
     build=_build,
     destinations=lambda settings: settings.destinations,
+    manage_keys=_manage_keys,
+    key_id_field="access_key_id",
 )

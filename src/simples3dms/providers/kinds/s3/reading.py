@@ -15,7 +15,7 @@ import obstore
 
 from simples3dms.providers.base import ObjectInfo
 from simples3dms.providers.errors import IntegrityError, ProviderError
-from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor
+from simples3dms.providers.kinds.s3.errors import from_vendor
 
 #: A window, and how many are on their way beside the one that is being read: three windows in memory a reader.
 WINDOW_BYTES: Final = 4 * 1024 * 1024
@@ -57,7 +57,7 @@ class StreamReader:
                     yield chunk
                 if left == 0:
                     return
-        except VENDOR_ERRORS as error:
+        except Exception as error:  # noqa: BLE001  as in the provider: what is raised in here is the vendor's
             raise from_vendor(error, self.info.key) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ from simples3dms.providers.errors import NOT_THIS_KIND, AccessDenied, BucketMiss
 from simples3dms.providers.kinds.s3.config import S3Settings
 
 _MAY_NOT_ASK: Final = frozenset({"AccessDenied", "NotImplemented", "MethodNotAllowed", "403", "405", "501"})
+#: How long "no" is believed: an owner may turn versions on at any time, and can never turn them off for good.
+_NO_SECONDS: Final = 60.0
 
 
 def not_the_store() -> BucketMissing:
@@ -21,11 +24,17 @@ class Versioning:
 
     def __init__(self, settings: S3Settings, control: Callable[[Callable[[Any], Any]], Awaitable[Any]]) -> None:
         self._settings, self._control = settings, control
-        self._is_on: bool | None = None
+        self._is_on = False
+        self._off_until = 0.0
+
+    def note(self, version_id: str | None) -> None:
+        """The service gave what was written an id, so it keeps versions, whatever it said before."""
+        if version_id is not None:
+            self._is_on = True
 
     async def is_on(self) -> bool:
-        """Whether deletes need version ids. The service's word is kept; a guess never is."""
-        if self._is_on is None:
+        """Whether deletes need version ids. The service's word is kept ("no" for a minute); a guess never is."""
+        if not self._is_on and time.monotonic() >= self._off_until:
             try:
                 found = await self._control(lambda s3: s3.get_bucket_versioning(Bucket=self._settings.bucket))
             except (AccessDenied, Unsupported) as error:
@@ -33,6 +42,7 @@ class Versioning:
                     raise
                 return await self._lists_versions()
             self._is_on = found.get("Status") in ("Enabled", "Suspended")
+            self._off_until = time.monotonic() + _NO_SECONDS
         return self._is_on
 
     async def _lists_versions(self) -> bool:

@@ -1,0 +1,1 @@
+"""What the law may ask of an operator: a tenant that ends, a person who is forgotten, a person who asks."""

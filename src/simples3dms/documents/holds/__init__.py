@@ -1,0 +1,1 @@
+"""Legal holds and retention: what keeps a document, whoever wants it gone."""

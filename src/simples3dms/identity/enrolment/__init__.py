@@ -1,0 +1,1 @@
+"""Enrolment: second factors turned on and off."""

@@ -1,0 +1,1 @@
+"""Service principals: programs that act in a tenant or on the platform, by tokens only."""

@@ -1,0 +1,82 @@
+"""Is it them? A password checked under the limits, with the same answer and about the same work for anybody."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from uuid import UUID
+
+from simples3dms.audit.service import record
+from simples3dms.context import SOMEBODY, Principal
+from simples3dms.crypto.passwords import Passwords
+from simples3dms.db.session import Database
+from simples3dms.identity import errors, repository
+from simples3dms.identity.factors.service import FactorChecks
+from simples3dms.identity.factors.values import Proof
+from simples3dms.identity.limits.service import Limits
+from simples3dms.identity.limits.values import Door, network_of
+from simples3dms.identity.values import Account
+from simples3dms.kit.secret import Secret
+
+EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,64}@[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,190}")
+
+
+class SignIn:
+    """What every door that takes a password asks."""
+
+    def __init__(self, database: Database, passwords: Passwords, limits: Limits, factors: FactorChecks) -> None:
+        self._database, self._passwords = database, passwords
+        self._limits, self._factors = limits, factors
+
+    async def check(self, email: str, password: Secret, *, address: str, proof: Proof | None = None) -> Account:
+        """The account whose password this is, and whose second factor the proof is, if it has one.
+
+        What was read may change until it is held (`hold_account`). Raises Unauthenticated (`credentials_wrong`,
+        `second_factor_required`, `second_factor_wrong`), TooMany (`too_many_attempts`), Unavailable.
+        """
+        attempt = await self._limits.take(Door.SIGN_IN, address, email)
+        account = await self._find_account(email)
+        if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
+            await self.refuse("password", address, account.id if account else None)
+            raise errors.credentials_wrong()
+        await self._limits.give_back(attempt)
+        await self._check_factor(account, proof, address)
+        await self._limits.note_known(attempt, account.id)
+        return account
+
+    async def _check_factor(self, account: Account, proof: Proof | None, address: str) -> None:
+        kinds = (await self._factors.get_held(account.id)).kinds
+        if not kinds:
+            return
+        if proof is None:
+            challenge = await self._factors.challenge(account.id)
+            shown = {"challenge_id": challenge.id, "options": challenge.options} if challenge else None
+            raise errors.factor_required(kinds, shown)
+        attempt = await self._limits.take(Door.FACTOR, address, str(account.id))
+        if not await self._factors.is_proven(account.id, proof):
+            await self.refuse("second factor", address, account.id)
+            raise errors.factor_wrong()
+        await self._limits.give_back(attempt)
+
+    async def _find_account(self, email: str) -> Account | None:
+        address = email.strip().lower()
+        # One statement for anybody: for what is no address, an address that nobody has.
+        async with self._database.platform() as uow:
+            return await repository.find_account(uow, address if EMAIL.fullmatch(address) else "")
+
+    async def refuse(self, what: str, address: str, user_id: UUID | None) -> None:
+        """Write down that somebody was not let in. What was typed is not kept: it may be a password."""
+        async with self._database.platform() as uow:
+            await record(
+                uow,
+                SOMEBODY,
+                "sign_in.refused",
+                target_type="user",
+                target_id=str(user_id) if user_id else "unknown",
+                outcome="refused",
+                details={"wrong": what, "network": network_of(address)},
+            )
+
+
+def principal_of(account: Account) -> Principal:
+    return Principal(account.id, account.email, account.is_operator, account.is_auditor)

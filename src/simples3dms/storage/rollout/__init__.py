@@ -1,0 +1,1 @@
+"""Rollout: which kinds of stores are there for whom, and what tenants may bring."""
