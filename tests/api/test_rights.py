@@ -90,7 +90,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_member": {"role": "viewer"},
     "set_rotation_schedule": {"every_days": 30},
     "start_rotation": {"credential": {}},
-    "update_store": {"settings": {}, "credential": {}},
+    "set_place": {"settings": {}, "credential": {}},
     "set_placement": {"write": "disk-b"},
     "set_retention": {"until": "2999-01-01T00:00:00Z", "mode": "governance"},
     "set_settings": {},

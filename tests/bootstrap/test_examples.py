@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,11 @@ HOLDERS: dict[str, str] = {
     "database_url": "postgresql://app:{}@127.0.0.1:1/none",
     "database_owner_url": "host=127.0.0.1 port=1 user=owner password='{}'",
     "storage_key": "{}",
+    "kms_secret_access_key": "{}",
+    "kms_session_token": "{}",
+    "transit_token": "{}",
+    "smtp_password": "{}",
+    "keyring": json.dumps({"format": 1, "primary": "k", "keys": {"k": base64.b64encode(bytes(32)).decode()}}),
 }
 
 
@@ -47,7 +54,7 @@ def test_s51_what_is_made_up_is_none() -> None:
 @pytest.mark.parametrize("name", HOLDERS)
 def test_s51_production_does_not_start_on_an_example(tmp_path: Path, name: str) -> None:
     with pytest.raises(Failure) as caught:
-        build_services(production(tmp_path, **{name: SecretStr(HOLDERS[name].format("changeme"))}))
+        build_services(production(tmp_path, **{name: SecretStr(HOLDERS[name].replace("{}", "changeme"))}))
     assert caught.value.problem_code == "secret_is_example"
     assert f"SIMPLES3DMS_{name.upper()}" in caught.value.message
     assert "changeme" not in caught.value.message
@@ -57,6 +64,16 @@ def test_s51_production_does_not_start_on_an_example(tmp_path: Path, name: str) 
 def test_s51_every_setting_that_holds_a_secret_is_tried_above() -> None:
     held = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert held == set(HOLDERS)
+
+
+def test_s51_a_key_ring_that_was_made_up_is_taken(tmp_path: Path) -> None:
+    """What is wrong with one that is none is said by whoever reads it."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    ring = json.dumps({"format": 1, "primary": "k", "keys": {"k": key}})
+    assert build_services(production(tmp_path, keyring=SecretStr(ring))).keys is not None
+    with pytest.raises(Failure) as caught:
+        build_services(production(tmp_path, keyring=SecretStr("{}")))
+    assert caught.value.problem_code == "keyring_malformed"
 
 
 def test_s51_an_address_is_no_secret(tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ async def test_a_person_is_erased_and_what_is_kept_is_told(place: Place, cluster
     olga = Principal(user.id, EMAIL)
     gone, held, left = [await upload(place, olga, body) for body in (b"gone", b"held", b"left")]
     await services.holds.place_hold(HOST, place.tenant_id, held, name="case", reason="x")
+    # Somebody else asked her in, and she never answered: her address stands there without her account.
+    globex = await services.tenants.create_tenant(HOST, f"globex-{new_id().hex[-8:]}", "Globex")
+    await services.invitations.invite(HOST, globex, EMAIL, "viewer")
     never = new_id()
     slug = (await services.tenants.get_tenant(str(place.tenant_id))).slug
     async with working(services):
@@ -99,7 +102,7 @@ async def test_a_person_is_erased_and_what_is_kept_is_told(place: Place, cluster
     outcomes = {one["document_id"]: one["outcome"] for one in found.certificate["documents"]}
     assert outcomes == {str(gone): "purged", str(held): "kept", str(never): "gone"}
     assert found.certificate["account"]["ownerless_tenants"] == [slug]
-    assert found.certificate["account"]["removed"] == {"api_tokens": 1, "members": 1}
+    assert found.certificate["account"]["removed"] == {"api_tokens": 1, "members": 1, "invitations": 1}
     # Her address stands in the audit only: as the name of who acted, which the certificate says.
     assert scan(cluster, urls, EMAIL) == {"audit_events"}
     documents = await services.documents.list_documents(place.tenant_id)

@@ -28,6 +28,15 @@ END = set(points("rotate")) - BEGIN - UNDO
 RETIRE = {"rewrap.in_retire_txn", "rewrap.retired"}
 
 
+def on_each_provider(names: set[str]) -> pytest.MarkDecorator:
+    """Every point on B2 and on IAM, in turns: the one in each run, the other with the long proofs."""
+    kinds, cases = ("b2", "s3"), []
+    for number, point in enumerate(sorted(names, key=points("rotate").index)):
+        cases.append(pytest.param(point, kinds[number % 2]))
+        cases.append(pytest.param(point, kinds[(number + 1) % 2], marks=pytest.mark.long))
+    return pytest.mark.parametrize(("point", "kind"), cases)
+
+
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
     directory = Path(tempfile.mkdtemp(prefix="simples3dms-keys-", dir="/tmp"))
@@ -54,8 +63,7 @@ def _assert_whole(store: KeyStore, before: set[str], *, replaced: bool) -> None:
     store.installation.assert_clean()
 
 
-@pytest.mark.parametrize("kind", ["b2", "s3"])
-@pytest.mark.parametrize("point", sorted(BEGIN, key=points("rotate").index))
+@on_each_provider(BEGIN)
 def test_f13_the_api_is_killed_while_it_rotates(
     installation: Installation, stores: dict[str, KeyStore], point: str, kind: str
 ) -> None:
@@ -75,8 +83,7 @@ def test_f13_the_api_is_killed_while_it_rotates(
         installation.end(worker)
 
 
-@pytest.mark.parametrize("kind", ["b2", "s3"])
-@pytest.mark.parametrize("point", sorted(END, key=points("rotate").index))
+@on_each_provider(END)
 def test_f13_the_worker_is_killed_while_the_old_key_is_retired(
     installation: Installation, stores: dict[str, KeyStore], point: str, kind: str
 ) -> None:
@@ -94,8 +101,7 @@ def test_f13_the_worker_is_killed_while_the_old_key_is_retired(
         installation.end(worker)
 
 
-@pytest.mark.parametrize("kind", ["b2", "s3"])
-@pytest.mark.parametrize("point", sorted(UNDO))
+@on_each_provider(UNDO)
 def test_f13_the_worker_is_killed_while_the_new_key_is_taken_back(
     installation: Installation, stores: dict[str, KeyStore], point: str, kind: str
 ) -> None:

@@ -166,7 +166,8 @@ async def test_s14_whoever_is_shut_out_meanwhile_makes_no_token(
     thief = asyncio.create_task(steal())
     await identity.change_password(anna, GOOD, Secret("wronger horse battery"))
     with pytest.raises(Unauthenticated):
-        await thief
+        async with asyncio.timeout(20):
+            await thief
     for token in made:
         await _refused(Unauthenticated, "token_invalid", identity.authenticate(token))
     await _refused(Unauthenticated, "token_invalid", identity.create_token(asking, "x"))

@@ -37,7 +37,7 @@ async def test_s39_the_saved_secret_is_never_sent_to_a_new_place(
         (RIGHT | {"key": "wrong"}, "store_credential_refused"),
     ):
         with pytest.raises(Invalid) as caught:
-            await stores.update_store(HOST, store.name, {"place": "attackers"}, given)
+            await stores.set_place(HOST, store.name, {"place": "attackers"}, given)
         assert caught.value.problem_code == code
     assert "right" not in book.built
     assert (await stores.get_store(store.name)).settings == store.settings
@@ -49,7 +49,7 @@ async def test_s39_with_the_secret_the_place_changes_and_the_provider_with_it(
 ) -> None:
     before = await stores.provider(store.id)
     book.keys.add("newer")
-    moved = await stores.update_store(HOST, store.name, {"place": "two"}, {"key_id": "k", "key": "newer"})
+    moved = await stores.set_place(HOST, store.name, {"place": "two"}, {"key_id": "k", "key": "newer"})
     assert moved.settings["place"] == "two"
     assert await _version(database, store.id) == 2
     after = await stores.provider(store.id)
@@ -63,10 +63,10 @@ async def test_s39_with_the_secret_the_place_changes_and_the_provider_with_it(
 async def test_a_place_of_another_store_is_not_taken(stores: Stores, store: Store) -> None:
     await stores.add_store(HOST, "vault-2", "vault", {"place": "two"}, RIGHT)
     with pytest.raises(Conflict) as caught:
-        await stores.update_store(HOST, store.name, {"place": "two"}, RIGHT)
+        await stores.set_place(HOST, store.name, {"place": "two"}, RIGHT)
     assert caught.value.problem_code == "store_duplicate"
     with pytest.raises(Forbidden):
-        await stores.update_store(WORKER, store.name, {"place": "three"}, RIGHT)
+        await stores.set_place(WORKER, store.name, {"place": "three"}, RIGHT)
 
 
 async def test_a_place_that_does_not_hold_the_documents_is_refused(services: Services) -> None:
@@ -75,11 +75,11 @@ async def test_a_place_that_does_not_hold_the_documents_is_refused(services: Ser
     document = await place.upload(b"kept")
     store = await services.stores.get_store(place.a)
     with pytest.raises(Conflict) as caught:
-        await services.stores.update_store(HOST, place.a, {"name": secrets.token_hex(4), "versions": True}, {})
+        await services.stores.set_place(HOST, place.a, {"name": secrets.token_hex(4), "versions": True}, {})
     assert caught.value.problem_code == "store_place_differs"
     assert await place.read(document.document.id) == b"kept"
     # The same place, described again: what it holds is found.
-    await services.stores.update_store(HOST, place.a, store.settings, {})
+    await services.stores.set_place(HOST, place.a, store.settings, {})
     assert await place.read(document.document.id) == b"kept"
 
 
@@ -89,7 +89,7 @@ async def test_s39_nothing_that_is_told_holds_a_secret(
     canary = secrets.token_hex(12)
     book.keys.add(canary)
     told: list[object] = [
-        await stores.update_store(HOST, store.name, {"place": "two"}, {"key_id": "k", "key": canary}),
+        await stores.set_place(HOST, store.name, {"place": "two"}, {"key_id": "k", "key": canary}),
         await stores.get_store(store.name),
         await stores.list_stores(),
         await stores.check_store(store.name),
@@ -97,7 +97,7 @@ async def test_s39_nothing_that_is_told_holds_a_secret(
     ]
     book.keys.discard(canary)
     with pytest.raises(Failure) as caught:
-        await stores.update_store(HOST, store.name, {"place": "three"}, {"key_id": "k", "key": canary})
+        await stores.set_place(HOST, store.name, {"place": "three"}, {"key_id": "k", "key": canary})
     told += [caught.value.message, caught.value.extra, repr(caught.value)]
     async with database.platform() as uow:
         for table in ("audit_events", "stores", "credentials"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 
 import psycopg
@@ -19,8 +21,7 @@ def refuse_examples(settings: Settings) -> None:
         return
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        secret = _secret_part(value.get_secret_value()) if isinstance(value, SecretStr) else None
-        if secret is not None and is_example(secret):
+        if isinstance(value, SecretStr) and any(map(is_example, _secrets_in(value.get_secret_value()))):
             raise Invalid(
                 f"SIMPLES3DMS_{name.upper()} holds a secret out of an example: anybody may know it. Make one up, "
                 "such as with `openssl rand -base64 32`.",
@@ -28,14 +29,21 @@ def refuse_examples(settings: Settings) -> None:
             )
 
 
-def _secret_part(value: str) -> str | None:
-    """The password of a database's address, if it has one; of anything else, all of it."""
+def _secrets_in(value: str) -> list[str]:
+    """The password of a database's address, if it has one; the keys of a key ring; of anything else, all of it."""
+    if value.lstrip().startswith("{"):
+        try:
+            keys = json.loads(value)["keys"].values()
+            return [base64.b64decode(key).decode("latin-1") for key in keys if isinstance(key, str)]
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return []  # whoever reads it says what is wrong with it
     if "://" not in value and "=" not in value:
-        return value
+        return [value]
     try:
-        return conninfo_to_dict(value).get("password")  # type: ignore[return-value]  # a number only for ports
+        password = conninfo_to_dict(value).get("password")
     except psycopg.ProgrammingError:
-        return value
+        return [value]
+    return [] if password is None else [str(password)]
 
 
 def refuse_host_identity() -> None:

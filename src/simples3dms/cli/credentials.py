@@ -79,7 +79,7 @@ def roll_back(name: str, as_json: JsonFlag = False) -> None:
 def finish(name: str, as_json: JsonFlag = False) -> None:
     """End the grace: the old one goes now."""
     with connect() as client:
-        _end(client.finish_rotation(name), as_json=as_json)
+        _end(client.finalize_rotation(name), as_json=as_json)
 
 
 @credential_app.command("schedule")
@@ -116,7 +116,7 @@ def move_store(
     chosen = parse_settings(settings or [])
     with connect() as client:
         given = ask_credential(client.get_store(name).kind, credential_file)
-        show_one(client.update_store(name, settings=chosen, credential=given), as_json=as_json)
+        show_one(client.set_place(name, settings=chosen, credential=given), as_json=as_json)
 
 
 def install(store_app: typer.Typer) -> None:

@@ -16,9 +16,7 @@ from simples3dms.schemas.stores import Store
 class RotationsMixin(Transport):
     """Secrets go into a body that nothing logs, and come back in none."""
 
-    def update_store(
-        self, store: str, *, settings: Mapping[str, object], credential: Mapping[str, Secret | str]
-    ) -> Store:
+    def set_place(self, store: str, *, settings: Mapping[str, object], credential: Mapping[str, Secret | str]) -> Store:
         """Change where a store is: with the whole credential, which is probed there first."""
         body = {"settings": dict(settings), "credential": _open(credential)}
         return self.parse(Store, self._with_secret("PATCH", at("stores", store), body))
@@ -50,8 +48,8 @@ class RotationsMixin(Transport):
     def roll_back_rotation(self, store: str) -> rotations.Rotation:
         return self.send("POST", rotations.Rotation, at("stores", store, "rotation", "rollback"))
 
-    def finish_rotation(self, store: str) -> rotations.Rotation:
-        return self.send("POST", rotations.Rotation, at("stores", store, "rotation", "finish"))
+    def finalize_rotation(self, store: str) -> rotations.Rotation:
+        return self.send("POST", rotations.Rotation, at("stores", store, "rotation", "finalize"))
 
     def set_rotation_schedule(
         self,

@@ -30,7 +30,7 @@ class SetRotationSchedule(Request):
     )
 
 
-class UpdateStore(Request):
+class SetPlace(Request):
     """Where a store is. The secret is asked for again: a saved one is never sent to a new place."""
 
     settings: dict[str, Any] = Field(description="All of them, as for adding a store.")

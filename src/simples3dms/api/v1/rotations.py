@@ -17,11 +17,11 @@ def _secrets(given: dict[str, SecretStr] | None) -> dict[str, Secret | str] | No
     return None if given is None else {name: Secret(value.get_secret_value()) for name, value in given.items()}
 
 
-@router.patch("", operation_id="update_store", summary="Change where it is")
-async def update_store(store: str, body: schemas.UpdateStore, services: ServicesDep, principal: StoresWriter) -> Store:
+@router.patch("", operation_id="set_place", summary="Change where it is")
+async def set_place(store: str, body: schemas.SetPlace, services: ServicesDep, principal: StoresWriter) -> Store:
     """Endpoint, region, bucket and the like, with the secret in the same request. Probed first."""
     given = _secrets(body.credential) or {}
-    return Store.model_validate(await services.stores.update_store(principal, store, body.settings, given))
+    return Store.model_validate(await services.stores.set_place(principal, store, body.settings, given))
 
 
 @router.get("/credential", operation_id="get_credential", summary="What is known of its credential")
@@ -55,8 +55,8 @@ async def roll_back_rotation(store: str, services: ServicesDep, principal: Store
     return schemas.Rotation.model_validate(await services.rotations.roll_back(principal, store))
 
 
-@router.post("/rotation/finish", operation_id="finish_rotation", summary="End the grace of the old credential")
-async def finish_rotation(store: str, services: ServicesDep, principal: StoresWriter) -> schemas.Rotation:
+@router.post("/rotation/finalize", operation_id="finalize_rotation", summary="End the grace of the old credential")
+async def finalize_rotation(store: str, services: ServicesDep, principal: StoresWriter) -> schemas.Rotation:
     return schemas.Rotation.model_validate(await services.rotations.finish(principal, store))
 
 

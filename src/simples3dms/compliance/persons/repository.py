@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from psycopg import sql
@@ -72,6 +72,16 @@ async def list_ownerless(uow: UnitOfWork, user_id: UUID) -> list[str]:
                AND o.user_id <> m.user_id) ORDER BY t.slug LIMIT 1000""",
         [user_id],
     )
+
+
+async def remove_address(uow: UnitOfWork, email: str) -> dict[str, int]:
+    """Remove rows that hold a person's address without being tied to the account; how many, by table."""
+    statements: tuple[tuple[str, LiteralString], ...] = (
+        ("invitations", "DELETE FROM invitations WHERE email = %s"),
+        ("password_resets", "DELETE FROM password_resets WHERE email = %s"),
+    )
+    counts = {table: await uow.execute(statement, [email]) for table, statement in statements}
+    return {table: count for table, count in counts.items() if count}
 
 
 async def bury_account(uow: UnitOfWork, user_id: UUID) -> None:

@@ -214,5 +214,7 @@ async def _erase_account(uow: UnitOfWork, person: Person) -> dict[str, Any]:
         count = await repository.remove_rows(uow, reference, person.id)
         if count:
             removed[reference.table] = removed.get(reference.table, 0) + count
+    for table, count in (await repository.remove_address(uow, person.email)).items():
+        removed[table] = removed.get(table, 0) + count
     await repository.bury_account(uow, person.id)
     return {"user_id": str(person.id), "removed": removed, "ownerless_tenants": ownerless}

@@ -297,7 +297,7 @@ class Stores(Probes, Renewals):
         self._pool.expire(store.id)
         return store
 
-    async def update_store(
+    async def set_place(
         self, principal: Principal, name: str, settings: Mapping[str, Any], credential: Mapping[str, Secret | str]
     ) -> Store:
         """Change where a store is. The whole credential comes with it: a saved one never goes to a new place.
