@@ -62,6 +62,17 @@ async def test_s45_strangers_do_not_fill_the_disk(audit: Audit, database: Databa
     assert (newest.principal_name, newest.details["repeated"]) == ("several", 194)
 
 
+async def test_s45_strangers_do_not_hide_what_somebody_who_is_known_tries(audit: Audit, database: Database) -> None:
+    book, nobody = Refusals(database, most_kinds=5), Principal(None, "somebody")
+    for number in range(20):
+        await book.note(Refusal(PLATFORM, nobody, "sign_in.refused", "user", "unknown", apart=str(number)))
+    await book.note(attempt())
+    newest, *others = await audit.list_events(None)
+    assert (newest.principal_name, newest.target_id) == (ANNA.name, "set_member")
+    assert [event.target_id for event in others] == ["several"] + ["unknown"] * 5
+    await book.close()
+
+
 async def test_s45_another_tenants_or_persons_attempt_is_another(
     audit: Audit, database: Database, tenant_id: UUID
 ) -> None:
@@ -76,7 +87,7 @@ async def test_s45_another_tenants_or_persons_attempt_is_another(
 @pytest.mark.parametrize("hostile", ["a\x00b", "\ud800", "x" * 10_000, "\r\n\x1b[2J\u2028"])
 async def test_s43_whatever_is_typed_can_be_recorded(audit: Audit, database: Database, hostile: str) -> None:
     book = Refusals(database)
-    refusal = Refusal(PLATFORM, Principal(None, "nobody"), "login.refused", "user", hostile, {"tenant": hostile})
+    refusal = Refusal(PLATFORM, Principal(None, "nobody"), "sign_in.refused", "user", hostile, {"tenant": hostile})
     await book.note(refusal)
     (event,) = await audit.list_events(None)
     assert 0 < len(event.target_id) <= 320

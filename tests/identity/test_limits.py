@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from simples3dms.audit.refusals import Refusals
 from simples3dms.audit.service import Audit
 from simples3dms.context import HOST
 from simples3dms.db.provision import Provisioned
@@ -115,14 +116,17 @@ async def test_s10_what_can_not_be_counted_is_refused(database: Database, urls: 
 
 
 async def test_s10_an_attack_fills_neither_table_nor_audit(database: Database) -> None:
-    identity = _identity(database, account=Rate(3, 600), network=Rate(6, 600))
+    book = Refusals(database)
+    identity = Identity(database, Limits(database, Rates(Rate(3, 600), Rate(6, 600))), refusals=book)
     for number in range(40):
         await _outcome(identity, f"user{number // 20}@example.org")
+    await book.close()
     events = await Audit(database).list_events(None)
     told = [(event.action, event.outcome, event.details.get("limit") or event.details["wrong"]) for event in events]
-    assert told.count(("sign_in.refused", "refused", "password")) == 6
+    assert told.count(("sign_in.refused", "refused", "password")) == 4, "of each address: the first, and how many more"
+    assert [event.details["repeated"] for event in events if "repeated" in event.details] == [2, 2]
     assert told.count(("attempts.limited", "refused", "account")) == 2
-    assert len(told) == 8
+    assert len(told) == 6
     assert not any("user0" in str(event) for event in events), "what was typed is not kept"
     async with database.platform() as uow:
         await uow.execute("UPDATE attempt_buckets SET empty_at = now() - interval '2 hours'")

@@ -1,7 +1,8 @@
 """Refused attempts, recorded by the door that refuses them: the first of each kind at once, repeats as a count.
 
 Whoever is refused can't fill the disk: of one process, so many kinds a minute have events of their own, and all others
-share one. Counts live in memory: a crash loses those of the last minute, and never a first attempt's event.
+share one; strangers and people who are known each have that room for themselves. Counts live in memory: a crash loses
+those of the last minute, and never a first attempt's event.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 
 from simples3dms.audit import repository
 from simples3dms.audit.values import AuditEvent
-from simples3dms.context import PLATFORM, Principal
+from simples3dms.context import PLATFORM, SOMEBODY, Principal
 from simples3dms.db.session import Database
 from simples3dms.kit.ids import new_id
 
@@ -29,7 +30,10 @@ _LONGEST_TEXT: Final = 320
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Who was refused what, and whose chain is to hold it. Two are alike if all but their details are."""
+    """Who was refused what, and whose chain is to hold it. Two are alike if all but their details are.
+
+    `apart`: what else tells two apart; it is never written.
+    """
 
     chain_id: UUID
     principal: Principal
@@ -37,10 +41,12 @@ class Refusal:
     target_type: str
     target_id: str
     details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    apart: str = field(default="", repr=False)
 
 
-#: What stands for all further kinds of a minute.
+#: What stands for all further kinds of a minute: of people who are known, of strangers.
 _OTHERS: Final = Refusal(PLATFORM, Principal(None, "several"), "access.refused", "operation", "several")
+_STRANGERS: Final = Refusal(PLATFORM, SOMEBODY, "sign_in.refused", "user", "several")
 
 
 @dataclass(slots=True)
@@ -61,9 +67,11 @@ class Refusals:
 
     async def note(self, refusal: Refusal) -> None:
         """Record it, or count it if the like of it was recorded within the minute."""
-        kind = refusal
-        if kind not in self._tallies and len(self._tallies) >= self._most_kinds:
-            kind = _OTHERS
+        kind, is_stranger = refusal, refusal.principal.id is None
+        if kind not in self._tallies:
+            count = sum((one.principal.id is None) == is_stranger for one in self._tallies)
+            if count >= self._most_kinds:
+                kind = _STRANGERS if is_stranger else _OTHERS
         tally = self._tallies.get(kind)
         if tally is None:
             tally = self._tallies[kind] = _Tally(kind)

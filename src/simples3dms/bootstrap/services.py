@@ -165,7 +165,8 @@ def build_services(settings: Settings) -> Services:
     )
     party = RelyingParty.of(settings.public_url) if settings.public_url is not None else None
     checks = FactorChecks(database, keyring, party)
-    identity = Identity(database, Limits(database, rates(settings)), checks)
+    refusals = Refusals(database)
+    identity = Identity(database, Limits(database, rates(settings)), checks, refusals)
     sessions = Sessions(
         database,
         identity.sign_in,
@@ -229,7 +230,7 @@ def build_services(settings: Settings) -> Services:
             settle_seconds=settings.credential_settle_seconds,
         ),
         upkeep=Upkeep(database, stores, audit),
-        refusals=Refusals(database),
+        refusals=refusals,
         checkpoints=Checkpoints(
             database,
             queue,

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
+from simples3dms.audit.refusals import Refusals
 from simples3dms.audit.service import record
 from simples3dms.context import HOST, PLATFORM, Principal
 from simples3dms.crypto.passwords import Passwords, new_password
@@ -53,13 +54,19 @@ _LOG_IN_DAYS: Final = 30
 class Identity:
     """Everybody who may ask for anything."""
 
-    def __init__(self, database: Database, limits: Limits | None = None, factors: FactorChecks | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits | None = None,
+        factors: FactorChecks | None = None,
+        refusals: Refusals | None = None,
+    ) -> None:
         """Without `factors` an account that has some is not let in."""
         self._database = database
         self._passwords = Passwords()
         self.limits = limits or Limits(database)
         checks = factors or FactorChecks(database, None, None)
-        self.sign_in = SignIn(database, self._passwords, self.limits, checks)
+        self.sign_in = SignIn(database, self._passwords, self.limits, checks, refusals or Refusals(database))
 
     async def ensure_first_operator(self, email: str = FIRST_OPERATOR) -> NewPassword | None:
         """Make the first operator of a fresh installation; their password, to be shown once. None if there is one.
@@ -201,7 +208,7 @@ class Identity:
         async with self._database.platform() as uow:
             account = await repository.find_account_by_id(uow, principal.id)
         if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
-            await self.sign_in.refuse("password, asked again", "", principal.id)
+            await self.sign_in.refuse("password, asked again", "", principal.id, tried=str(principal.id))
             raise errors.password_wrong()
         await self.limits.give_back(attempt)
         return account

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
-from simples3dms.audit.service import record
-from simples3dms.context import SOMEBODY, Principal
+from simples3dms.audit.refusals import Refusal, Refusals
+from simples3dms.context import PLATFORM, SOMEBODY, Principal
 from simples3dms.crypto.passwords import Passwords
 from simples3dms.db.session import Database
+from simples3dms.errors import Failure
 from simples3dms.identity import errors, repository
 from simples3dms.identity.factors.service import FactorChecks
 from simples3dms.identity.factors.values import Proof
@@ -24,9 +28,11 @@ EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]{1,64}@[^@\s\x00-\x1
 class SignIn:
     """What every door that takes a password asks."""
 
-    def __init__(self, database: Database, passwords: Passwords, limits: Limits, factors: FactorChecks) -> None:
+    def __init__(
+        self, database: Database, passwords: Passwords, limits: Limits, factors: FactorChecks, refusals: Refusals
+    ) -> None:
         self._database, self._passwords = database, passwords
-        self._limits, self._factors = limits, factors
+        self._limits, self._factors, self._refusals = limits, factors, refusals
 
     async def check(self, email: str, password: Secret, *, address: str, proof: Proof | None = None) -> Account:
         """The account whose password this is, and whose second factor the proof is, if it has one.
@@ -37,7 +43,7 @@ class SignIn:
         attempt = await self._limits.take(Door.SIGN_IN, address, email)
         account = await self._find_account(email)
         if not await self._passwords.verify(password, account.password_hash if account else None) or account is None:
-            await self.refuse("password", address, account.id if account else None)
+            await self.refuse("password", address, account.id if account else None, tried=email.strip().lower())
             raise errors.credentials_wrong()
         await self._limits.give_back(attempt)
         await self._check_factor(account, proof, address)
@@ -54,7 +60,7 @@ class SignIn:
             raise errors.factor_required(kinds, shown)
         attempt = await self._limits.take(Door.FACTOR, address, str(account.id))
         if not await self._factors.is_proven(account.id, proof):
-            await self.refuse("second factor", address, account.id)
+            await self.refuse("second factor", address, account.id, tried=str(account.id))
             raise errors.factor_wrong()
         await self._limits.give_back(attempt)
 
@@ -64,18 +70,27 @@ class SignIn:
         async with self._database.platform() as uow:
             return await repository.find_account(uow, address if EMAIL.fullmatch(address) else "")
 
-    async def refuse(self, what: str, address: str, user_id: UUID | None) -> None:
-        """Write down that somebody was not let in. What was typed is not kept: it may be a password."""
-        async with self._database.platform() as uow:
-            await record(
-                uow,
-                SOMEBODY,
-                "sign_in.refused",
-                target_type="user",
-                target_id=str(user_id) if user_id else "unknown",
-                outcome="refused",
-                details={"wrong": what, "network": network_of(address)},
-            )
+    async def refuse(self, what: str, address: str, user_id: UUID | None, *, tried: str = "") -> None:
+        """Have it written down that somebody was not let in: the first like it at once, repeats as a count.
+
+        `tried` tells attempts apart, so that as much is written for a name that nobody has. What was typed is not
+        kept: it may be a password.
+        """
+        apart = hashlib.sha256(f"{what}\n{tried}".encode(errors="surrogatepass")).hexdigest()
+        target_id = str(user_id) if user_id else "unknown"
+        details = {"wrong": what, "network": network_of(address)}
+        await self._refusals.note(Refusal(PLATFORM, SOMEBODY, "sign_in.refused", "user", target_id, details, apart))
+
+    @asynccontextmanager
+    async def telling(self, address: str, wrong: Mapping[str, str], user_id: UUID | None = None) -> AsyncIterator[None]:
+        """`refuse` what fails within with one of these codes, once it is rolled back: code -> what was wrong."""
+        try:
+            yield
+        except Failure as failure:
+            what = wrong.get(failure.problem_code)
+            if what is not None:
+                await self.refuse(what, address, user_id, tried=str(user_id or ""))
+            raise
 
 
 def principal_of(account: Account) -> Principal:

@@ -29,7 +29,6 @@ router = APIRouter()
 
 @router.post("/login", operation_id="log_in", tags=["identity"], summary="A token for an e-mail address and a password")
 async def log_in(body: schemas.LogIn, services: ServicesDep, request: Request, response: Response) -> schemas.NewToken:
-    request.state.attempted = body.email
     made = await services.identity.log_in(
         body.email,
         Secret(body.password.get_secret_value()),

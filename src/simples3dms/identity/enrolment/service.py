@@ -33,6 +33,7 @@ from simples3dms.kit.secret import Secret
 
 _ISSUER: Final = "SimpleS3DMS"
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+_WRONG: Final = {"code_wrong": "second factor, set up", "passkey_invalid": "passkey, set up"}
 _RECOVERY_CODES: Final = 10
 _MOST_PASSKEYS: Final = 20
 #: What was turned on, the recovery codes if it is the first factor, and the session's new secret.
@@ -83,6 +84,12 @@ class Factors:
         """Turn the app on by a code of it. Raises Invalid (`code_wrong`), NotFound (`factor_not_found`), TooMany."""
         user_id = _user(principal)
         attempt = await self._identity.limits.take(Door.FACTOR, "", str(user_id))
+        async with self._identity.sign_in.telling("", _WRONG, user_id):
+            enabled = await self._confirm_totp(principal, user_id, code)
+        await self._identity.limits.give_back(attempt)
+        return enabled
+
+    async def _confirm_totp(self, principal: Principal, user_id: UUID, code: Secret) -> Enabled:
         async with self._database.platform() as uow:
             row = await repository.find_totp(uow, user_id)
             now_seconds = await repository.get_now_seconds(uow)
@@ -97,9 +104,7 @@ class Factors:
             codes = await self._first_codes(uow, user_id)
             if not await repository.use_step(uow, user_id, row.version, step, confirm=True):
                 raise errors.code_wrong()
-            renewed = await self._changed(uow, principal, "totp.enabled", user_id)
-        await self._identity.limits.give_back(attempt)
-        return codes, renewed
+            return codes, await self._changed(uow, principal, "totp.enabled", user_id)
 
     async def remove_totp(self, principal: Principal, password: Secret) -> NewSession | None:
         """Turn the app off. Raises NotFound (`factor_not_found`), Invalid (`password_wrong`)."""
@@ -137,6 +142,12 @@ class Factors:
         user_id = _user(principal)
         if not name.strip() or not _NAME.fullmatch(name):
             raise errors.passkey_name_invalid()
+        async with self._identity.sign_in.telling("", _WRONG, user_id):
+            return await self._add_passkey(principal, user_id, challenge_id, credential, name)
+
+    async def _add_passkey(
+        self, principal: Principal, user_id: UUID, challenge_id: UUID, credential: Mapping[str, Any], name: str
+    ) -> tuple[Passkey, Enabled]:
         async with self._database.platform() as uow:
             challenge = await repository.take_challenge(uow, challenge_id, user_id, "register")
         if challenge is None or self._party is None:

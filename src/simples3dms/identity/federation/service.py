@@ -35,6 +35,10 @@ from simples3dms.kit.secret import Secret
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _CALLBACK: Final = "/api/v1/oidc/callback"
+_WRONG: Final = {
+    "sign_in_failed": "identity provider's answer",
+    "sign_in_unlinked": "no account of this subject",
+}
 
 
 class Federation:
@@ -126,6 +130,12 @@ class Federation:
 
         Raises Unauthenticated (`sign_in_failed`, `sign_in_unlinked`), Conflict, IssuerFailed.
         """
+        async with self._sign_in.telling(visitor.address, _WRONG):
+            begun = await self._finish(browser, answer, visitor)
+        await self._limits.refund(Door.FEDERATION, visitor.address)
+        return begun
+
+    async def _finish(self, browser: Secret | None, answer: Answer, visitor: Visitor) -> NewSession:
         flow = flow_of(browser) if browser is not None else None
         if flow is None or not hmac.compare_digest(flow.state.encode(), answer.state.encode(errors="replace")):
             raise errors.sign_in_failed()
@@ -136,7 +146,6 @@ class Federation:
             raise errors.sign_in_failed()
         subject = await self._redeem(provider, flow, answer)
         if subject is None:
-            await self._sign_in.refuse("identity provider's answer", visitor.address, None)
             raise errors.sign_in_failed()
         async with self._database.platform() as uow:
             account = await self._account(uow, provider, subject)
@@ -148,9 +157,7 @@ class Federation:
                     uow, account, visitor, method="oidc", tenant_id=tenant_id, provider_id=provider_id
                 )
         if begun is None:
-            await self._sign_in.refuse("no account of this subject", visitor.address, None)
             raise errors.sign_in_unlinked()
-        await self._limits.refund(Door.FEDERATION, visitor.address)
         return begun
 
     async def _redeem(self, provider: IdentityProvider, flow: Flow, answer: Answer) -> Subject | None:

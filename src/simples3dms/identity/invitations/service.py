@@ -31,6 +31,7 @@ from simples3dms.tenants.values import Tenant
 
 _DAYS: Final = 7.0
 _PREFIX: Final = "s3dmsi"
+_WRONG: Final = {"invitation_invalid": "invitation"}
 
 
 class Invitations:
@@ -117,6 +118,12 @@ class Invitations:
         (`tenant_suspended`), TooMany (`too_many_attempts`).
         """
         attempt = await self._identity.limits.take(Door.INVITATION, address)
+        async with self._identity.sign_in.telling(address, _WRONG):
+            email = await self._accept(token, password)
+        await self._identity.limits.give_back(attempt)
+        return email
+
+    async def _accept(self, token: Secret, password: Secret) -> str:
         async with self._database.platform() as uow:
             await self._hold(uow, token)
         hashed = await self._identity.hash_password(password)
@@ -131,7 +138,6 @@ class Invitations:
             if user is None:
                 raise errors.account_exists()
             await self._give_place(uow, invitation, Principal(user.id, user.email))
-        await self._identity.limits.give_back(attempt)
         return invitation.email
 
     async def join(self, principal: Principal, token: Secret, *, address: str) -> UUID:
@@ -140,7 +146,10 @@ class Invitations:
         Raises NotFound (`invitation_invalid`), Conflict (`member_exists`), Forbidden (`invitation_not_yours`).
         """
         attempt = await self._identity.limits.take(Door.INVITATION, address)
-        async with self._database.platform() as uow:
+        async with (
+            self._identity.sign_in.telling(address, _WRONG, principal.id),
+            self._database.platform() as uow,
+        ):
             invitation = await self._hold(uow, token)
             if principal.id is None or invitation.email != principal.name or principal.tenant_id is not None:
                 raise errors.invitation_not_yours()

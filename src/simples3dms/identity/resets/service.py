@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.audit.service import record
-from simples3dms.context import Principal
+from simples3dms.context import SOMEBODY, Principal
 from simples3dms.crypto.tokens import hash_token, new_token
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity import errors
@@ -15,7 +15,7 @@ from simples3dms.identity.invitations.values import HandOver
 from simples3dms.identity.letters.service import Letters
 from simples3dms.identity.letters.values import LetterKind
 from simples3dms.identity.limits.repository import forget_known
-from simples3dms.identity.limits.values import Door
+from simples3dms.identity.limits.values import Door, network_of
 from simples3dms.identity.resets import repository
 from simples3dms.identity.service import Identity, require_held_of, require_operator
 from simples3dms.identity.sessions.repository import end_all
@@ -50,6 +50,14 @@ class Resets:
             await repository.prune(uow)
             await repository.request(uow, reset_id, asked if EMAIL.fullmatch(asked) else "")
             await self._letters.owe(uow, LetterKind.RESET, reset_id)
+            await record(
+                uow,
+                SOMEBODY,
+                "password_reset.requested",
+                target_type="password_reset",
+                target_id=str(reset_id),
+                details={"network": network_of(address)},
+            )
 
     async def _write(self, uow: UnitOfWork, reset_id: UUID) -> Message | None:
         email = await repository.find_email(uow, reset_id)
@@ -94,6 +102,11 @@ class Resets:
         Raises NotFound (`reset_invalid`), Invalid (`password_invalid`), TooMany (`too_many_attempts`).
         """
         attempt = await self._identity.limits.take(Door.RESET, address)
+        async with self._identity.sign_in.telling(address, {"reset_invalid": "reset link"}):
+            await self._use(token, password)
+        await self._identity.limits.give_back(attempt)
+
+    async def _use(self, token: Secret, password: Secret) -> None:
         async with self._database.platform() as uow:
             if await repository.hold_account(uow, hash_token(token)) is None:
                 raise errors.reset_invalid()
@@ -116,4 +129,3 @@ class Resets:
                 target_id=str(account.id),
                 details=details,
             )
-        await self._identity.limits.give_back(attempt)
