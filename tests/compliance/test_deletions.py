@@ -28,7 +28,7 @@ from simples3dms.tenants.values import Tenant
 pytestmark = pytest.mark.anyio
 ANNA, BERT = Principal(new_id(), "anna@example.org", is_operator=True), Principal(new_id(), "bert@example.org")
 #: Where a deleted tenant's id may still stand.
-TOMBSTONES = {"tenants", "tenant_deletions", "audit_events"}
+TOMBSTONES = {"tenants", "tenant_deletions"} | {"audit_events", "audit_heads", "audit_checkpoints"}
 
 
 @pytest.fixture
@@ -95,6 +95,10 @@ async def fill(place: Place) -> list[UUID]:
         await services.stores.set_jurisdiction(HOST, store, "DE")
     await services.tenants.change_settings(HOST, tenant_id, {"allowed_jurisdictions": ["DE"], "most_documents": 99})
     await services.takeouts.create_takeout(HOST, tenant_id)
+    # Copied into both of its stores, where nothing of it may stay.
+    checkpoint = await services.audit.create_checkpoint(HOST, tenant_id)
+    await services.checkpoints.plan(tenant_id, checkpoint.seq)
+    await services.checkpoints.copy_due(tenant_id)
     user, _ = await services.identity.create_user(HOST, f"{tenant_id.hex}@example.org")
     await services.identity.set_member(HOST, tenant_id, user.email, "owner")
     return ids

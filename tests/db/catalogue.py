@@ -83,7 +83,7 @@ COLUMN_RIGHTS = (
     | {("audit_events", column, SEALER_ROLE) for column in ("seq", "hash", "noun")}
 )
 #: What the platform's role may only look at: the audit's chains are the sealer's.
-READ_ONLY = {"audit_events", "audit_heads", "audit_checkpoints", "audit_cuts", "audit_copies"}
+READ_ONLY = {"audit_events", "audit_heads", "audit_checkpoints", "audit_cuts"}
 ROLES = (*GROUP_ROLES, LOGIN_ROLE)
 
 _TABLES = """

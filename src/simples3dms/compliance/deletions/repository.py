@@ -176,7 +176,14 @@ async def add_progress(
 
 
 async def has_replicas(uow: UnitOfWork, tenant_id: UUID) -> bool:
-    return await uow.scalar("SELECT 1 FROM replicas WHERE tenant_id = %s LIMIT 1", [tenant_id]) is not None
+    """Whether objects are recorded, or a copy of a checkpoint may be on its way to a store this very moment."""
+    found = await uow.scalar(
+        """SELECT 1 FROM replicas WHERE tenant_id = %(tenant)s
+           UNION ALL SELECT 1 FROM audit_copies WHERE tenant_id = %(tenant)s AND state = 'writing' AND attempt > 0
+             AND due_at > now() LIMIT 1""",
+        {"tenant": tenant_id},
+    )
+    return found is not None
 
 
 async def list_places(uow: UnitOfWork, tenant_id: UUID) -> list[Place]:
@@ -194,7 +201,7 @@ async def begin_removing(uow: UnitOfWork, deletion: Deletion) -> None:
 async def list_traces(uow: UnitOfWork) -> list[Trace]:
     """Where a tenant's id stands, by the catalogue: a table that is added later is found without a change here.
 
-    Tombstones, the audit and what nobody may remove from are left out.
+    Tombstones, the audit (but for where it was copied) and what nobody may remove from are left out.
     """
     return await uow.rows(
         Trace,
@@ -203,7 +210,7 @@ async def list_traces(uow: UnitOfWork) -> list[Trace]:
            LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.confrelid = 'tenants'::regclass
              AND k.conkey = ARRAY[a.attnum]
            WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0
-             AND NOT a.attisdropped AND NOT c.relname = ANY (%s) AND NOT starts_with(c.relname::text, 'audit_')
+             AND NOT a.attisdropped AND NOT c.relname = ANY (%s) AND (c.relname = 'audit_copies' OR NOT starts_with(c.relname::text, 'audit_'))
              AND (a.attname = 'tenant_id' AND a.atttypid = 'uuid'::regtype
                OR a.attname = 'tenant_ids' AND a.atttypid = 'uuid[]'::regtype OR k.oid IS NOT NULL)
              AND has_table_privilege(c.oid, 'DELETE') ORDER BY 1, 2""",

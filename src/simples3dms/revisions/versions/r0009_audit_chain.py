@@ -166,7 +166,7 @@ GRANT SELECT, INSERT, UPDATE ON audit_heads TO simples3dms_sealer;
 GRANT SELECT, INSERT ON audit_checkpoints, audit_cuts TO simples3dms_sealer;
 GRANT SELECT ON audit_heads, audit_checkpoints, audit_cuts TO simples3dms_tenant, simples3dms_platform;
 GRANT SELECT, INSERT, UPDATE ON audit_copies TO simples3dms_tenant;
-GRANT SELECT ON audit_copies TO simples3dms_platform;
+GRANT SELECT, DELETE ON audit_copies TO simples3dms_platform;
 ALTER TABLE audit_signing_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit_signing_keys FORCE ROW LEVEL SECURITY;
 CREATE POLICY platform_rows ON audit_signing_keys FOR ALL TO simples3dms_platform USING (true) WITH CHECK (true);

@@ -10,12 +10,12 @@ from simples3dms.storage.checkpoints.values import Copy
 
 
 async def insert(uow: UnitOfWork, seq: int, places: Sequence[tuple[UUID, str]]) -> None:
-    """Plan a copy at each store and key; those that are planned already stay."""
+    """Plan a copy at each store and key; those that are planned already stay. None for a tenant that is deleted."""
     await uow.execute(
         """INSERT INTO audit_copies (tenant_id, seq, store_id, key, state)
            SELECT %s, %s, store_id, key, 'writing' FROM unnest(%s::uuid[], %s::text[]) AS given (store_id, key)
-           ON CONFLICT DO NOTHING""",
-        [uow.tenant_id, seq, [store_id for store_id, _ in places], [key for _, key in places]],
+           WHERE EXISTS (SELECT 1 FROM tenants WHERE id = %s AND deleting_at IS NULL) ON CONFLICT DO NOTHING""",
+        [uow.tenant_id, seq, [store_id for store_id, _ in places], [key for _, key in places], uow.tenant_id],
     )
 
 
@@ -37,6 +37,7 @@ async def claim(uow: UnitOfWork, *, lease_seconds: float, limit: int) -> list[Co
              attempt = attempt + 1
            FROM (SELECT tenant_id, seq, store_id FROM audit_copies
                  WHERE tenant_id = %(tenant)s AND state = 'writing' AND due_at <= now()
+                   AND EXISTS (SELECT 1 FROM tenants WHERE id = %(tenant)s AND deleting_at IS NULL)
                  ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) due
            WHERE (c.tenant_id, c.seq, c.store_id) = (due.tenant_id, due.seq, due.store_id)
            RETURNING c.seq, c.store_id, c.key, c.fence""",
