@@ -210,7 +210,8 @@ async def list_traces(uow: UnitOfWork) -> list[Trace]:
            LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.confrelid = 'tenants'::regclass
              AND k.conkey = ARRAY[a.attnum]
            WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0
-             AND NOT a.attisdropped AND NOT c.relname = ANY (%s) AND (c.relname = 'audit_copies' OR NOT starts_with(c.relname::text, 'audit_'))
+             AND NOT a.attisdropped AND NOT c.relname = ANY (%s)
+             AND (c.relname = 'audit_copies' OR NOT starts_with(c.relname::text, 'audit_'))
              AND (a.attname = 'tenant_id' AND a.atttypid = 'uuid'::regtype
                OR a.attname = 'tenant_ids' AND a.atttypid = 'uuid[]'::regtype OR k.oid IS NOT NULL)
              AND has_table_privilege(c.oid, 'DELETE') ORDER BY 1, 2""",

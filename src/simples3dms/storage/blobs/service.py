@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 _SWEEP_BATCH = 100
 _SWEEP_PARALLEL = 16
 #: What `new_ticket` makes.
-_OWN_KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: What we name objects below a tenant's prefix: blobs, and the copies of its audit's checkpoints.
+_OWN_KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|audit/checkpoint-[0-9]{20}\.json")
 
 
 def new_ticket(grant: Grant) -> WriteTicket:
