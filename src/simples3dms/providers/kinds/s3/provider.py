@@ -48,14 +48,13 @@ from simples3dms.providers.kinds.s3.config import (
 )
 from simples3dms.providers.kinds.s3.doubts import Doubts
 from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor, says_nothing_of_the_bucket
-from simples3dms.providers.kinds.s3.iam import IamKeys
 from simples3dms.providers.kinds.s3.inspection import Inspector
 from simples3dms.providers.kinds.s3.keys import Keys
 from simples3dms.providers.kinds.s3.profiles import WEEK_SECONDS
 from simples3dms.providers.kinds.s3.versioning import Versioning, not_the_store
 from simples3dms.providers.parts import part_size, put_in_parts
 from simples3dms.providers.plain import ProviderBase
-from simples3dms.providers.registry import BuildOptions, ProviderKind
+from simples3dms.providers.registry import BuildOptions
 from simples3dms.providers.threads import CallThreads
 
 T = TypeVar("T")
@@ -427,25 +426,3 @@ class S3Provider(ProviderBase):
 
     def _info(self, key: str, meta: Any) -> ObjectInfo:
         return ObjectInfo(key, meta["size"], meta.get("version"), meta.get("e_tag"), meta.get("last_modified"))
-
-
-def _build(settings: S3Settings, credential: S3Credential, options: BuildOptions) -> S3Provider:
-    return S3Provider(settings, credential, options)
-
-
-def _manage_keys(
-    settings: S3Settings, signing: S3Credential, own: S3Credential, options: BuildOptions
-) -> IamKeys | None:
-    return IamKeys(settings, signing, own, options) if settings.has_iam else None
-
-
-KIND = ProviderKind(
-    name="s3",
-    title="Amazon S3 and everything that speaks S3",
-    settings_model=S3Settings,
-    credential_model=S3Credential,
-    build=_build,
-    destinations=lambda settings: settings.destinations,
-    manage_keys=_manage_keys,
-    key_id_field="access_key_id",
-)
