@@ -71,7 +71,7 @@ async def test_f27_a_slow_store_takes_nothing_from_the_others(s3: SeaweedServer)
         fast = make("s3", {"endpoint": s3.endpoint, "bucket": "docs", "prefix": "fast"}, credential, most_concurrent=4)
         for store in (slow, fast):
             await store.put("x", BODY, expected=WHOLE)
-        line.down = Flow(bytes_per_second=50_000)
+        line.down = Flow(bytes_per_second=5_000)
         waiting = [asyncio.create_task(read(slow, "x", expected=WHOLE)) for _ in range(32)]
         waiting += [asyncio.create_task(slow.list_page()) for _ in range(32)]
         for _ in range(50):

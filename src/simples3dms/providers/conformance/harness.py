@@ -48,7 +48,10 @@ class Bench:
     async def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> httpx.Response:
         """A request of somebody who has nothing but the URL."""
         async with httpx.AsyncClient(
-            trust_env=False, timeout=60, proxy=self.options.proxy_url, verify=_trusting(self.options.ca_file)
+            trust_env=False,
+            timeout=60,
+            proxy=self.options.proxy_url,
+            verify=_trusting(self.options.ca_file, _mark(self.options.ca_file)),
         ) as client:
             return await client.request(method, url, content=body, headers=headers)
 
@@ -93,9 +96,16 @@ class Bench:
 
 
 @lru_cache(maxsize=4)
-def _trusting(ca_file: str | None) -> ssl.SSLContext:
+def _trusting(ca_file: str | None, mark: tuple[int, ...]) -> ssl.SSLContext:  # noqa: ARG001  the file may be another
     """Loading the authorities takes longer than the request."""
     return ssl.create_default_context(cafile=ca_file)
+
+
+def _mark(ca_file: str | None) -> tuple[int, ...]:
+    if ca_file is None:
+        return ()
+    status = os.stat(ca_file)
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 async def stream(body: bytes, size: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
