@@ -106,7 +106,8 @@ def observations(provider: Any) -> Observations:
 @pytest.mark.parametrize("cut_with", ["fin", "rst"])
 @pytest.mark.parametrize("after", [900, 1_500_000, 2_900_000])
 async def test_f29_a_download_that_is_cut_goes_on_and_is_whole(stores: Stores, cut_with: Any, after: int) -> None:
-    provider = stores.make(tuning={"retry_attempts": 6})
+    # A reset takes what was on its way with it: on a busy machine each try may gain only a little.
+    provider = stores.make(tuning={"retry_attempts": 20})
     await stores.make(faulty=False).put("cut", BODY)
     stores.proxy.down = Flow(cut_after=after, cut_with=cut_with)
     if after < 1000:
