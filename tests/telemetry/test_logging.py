@@ -73,12 +73,12 @@ def test_s42_a_secret_is_known_by_its_shape(lines: Callable[[Form], Callable[[],
     text = shape.format(hidden)
     structlog.get_logger().warning("store.failed", error=text, nested={"answers": [text]})
     structlog.get_logger().warning(text)
-    logging.getLogger("some.library").warning("failed: %s", text)
+    logging.getLogger("vendor.client").warning("failed: %s", text)
     try:
         raise RuntimeError(text)
     except RuntimeError:
         structlog.get_logger().exception("job.crashed")
-        logging.getLogger("some.library").exception("crashed")
+        logging.getLogger("vendor.client").exception("crashed")
     assert written().count("\n") >= 5
     assert hidden not in written()
     assert "***" in written()
@@ -113,7 +113,7 @@ def test_s43_nobody_writes_a_line_of_their_own(lines: Callable[[Form], Callable[
     written = lines(form)
     structlog.get_logger().info("request.refused", agent=FORGED, **{"na\nme": FORGED})
     structlog.get_logger().info(FORGED)
-    logging.getLogger("some.library").warning("agent %s", FORGED)
+    logging.getLogger("vendor.client").warning("agent %s", FORGED)
     logged = written()
     assert logged.count("\n") == len(logged.splitlines()) == 3
     assert not set(logged) & set("\x1b\r\x00\u202e")
