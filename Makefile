@@ -53,7 +53,7 @@ demo: $(VENV)/.run-ready ## Watch a tenant move live from B2 to S3, back, and ag
 
 # In a few processes, each with servers of its own. Compiled code is kept: the tests start our program hundreds of times.
 test: $(VENV)/.dev-ready ## Run the tests
-	@PYTHONDONTWRITEBYTECODE= exec $(BIN)/python -m pytest -q -m "not long" -n auto --dist loadgroup
+	@PYTHONDONTWRITEBYTECODE= exec $(BIN)/python -m pytest -q -m "not long" -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.dev-ready ## Run the proofs that take minutes
 	@exec $(BIN)/python -m pytest -q -m long --timeout 1800

@@ -7,6 +7,8 @@ another to have run before it, or to be alone on the machine.
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -14,6 +16,24 @@ import pytest
 _NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 #: Processes beyond the number of CPUs, as tests also wait; and so many at most, as each has a PostgreSQL of its own.
 _MORE_THAN_CPUS, _MOST_PROCESSES = 1, 8
+_ROOMY_BYTES = 6 * 1024**3
+#: Files that take a minute or more, the longest first.
+_LONGEST = (
+    *("test_kill", "test_kill_keys", "test_conformance", "test_attacks", "test_rights", "test_canaries"),
+    *("test_rotation_under_load", "test_states", "test_tutorial", "test_brought_doors", "test_audit_doors"),
+)
+
+
+def _use_memory_for_files() -> None:
+    """Put temporary files into memory where there is a lot of it: a database is three hundred files, and a disk's
+    file system may take a second to make them where as many were just removed."""
+    memory = Path("/dev/shm")  # noqa: S108  only a place; names in it are made as safely as anywhere
+    if "TMPDIR" in os.environ or not memory.is_dir():
+        return
+    found = os.statvfs(memory)
+    if found.f_bavail * found.f_frsize >= _ROOMY_BYTES and not found.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(memory)
+        tempfile.tempdir = None
 
 
 class _Passed:
@@ -26,6 +46,7 @@ class _Passed:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _use_memory_for_files()
     config.pluginmanager.register(_Passed(), "simples3dms-passed")
 
 
@@ -44,15 +65,10 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that share a module's servers stay in one process, so that these are started once."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 (no public way in)
-        if any(one[-1].scope in ("class", "module") for one in definitions.values()):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, as a file's tests stay in one process (`--dist loadfile`): what its servers
+    take to start is paid once."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST))
 
 
 @pytest.hookimpl(trylast=True)

@@ -46,7 +46,7 @@ class Cluster:
     def create_database(self, template: Provisioned | None = None) -> Provisioned:
         """A database with the schema and nothing in it, or a copy of one that nobody uses."""
         name, source = f"t_{secrets.token_hex(8)}", _TEMPLATE if template is None else _name_of(template)
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY OWNER {}").format(
             sql.Identifier(name), sql.Identifier(source), sql.Identifier(OWNER_ROLE)
         )
         with psycopg.connect(self.server.superuser_dsn("postgres"), autocommit=True) as connection:
@@ -65,7 +65,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     """One server for the whole session. Its fsync is off: the tests that cut power use servers of their own."""
     # Not below pytest's own directory, which is 0700: as root the server's user could not reach its files there.
-    directory = Path(tempfile.mkdtemp(prefix="simples3dms-tests-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-tests-"))
     directory.chmod(0o755)
     with EmbeddedPostgres(directory, fsync=False, extra_conf={"max_connections": "120"}) as server:
         template = provision(server.superuser_dsn, directory / "credentials.json", database=_TEMPLATE)

@@ -60,7 +60,7 @@ class Place:
 
 
 def _new_place() -> Iterator[Place]:
-    base = Path(tempfile.mkdtemp(prefix="embedded-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="embedded-"))
     base.chmod(0o755)
     yield Place(base)
     shutil.rmtree(base)

@@ -29,7 +29,7 @@ NOBODY = Account(pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
 @pytest.fixture
 def base() -> Iterator[Path]:
     """A directory that every user may pass; all below it must be quiet at the end."""
-    base = Path(tempfile.mkdtemp(prefix="embedded-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="embedded-"))
     base.chmod(0o755)
     yield base
     eventually(lambda: not any(is_held(lock) for name in ("keeper", "server") for lock in base.rglob(f"{name}.lock")))

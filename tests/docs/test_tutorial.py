@@ -20,7 +20,7 @@ TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial" / "first-move.md"
 
 @pytest.fixture
 def installation() -> Iterator[Installation]:
-    directory = Path(tempfile.mkdtemp(prefix="simples3dms-docs-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-docs-"))
     with installed(directory) as found:
         yield found
     shutil.rmtree(directory, ignore_errors=True)

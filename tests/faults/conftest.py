@@ -13,7 +13,7 @@ from tests.faults.installation import Installation, installed
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
-    directory = Path(tempfile.mkdtemp(prefix="simples3dms-faults-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-faults-"))
     with installed(directory) as found:
         found.serve("--no-worker")
         found.add_stores()

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from tests.programs import Program, run, start
+
+from simples3dms.bootstrap import Services, build_services
 from simples3dms.client import Client
 from simples3dms.kit.secret import Secret
 from simples3dms.sandbox.b2 import B2Sandbox
 from simples3dms.sandbox.seaweedfs import SeaweedServer
 from simples3dms.schemas.migrations import Migration
+from simples3dms.settings import Settings
+
+T = TypeVar("T")
 
 BUCKET = "fault-documents"
 _ENVIRONMENT = {
@@ -53,22 +59,27 @@ class Installation:
     s3: SeaweedServer
     url: str = ""
     token: Secret | None = None
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Program] = field(default_factory=list)
+    _services: Services | None = None
+    _loop: asyncio.Runner = field(default_factory=asyncio.Runner)
 
-    def start(self, *command: str, **settings: str) -> subprocess.Popen[bytes]:
-        """Start one of our commands; settings are given without their prefix."""
+    def environment(self, **settings: str) -> dict[str, str]:
+        """Of our commands; settings are given without their prefix."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLES3DMS_")}
         environment |= _ENVIRONMENT | {"SIMPLES3DMS_DATA_DIR": str(self.directory / "var")}
-        environment |= {f"SIMPLES3DMS_{name.upper()}": value for name, value in settings.items()}
-        log = (self.directory / "processes.log").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "simples3dms", *command], env=environment, stdout=log, stderr=log
-        )
-        log.close()
+        return environment | {f"SIMPLES3DMS_{name.upper()}": value for name, value in settings.items()}
+
+    def start(self, *command: str, **settings: str) -> Program:
+        """Start one of our commands."""
+        process = start(command, self.environment(**settings), output=self.directory / "processes.log")
         self.processes.append(process)
         return process
 
-    def serve(self, *flags: str, **settings: str) -> subprocess.Popen[bytes]:
+    def run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """One of our commands, to its end."""
+        return run(command, self.environment(**settings), seconds=180)
+
+    def serve(self, *flags: str, **settings: str) -> Program:
         """Start the API (on a port of its own each time) and wait until it can serve."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -93,35 +104,43 @@ class Installation:
     def connect(self, *, tries: int = 5) -> Client:
         return Client(self.url, token=self.token, tries=tries)
 
-    def end(self, process: subprocess.Popen[bytes]) -> None:
+    def end(self, process: Program) -> None:
         process.terminate()
         process.wait(120)
 
     def fsck(self) -> dict[str, Any]:
         """`simples3dms fsck --read-data`, as an operator runs it."""
-        environment = os.environ | _ENVIRONMENT | {"SIMPLES3DMS_DATA_DIR": str(self.directory / "var")}
-        done = subprocess.run(
-            [sys.executable, "-m", "simples3dms", "fsck", "--read-data", "--json"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        done = self.run("fsck", "--read-data", "--json")
         report: dict[str, Any] = json.loads(done.stdout)
         assert (done.returncode == 0) == report["clean"]
         return report
 
     def assert_clean(self) -> None:
-        """Nothing is pending any more, and every promise holds over every byte."""
+        """Nothing is pending any more, and every promise holds over every byte.
 
-        def settled() -> dict[str, Any] | None:
-            report = self.fsck()
-            busy = [name for name, count in report["counts"].items() if name.startswith("pending") and count]
-            return None if busy else report
+        By what `simples3dms fsck --read-data` asks, in this process: it is asked again and again.
+        """
 
-        report = eventually(settled)
-        assert report["findings"] == []
+        def settled() -> bool:
+            report = self._ask(lambda services: services.upkeep.fsck())
+            return not any(count for name, count in report.counts.items() if name.startswith("pending"))
+
+        eventually(settled)
+        report = self._ask(lambda services: services.upkeep.fsck(read_data=True))
+        assert report.findings == []
+        assert self._ask(lambda services: services.keys.list_broken()) == []
+
+    def _ask(self, what: Callable[[Services], Coroutine[Any, Any, T]]) -> T:
+        """Something of the installation's services, on this process's own connections."""
+        if self._services is None:
+            self._services = build_services(Settings(data_dir=self.directory / "var", env="test"))
+            self._loop.run(self._services.open())
+        return self._loop.run(what(self._services))
+
+    def close(self) -> None:
+        if self._services is not None:
+            self._loop.run(self._services.close())
+        self._loop.close()
 
     def add_stores(self) -> None:
         with self.connect() as client:
@@ -188,7 +207,9 @@ def installed(directory: Path) -> Iterator[Installation]:
         installation = Installation(directory, b2, s3)
         try:
             yield installation
+            assert installation.fsck()["clean"]
         finally:
+            installation.close()
             for process in installation.processes:
                 if process.poll() is None:
                     process.terminate()
@@ -197,4 +218,4 @@ def installed(directory: Path) -> Iterator[Installation]:
                     process.wait(30)
                 except subprocess.TimeoutExpired:
                     process.kill()
-                    process.wait()
+                    process.wait(30)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,18 +67,7 @@ def add_key_stores(installation: Installation) -> dict[str, KeyStore]:
 
 def run_keys(installation: Installation, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """`simples3dms keys ...`, as an operator runs it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLES3DMS_")}
-    environment |= {"SIMPLES3DMS_ENV": "test", "SIMPLES3DMS_LOG_LEVEL": "warning", "SIMPLES3DMS_LEASE_SECONDS": "3"}
-    environment |= {"SIMPLES3DMS_DATA_DIR": str(installation.directory / "var")}
-    environment |= {f"SIMPLES3DMS_{name.upper()}": value for name, value in settings.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "simples3dms", "keys", *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
+    return installation.run("keys", *command, **settings)
 
 
 def list_keys(installation: Installation) -> list[dict[str, Any]]:

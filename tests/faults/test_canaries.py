@@ -28,7 +28,7 @@ VAULTS = {"keyring.json", "database-credentials.json"}
 @pytest.fixture(scope="module", params=["text", "json"])
 def talkative(request: pytest.FixtureRequest) -> Iterator[Installation]:
     """An installation that logs all it can."""
-    directory = Path(tempfile.mkdtemp(prefix="simples3dms-canaries-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-canaries-"))
     with installed(directory) as found:
         found.serve(log_level="debug", log_format=request.param)
         found.add_stores()

@@ -39,7 +39,7 @@ def on_each_provider(names: set[str]) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
-    directory = Path(tempfile.mkdtemp(prefix="simples3dms-keys-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-keys-"))
     with installed(directory) as found:
         found.serve("--no-worker", **TIMES)
         yield found

@@ -28,7 +28,7 @@ _TIMES = {"credential_grace_seconds": "4", "credential_settle_seconds": "3"}
 
 @pytest.fixture
 def installation() -> Iterator[Installation]:
-    directory = Path(tempfile.mkdtemp(prefix="simples3dms-load-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-load-"))
     with installed(directory) as found:
         found.serve(lease_seconds="30", **_TIMES)
         yield found

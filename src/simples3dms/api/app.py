@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from simples3dms.api import problems
-from simples3dms.api.deps import PERMISSION_OF, CallerOrNobody, is_on_this_machine, token_missing
+from simples3dms.api.deps import PERMISSION_OF, StandingOrNone, is_on_this_machine, token_missing
 from simples3dms.api.middleware import DoorMiddleware, DoorOptions
 from simples3dms.api.v1 import (
     audit,
@@ -73,9 +73,9 @@ def permissions_of(routes: Sequence[BaseRoute]) -> dict[str, Permission]:
     return found
 
 
-async def read_description(request: Request, caller: CallerOrNobody) -> JSONResponse:
+async def read_description(request: Request, standing: StandingOrNone) -> JSONResponse:
     """The OpenAPI document: for whoever has signed in, and on the machine itself for anybody."""
-    if caller is None and not is_on_this_machine(request):
+    if standing is None and not is_on_this_machine(request):
         raise token_missing()
     return JSONResponse(request.app.openapi())
 

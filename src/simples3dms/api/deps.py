@@ -18,6 +18,7 @@ from simples3dms.context import Principal
 from simples3dms.crypto.tokens import TOKEN_PREFIX
 from simples3dms.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from simples3dms.identity.permissions import WHILE_SUSPENDED, Permission, require, rights_of
+from simples3dms.identity.standing import Standing
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants.service import not_found as tenant_not_found
 from simples3dms.tenants.service import suspended
@@ -79,12 +80,13 @@ def _refuse_tokens_in_query(request: Request) -> None:
             )
 
 
-async def get_caller(
+async def get_standing(
     request: Request, services: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal | None:
+) -> Standing | None:
     """By a token or by a browser's session, and never by both: which of them is meant is not for us to guess.
 
-    None for somebody who does not say who they are. Raises Unauthenticated for what proves nothing.
+    With what they may do in the tenant that the path names, if it names one. None for somebody who does not say who
+    they are. Raises Unauthenticated for what proves nothing.
     """
     _refuse_tokens_in_query(request)
     cookie = request.cookies.get(SESSION_COOKIE)
@@ -92,27 +94,28 @@ async def get_caller(
         if "authorization" in request.headers:
             raise Invalid("Send a token or a session's cookie, not both.", code="two_credentials")
         refuse_forgery(request, services)
-        principal = await services.sessions.authenticate(Secret(cookie))
+        standing = await services.sessions.recognise(Secret(cookie), tenant=request.path_params.get("tenant"))
     elif given is not None:
-        principal = await services.identity.authenticate(Secret(given.credentials))
+        token = Secret(given.credentials)
+        standing = await services.identity.recognise(token, tenant=request.path_params.get("tenant"))
     else:
         return None
     # For whoever has to record that the principal was refused.
-    request.state.principal = principal
-    return principal
+    request.state.principal = standing.principal
+    return standing
 
 
-CallerOrNobody = Annotated[Principal | None, Depends(get_caller)]
+StandingOrNone = Annotated[Standing | None, Depends(get_standing)]
 
 
 def token_missing() -> Unauthenticated:
     return Unauthenticated("Sign in first: send a token as `Authorization: Bearer ...`.", code="token_missing")
 
 
-async def get_principal(caller: CallerOrNobody) -> Principal:
-    if caller is None:
+async def get_principal(standing: StandingOrNone) -> Principal:
+    if standing is None:
         raise token_missing()
-    return caller
+    return standing.principal
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
@@ -142,19 +145,20 @@ PERMISSION_OF: dict[Callable[..., Any], Permission] = {}
 def _in_tenant(permission: Permission) -> Any:
     async def get_seat(
         request: Request,
-        services: ServicesDep,
-        principal: PrincipalDep,
-        tenant: Annotated[str, Path(description="The tenant's short name or id.", max_length=100)],
+        standing: StandingOrNone,
+        tenant: Annotated[str, Path(description="The tenant's short name or id.", max_length=100)],  # noqa: ARG001
     ) -> Seat:
         """The same answer where the tenant is not there and where one has no place in it."""
-        found, rights = await services.identity.find_seat(principal, tenant)
-        if found is None or not rights:
+        if standing is None:
+            raise token_missing()
+        found = standing.tenant
+        if found is None or not standing.rights:
             raise tenant_not_found()
         request.state.tenant_id = found.id
-        require(rights, permission)
+        require(standing.rights, permission)
         if found.suspended_at is not None and permission not in WHILE_SUSPENDED:
             raise suspended()
-        return Seat(principal, found)
+        return Seat(standing.principal, found)
 
     PERMISSION_OF[get_seat] = permission
     return Depends(get_seat)

@@ -31,6 +31,8 @@ _ENTER = sql.SQL("BEGIN; SELECT set_config('role', {}, true), set_config('app.te
 #: For how long after its last use a connection is taken for whole without asking.
 _TRUSTED_SECONDS = 1.0
 _SET_ROLE = "SELECT set_config('role', %s, true)"
+#: Before a statement in the same message, which PostgreSQL runs as one transaction of its own.
+_ENTER_ONCE = sql.SQL("SELECT set_config('role', {}, true), set_config('app.tenant_id', '', true); ")
 
 
 class UnitOfWork:
@@ -118,6 +120,20 @@ class Database:
         """
         return _UnitContext(self, PLATFORM_ROLE, acting_for)
 
+    async def find_at_once(self, row_type: type[T], query: LiteralString, params: Params = None) -> T | None:
+        """The first row of one statement that is a whole platform's unit of work, in a single round trip.
+
+        For what each request asks: a unit of work takes three round trips, and four times the CPU. Parameters are
+        merged into the text here, quoted by the driver.
+        """
+        async with _connected(self) as connection:
+            cursor = psycopg.AsyncClientCursor(connection, row_factory=class_row(row_type))
+            text = _ENTER_ONCE.format(PLATFORM_ROLE).as_string(connection) + cursor.mogrify(query, params)
+            # No BEGIN: what fails leaves nothing open.
+            await cursor.execute(text.encode())
+            cursor.nextset()
+            return await cursor.fetchone()
+
     def sealer(self, tenant_id: UUID) -> _UnitContext:
         """A unit of work over this tenant's audit chain alone: the only one that may number events, or cut them."""
         return _UnitContext(self, SEALER_ROLE, tenant_id)
@@ -143,15 +159,21 @@ class _UnitContext:
 
 @asynccontextmanager
 async def _unit(database: Database, role: str, tenant_id: UUID | None) -> AsyncIterator[UnitOfWork]:
+    async with _connected(database) as connection:
+        await connection.execute(_ENTER.format(role, str(tenant_id) if tenant_id else ""))
+        yield UnitOfWork(connection, role, tenant_id)
+        if connection.info.transaction_status == TransactionStatus.INERROR:
+            # PostgreSQL would answer COMMIT by a roll-back, and call it a success.
+            raise RuntimeError("A statement failed in this unit of work and was passed over: nothing is committed.")
+        await connection.commit()
+
+
+@asynccontextmanager
+async def _connected(database: Database) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """A connection of the pool, which rolls back if an exception leaves the block."""
     try:
-        # The pool rolls back if an exception leaves the block.
         async with database._pool.connection() as connection:
-            await connection.execute(_ENTER.format(role, str(tenant_id) if tenant_id else ""))
-            yield UnitOfWork(connection, role, tenant_id)
-            if connection.info.transaction_status == TransactionStatus.INERROR:
-                # PostgreSQL would answer COMMIT by a roll-back, and call it a success.
-                raise RuntimeError("A statement failed in this unit of work and was passed over: nothing is committed.")
-            await connection.commit()
+            yield connection
             database.used_at[connection] = time.monotonic()
     except (
         PoolTimeout,

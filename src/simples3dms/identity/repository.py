@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from simples3dms.db.session import UnitOfWork
-from simples3dms.identity.values import Account, Member, Token, TokenOwner, User
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.identity.values import Account, Member, Recognised, Token, User
 from simples3dms.kit.ids import new_id
 
 _USER: Final = "id, email, is_operator, is_auditor, created_at, disabled_at"
@@ -15,6 +15,38 @@ _TOKEN_ROW: Final = "id, name, created_at, expires_at, last_used_at, revoked_at,
 #: A service has no password, and is no account that anybody signs in to.
 _ACCOUNT: Final = "SELECT id, email, password_hash, is_operator, is_auditor FROM users"
 _FIRST_OPERATOR_LOCK: Final = 0x53_33_44_4D_55
+
+#: By the database's clock: not expired, not revoked, its user not disabled. Its use is noted once a minute, unless
+#: somebody else is just doing so.
+_BY_PROGRAM: Final = """
+WITH came AS (
+  SELECT u.id AS user_id, u.email, u.is_operator, u.is_auditor, u.is_service, t.scopes, t.only_tenant_id,
+    t.id AS token_id, NULL::uuid AS session_id, t.expires_at
+  FROM api_tokens t JOIN users u ON u.id = t.user_id
+  WHERE t.token_hash = %(hash)s AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
+    AND u.disabled_at IS NULL),
+noted AS (
+  UPDATE api_tokens SET last_used_at = now() WHERE id IN (
+    SELECT t.id FROM api_tokens t JOIN came ON came.token_id = t.id
+    WHERE coalesce(t.last_used_at <= now() - interval '1 minute', true) FOR UPDATE OF t SKIP LOCKED))"""
+#: Not ended, not too old, not idle for too long, its user not disabled.
+_BY_BROWSER: Final = """
+WITH came AS (
+  SELECT u.id AS user_id, u.email, u.is_operator, u.is_auditor, false AS is_service, NULL::text[] AS scopes,
+    s.only_tenant_id, NULL::uuid AS token_id, s.id AS session_id, NULL::timestamptz AS expires_at
+  FROM sessions s JOIN users u ON u.id = s.user_id
+  WHERE s.secret_hash = %(hash)s AND s.ended_at IS NULL AND s.expires_at > now()
+    AND s.last_seen_at > now() - make_interval(secs => %(idle)s) AND u.disabled_at IS NULL),
+noted AS (
+  UPDATE sessions SET last_seen_at = now() WHERE id IN (
+    SELECT s.id FROM sessions s JOIN came ON came.session_id = s.id
+    WHERE s.last_seen_at <= now() - make_interval(secs => LEAST(60, %(idle)s / 10.0)) FOR UPDATE OF s SKIP LOCKED))"""
+_IN_TENANT: Final = """
+SELECT came.*, n.id AS tenant_id, n.slug, n.name, n.created_at, n.suspended_at, n.suspension_reason, n.deleting_at,
+  m.role
+FROM came
+  LEFT JOIN tenants n ON (n.slug = %(slug)s OR n.id = %(tenant)s) AND n.deleted_at IS NULL
+  LEFT JOIN members m ON m.tenant_id = n.id AND m.user_id = came.user_id"""
 
 
 async def insert_user(
@@ -144,27 +176,20 @@ async def get_time_in_days(uow: UnitOfWork, days: float) -> datetime:
     return found
 
 
-async def find_token_owner(uow: UnitOfWork, token_hash: bytes) -> TokenOwner | None:
-    """By the database's clock: not expired, not revoked, its user not disabled."""
-    return await uow.find(
-        TokenOwner,
-        """SELECT t.id AS token_id, u.id AS user_id, u.email, u.is_operator, u.is_auditor, u.is_service, t.scopes,
-             t.only_tenant_id AS tenant_id, t.expires_at,
-             coalesce(t.last_used_at > now() - interval '1 minute', false) AS is_used_lately
-           FROM api_tokens t JOIN users u ON u.id = t.user_id
-           WHERE t.token_hash = %s AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
-             AND u.disabled_at IS NULL""",
-        [token_hash],
-    )
+async def find_by_token(
+    database: Database, token_hash: bytes, slug: str | None, tenant_id: UUID | None
+) -> Recognised | None:
+    """Whose token it is, if it is good, and their place in the tenant. A unit of work of its own: each request asks."""
+    params = {"hash": token_hash, "slug": slug, "tenant": tenant_id}
+    return await database.find_at_once(Recognised, _BY_PROGRAM + _IN_TENANT, params)
 
 
-async def touch_token(uow: UnitOfWork, token_id: UUID) -> None:
-    """Note the use, unless somebody else is just doing so."""
-    await uow.execute(
-        """UPDATE api_tokens SET last_used_at = now() WHERE id IN (
-             SELECT id FROM api_tokens WHERE id = %s FOR UPDATE SKIP LOCKED)""",
-        [token_id],
-    )
+async def find_by_session(
+    database: Database, secret_hash: bytes, slug: str | None, tenant_id: UUID | None, *, idle_seconds: float
+) -> Recognised | None:
+    """As `find_by_token`, of a browser's session."""
+    params = {"hash": secret_hash, "idle": idle_seconds, "slug": slug, "tenant": tenant_id}
+    return await database.find_at_once(Recognised, _BY_BROWSER + _IN_TENANT, params)
 
 
 async def list_tokens(uow: UnitOfWork, user_id: UUID, *, only_tenant_id: UUID | None = None) -> list[Token]:

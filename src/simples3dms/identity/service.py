@@ -9,7 +9,7 @@ from uuid import UUID
 
 from simples3dms.audit.refusals import Refusals
 from simples3dms.audit.service import record
-from simples3dms.context import HOST, PLATFORM, Principal
+from simples3dms.context import HOST, Principal
 from simples3dms.crypto.passwords import Passwords, new_password
 from simples3dms.crypto.tokens import hash_token
 from simples3dms.db.session import Database, UnitOfWork
@@ -21,7 +21,6 @@ from simples3dms.identity.limits.service import Limits
 from simples3dms.identity.limits.values import Door
 from simples3dms.identity.minting import Bounds, check_token_name, mint, plan_bounds
 from simples3dms.identity.permissions import (
-    OF_TENANT,
     PLATFORM_ROLES,
     TENANT_ROLES,
     Permission,
@@ -32,13 +31,13 @@ from simples3dms.identity.sessions.repository import end_all
 from simples3dms.identity.sessions.service import renew
 from simples3dms.identity.sessions.values import NewSession
 from simples3dms.identity.signing_in import EMAIL, SignIn, principal_of
+from simples3dms.identity.standing import Standing, find_of_token, rights_within
 from simples3dms.identity.values import Account, Member, NewPassword, NewToken, PlatformRole, Role, Token, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants import repository as tenants_repository
 from simples3dms.tenants.service import not_found as tenant_not_found
-from simples3dms.tenants.service import parse_name, require_operator
-from simples3dms.tenants.values import Tenant
+from simples3dms.tenants.service import require_operator
 
 __all__ = ["FIRST_OPERATOR", "Identity", "require_operator"]
 
@@ -101,27 +100,21 @@ class Identity:
             bounds = Bounds(expires_in_days=_LOG_IN_DAYS)
             return await mint(uow, principal_of(account), account.id, token_name, bounds, by="password")
 
-    async def authenticate(self, token: Secret) -> Principal:
-        """Whose token it is. Raises Unauthenticated (`token_invalid`) if it is unknown, expired or revoked."""
+    async def recognise(self, token: Secret, *, tenant: str | None = None) -> Standing:
+        """Whose token it is, and what they may do in a tenant (a short name or id).
+
+        Raises Unauthenticated (`token_invalid`) if it is unknown, expired or revoked.
+        """
         if not 0 < len(token.reveal()) <= _LONGEST_TOKEN:
             raise errors.token_invalid()
-        async with self._database.platform() as uow:
-            owner = await repository.find_token_owner(uow, hash_token(token))
-            if owner is None:
-                raise errors.token_invalid()
-            if not owner.is_used_lately:
-                await repository.touch_token(uow, owner.token_id)
-        return Principal(
-            owner.user_id,
-            owner.email,
-            owner.is_operator,
-            owner.is_auditor,
-            owner.is_service,
-            scopes=None if owner.scopes is None else frozenset(owner.scopes),
-            tenant_id=owner.tenant_id,
-            token_id=owner.token_id,
-            expires_at=owner.expires_at,
-        )
+        found = await find_of_token(self._database, hash_token(token), tenant)
+        if found is None:
+            raise errors.token_invalid()
+        return found
+
+    async def authenticate(self, token: Secret) -> Principal:
+        """Whose token it is. Raises as `recognise` does."""
+        return (await self.recognise(token)).principal
 
     async def create_user(
         self,
@@ -290,14 +283,6 @@ class Identity:
         async with self._database.platform() as uow:
             return await rights_in(uow, principal, tenant_id)
 
-    async def find_seat(self, principal: Principal, slug_or_id: str) -> tuple[Tenant | None, frozenset[Permission]]:
-        """A tenant, and what the principal may do in it. The same work is done where there is none."""
-        slug, tenant_id = parse_name(slug_or_id)
-        async with self._database.platform() as uow:
-            tenant = await tenants_repository.find(uow, slug=slug, tenant_id=tenant_id)
-            rights = await rights_in(uow, principal, PLATFORM if tenant is None else tenant.id)
-        return tenant, rights
-
     async def create_token(
         self,
         principal: Principal,
@@ -356,10 +341,8 @@ def require_held_of(principal: Principal, user: User) -> None:
 
 
 async def rights_in(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> frozenset[Permission]:
-    if principal.tenant_id not in (None, tenant_id):
-        return frozenset()
     role = await repository.find_role(uow, tenant_id, principal.id) if principal.id else None
-    return rights_of(principal, Role(role) if role else None) & OF_TENANT
+    return rights_within(principal, tenant_id, role)
 
 
 async def require_change(

@@ -79,19 +79,27 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenOwner:
-    """Whose token it is, where it is valid now."""
+class Recognised:
+    """Who asks: a user, what they came in with; where it is there, the tenant that was named, and their role in it."""
 
-    token_id: UUID
     user_id: UUID
     email: str
     is_operator: bool
     is_auditor: bool
     is_service: bool
     scopes: list[str] | None
-    tenant_id: UUID | None
+    only_tenant_id: UUID | None
+    token_id: UUID | None
+    session_id: UUID | None
     expires_at: datetime | None
-    is_used_lately: bool
+    tenant_id: UUID | None
+    slug: str
+    name: str
+    created_at: datetime
+    suspended_at: datetime | None
+    suspension_reason: str | None
+    deleting_at: datetime | None
+    role: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.identity.sessions.values import Session, SessionOwner, Visitor
+from simples3dms.identity.sessions.values import Session, Visitor
 
 _SHOWN: Final = "id, created_at, last_seen_at, expires_at, address, agent, method"
 _VALID: Final = "ended_at IS NULL AND expires_at > now() AND last_seen_at > now() - make_interval(secs => %(idle)s)"
@@ -39,28 +39,6 @@ async def insert(
             tenant_id,
             provider_id,
         ],
-    )
-
-
-async def find_owner(uow: UnitOfWork, secret_hash: bytes, *, idle_seconds: float) -> SessionOwner | None:
-    """By the database's clock: not ended, not too old, not idle for too long, its user not disabled."""
-    return await uow.find(
-        SessionOwner,
-        f"""SELECT s.id AS session_id, u.id AS user_id, u.email, u.is_operator, u.is_auditor,
-              s.only_tenant_id AS tenant_id,
-              s.last_seen_at > now() - make_interval(secs => LEAST(60, %(idle)s / 10)) AS is_seen_lately
-            FROM (SELECT * FROM sessions WHERE secret_hash = %(hash)s AND {_VALID}) s
-            JOIN users u ON u.id = s.user_id WHERE u.disabled_at IS NULL""",  # noqa: S608
-        {"hash": secret_hash, "idle": idle_seconds},
-    )
-
-
-async def touch(uow: UnitOfWork, session_id: UUID) -> None:
-    """Note that it was seen, unless somebody else is just doing so."""
-    await uow.execute(
-        """UPDATE sessions SET last_seen_at = now() WHERE id IN (
-             SELECT id FROM sessions WHERE id = %s FOR UPDATE SKIP LOCKED)""",
-        [session_id],
     )
 
 

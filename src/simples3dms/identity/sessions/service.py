@@ -16,6 +16,7 @@ from simples3dms.identity.factors.values import Proof
 from simples3dms.identity.sessions import repository
 from simples3dms.identity.sessions.values import NewSession, Session, Visitor
 from simples3dms.identity.signing_in import SignIn, principal_of
+from simples3dms.identity.standing import Standing, find_of_session
 from simples3dms.identity.values import Account
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
@@ -85,24 +86,19 @@ class Sessions:
         await _record(uow, principal_of(account), "session.started", session_id, method=method)
         return NewSession(session_id, secret, int(self._lifetime_seconds))
 
-    async def authenticate(self, secret: Secret) -> Principal:
-        """Whose session it is. Raises Unauthenticated (`session_invalid`) if it is unknown, over or ended."""
+    async def recognise(self, secret: Secret, *, tenant: str | None = None) -> Standing:
+        """Whose session it is, and what they may do in a tenant. Raises Unauthenticated (`session_invalid`) if it is
+        unknown, over or ended."""
         if not 0 < len(secret.reveal()) <= _LONGEST_SECRET:
             raise errors.session_invalid()
-        async with self._database.platform() as uow:
-            owner = await repository.find_owner(uow, hash_token(secret), idle_seconds=self._idle_seconds)
-            if owner is None:
-                raise errors.session_invalid()
-            if not owner.is_seen_lately:
-                await repository.touch(uow, owner.session_id)
-        return Principal(
-            owner.user_id,
-            owner.email,
-            owner.is_operator,
-            owner.is_auditor,
-            tenant_id=owner.tenant_id,
-            session_id=owner.session_id,
-        )
+        found = await find_of_session(self._database, hash_token(secret), tenant, idle_seconds=self._idle_seconds)
+        if found is None:
+            raise errors.session_invalid()
+        return found
+
+    async def authenticate(self, secret: Secret) -> Principal:
+        """Whose session it is. Raises as `recognise` does."""
+        return (await self.recognise(secret)).principal
 
     async def list_sessions(self, principal: Principal) -> list[Session]:
         """The principal's own that are in force, newest first."""

@@ -35,16 +35,3 @@ class Session:
     address: str
     agent: str
     method: str
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOwner:
-    """Whose session it is, where it is valid now."""
-
-    session_id: UUID
-    user_id: UUID
-    email: str
-    is_operator: bool
-    is_auditor: bool
-    tenant_id: UUID | None
-    is_seen_lately: bool
