@@ -70,6 +70,11 @@ def _told(wire: Wire) -> FastAPI:
     """The shipped application, with a route more that says what it understood."""
     app = create_app(None, DoorOptions(TrustedProxies.parse("127.0.0.9, 10.0.0.0/8"), idle_seconds=0.5))
 
+    @app.get("/holds-back", include_in_schema=False)
+    async def holds_back() -> list[int]:
+        sockets = [one.transport.get_extra_info("socket") for one in app.state.server.server_state.connections]
+        return [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets]
+
     @app.api_route("/told", methods=["GET", "POST"], include_in_schema=False)
     async def told(request: Request) -> dict[str, object]:
         body = await request.body()
@@ -85,7 +90,7 @@ def _served(app: FastAPI) -> Iterator[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
-        server = uvicorn.Server(server_config(app))
+        server = app.state.server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
         thread.start()
         yield listener.getsockname()[1]
@@ -161,6 +166,12 @@ def test_s50_what_is_well_formed_is_served(wire: Wire) -> None:
         b"POST /told HTTP/1.0\r\nContent-Length: 4\r\n\r\nabcd",
     ):
         assert json.loads(wire.say(request).body)["body"] == "abcd"
+
+
+def test_no_answer_is_held_back_until_the_one_before_is_acknowledged(wire: Wire) -> None:
+    """On a listener that does not say it is TCP's, for which asyncio leaves Nagle's algorithm on."""
+    answer = wire.say(b"GET /holds-back HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    assert json.loads(answer.body) == [1]
 
 
 def test_a_head_that_is_too_large_is_refused(wire: Wire) -> None:

@@ -8,24 +8,22 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from tests.programs import Program, run, start
 
-from simples3dms.bootstrap import Services, build_services
+from simples3dms.bootstrap import build_services
 from simples3dms.client import Client
 from simples3dms.kit.secret import Secret
 from simples3dms.sandbox.b2 import B2Sandbox
 from simples3dms.sandbox.seaweedfs import SeaweedServer
 from simples3dms.schemas.migrations import Migration
 from simples3dms.settings import Settings
-
-T = TypeVar("T")
 
 BUCKET = "fault-documents"
 _ENVIRONMENT = {
@@ -60,8 +58,6 @@ class Installation:
     url: str = ""
     token: Secret | None = None
     processes: list[Program] = field(default_factory=list)
-    _services: Services | None = None
-    _loop: asyncio.Runner = field(default_factory=asyncio.Runner)
 
     def environment(self, **settings: str) -> dict[str, str]:
         """Of our commands; settings are given without their prefix."""
@@ -121,26 +117,20 @@ class Installation:
         By what `simples3dms fsck --read-data` asks, in this process: it is asked again and again.
         """
 
-        def settled() -> bool:
-            report = self._ask(lambda services: services.upkeep.fsck())
-            return not any(count for name, count in report.counts.items() if name.startswith("pending"))
+        asyncio.run(self._assert_clean())
 
-        eventually(settled)
-        report = self._ask(lambda services: services.upkeep.fsck(read_data=True))
-        assert report.findings == []
-        assert self._ask(lambda services: services.keys.list_broken()) == []
-
-    def _ask(self, what: Callable[[Services], Coroutine[Any, Any, T]]) -> T:
-        """Something of the installation's services, on this process's own connections."""
-        if self._services is None:
-            self._services = build_services(Settings(data_dir=self.directory / "var", env="test"))
-            self._loop.run(self._services.open())
-        return self._loop.run(what(self._services))
-
-    def close(self) -> None:
-        if self._services is not None:
-            self._loop.run(self._services.close())
-        self._loop.close()
+    async def _assert_clean(self) -> None:
+        # Fresh ones: these hear of no change of credentials.
+        services = build_services(Settings(data_dir=self.directory / "var", env="test"))
+        try:
+            await services.open()
+            async with asyncio.timeout(120):
+                while any(count for name, count in (await services.upkeep.fsck()).counts.items() if "pending" in name):
+                    await asyncio.sleep(0.05)
+            assert (await services.upkeep.fsck(read_data=True)).findings == []
+            assert await services.keys.list_broken() == []
+        finally:
+            await services.close()
 
     def add_stores(self) -> None:
         with self.connect() as client:
@@ -209,7 +199,6 @@ def installed(directory: Path) -> Iterator[Installation]:
             yield installation
             assert installation.fsck()["clean"]
         finally:
-            installation.close()
             for process in installation.processes:
                 if process.poll() is None:
                     process.terminate()

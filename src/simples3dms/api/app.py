@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from simples3dms.api import problems
 from simples3dms.api.deps import PERMISSION_OF, StandingOrNone, is_on_this_machine, token_missing
 from simples3dms.api.middleware import DoorMiddleware, DoorOptions
+from simples3dms.api.routing import RouteIndex
 from simples3dms.api.v1 import (
     audit,
     compliance,
@@ -38,10 +40,6 @@ from simples3dms.api.v1 import (
 )
 from simples3dms.bootstrap import Services
 from simples3dms.identity.permissions import Permission
-from simples3dms.schemas.base import Problem
-
-_PROBLEMS = {"default": {"model": Problem, "description": "Any failure: a problem (RFC 9457) with a stable code"}}
-
 
 DESCRIPTION_PATH: Final = "/api/v1/openapi.json"
 #: The only operations that take no permission: nobody has signed in yet.
@@ -81,7 +79,11 @@ async def read_description(request: Request, standing: StandingOrNone) -> JSONRe
 
 
 class _App(FastAPI):
-    """FastAPI, but problems are documented under their own media type."""
+    """FastAPI, but problems are documented under their own media type, and routes are found by their path."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        self.router.middleware_stack = RouteIndex(self.routes, self.router.app)
+        return super().build_middleware_stack()
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -105,20 +107,16 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses=_PROBLEMS,  # type: ignore[arg-type]  # FastAPI takes "default" as a key, its annotation does not
     )
     app.state.services = services
-    app.include_router(health.router)
-    v1 = APIRouter(prefix="/api/v1")
-    app.state.permissions = permissions_of(health.router.routes)
+    app.state.permissions = {}
     for module in (
-        *(identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
+        *(health, identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
         *(stores, own_stores, rollouts, rotations, documents, content, holds, takeouts, migrations),
         *(compliance, persons),
     ):
-        v1.include_router(module.router)
+        app.router.routes.extend(module.router.routes)
         app.state.permissions |= permissions_of(module.router.routes)
-    app.include_router(v1)
     problems.install(app)
     app.add_api_route(DESCRIPTION_PATH, read_description, include_in_schema=False)
     app.add_middleware(DoorMiddleware, options=options)

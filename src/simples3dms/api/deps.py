@@ -33,7 +33,8 @@ _TOKEN_NAMES: Final = frozenset({"access_token", "token", "api_key", "apikey"})
 LARGEST_PAGE = 500
 
 
-def get_services(request: Request) -> Services:
+# Dependencies are coroutines, all of them: FastAPI runs plain functions in a thread each.
+async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
@@ -46,7 +47,7 @@ def client_address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def refuse_forgery(request: Request, services: ServicesDep) -> None:
+def refuse_forgery(request: Request, services: Services) -> None:
     """Raise Forbidden (`request_forged`) if another site may have had the browser send this."""
     headers = request.headers
     own = {f"{request.url.scheme}://{headers.get('host', '')}"}
@@ -66,8 +67,12 @@ def refuse_forgery(request: Request, services: ServicesDep) -> None:
         raise Forbidden(f"The request was refused: {reason}.", code="request_forged")
 
 
+async def _require_own_page(request: Request, services: ServicesDep) -> None:
+    refuse_forgery(request, services)
+
+
 #: For doors that hand out a cookie before anybody is signed in: nobody is to be signed in by another site.
-OwnPage = Depends(refuse_forgery)
+OwnPage = Depends(_require_own_page)
 
 
 def _refuse_tokens_in_query(request: Request) -> None:

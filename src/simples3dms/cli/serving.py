@@ -18,7 +18,7 @@ from simples3dms.api.middleware import DoorOptions
 from simples3dms.api.proxies import TrustedProxies
 from simples3dms.api.wire import server_config
 from simples3dms.bootstrap import Services, ensure_default_store
-from simples3dms.cli.hosting import STOP_SIGNALS, read_settings, running
+from simples3dms.cli.hosting import STOP_SIGNALS, keep_loaded, read_settings, running
 from simples3dms.cli.output import console
 from simples3dms.errors import Failure, Invalid
 from simples3dms.identity.values import NewPassword
@@ -48,7 +48,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says when it is up, and ends without taking the process with it."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
@@ -80,12 +80,13 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
         config = server_config(create_app(services, _door_options(settings)))
         address, port = listener.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
-        server = _Server(config, lambda: _welcome(url, made, password_file))
+        server = Server(config, lambda: _welcome(url, made, password_file))
         stop = asyncio.Event()
         worker = asyncio.create_task(run_worker(services, stop=stop, name="serve")) if with_worker else None
         if worker is not None:
             # A worker that dies takes the server with it, and what it died of is told: nothing goes on by half.
             worker.add_done_callback(lambda _task: setattr(server, "should_exit", True))
+        keep_loaded()
         try:
             await server.serve(sockets=[listener])
         finally:

@@ -32,7 +32,7 @@ _ENTER = sql.SQL("BEGIN; SELECT set_config('role', {}, true), set_config('app.te
 _TRUSTED_SECONDS = 1.0
 _SET_ROLE = "SELECT set_config('role', %s, true)"
 #: Before a statement in the same message, which PostgreSQL runs as one transaction of its own.
-_ENTER_ONCE = sql.SQL("SELECT set_config('role', {}, true), set_config('app.tenant_id', '', true); ")
+_ENTER_ONCE = f"SELECT set_config('role', '{PLATFORM_ROLE}', true), set_config('app.tenant_id', '', true); "
 
 
 class UnitOfWork:
@@ -128,9 +128,8 @@ class Database:
         """
         async with _connected(self) as connection:
             cursor = psycopg.AsyncClientCursor(connection, row_factory=class_row(row_type))
-            text = _ENTER_ONCE.format(PLATFORM_ROLE).as_string(connection) + cursor.mogrify(query, params)
             # No BEGIN: what fails leaves nothing open.
-            await cursor.execute(text.encode())
+            await cursor.execute((_ENTER_ONCE + cursor.mogrify(query, params)).encode())
             cursor.nextset()
             return await cursor.fetchone()
 

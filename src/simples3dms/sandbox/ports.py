@@ -17,7 +17,8 @@ _LOWEST, _HIGHEST = 12_000, 22_000
 def listen(preferred: int = 0) -> socket.socket:
     """A listening socket, on the preferred port if that is free. It holds its port: nobody can get in between."""
     for port in dict.fromkeys((preferred, 0)):
-        listener = socket.socket()
+        # As TCP's, or asyncio leaves Nagle's algorithm on: each answer to a kept connection would take 40 ms.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, port))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import AwareDatetime
 from starlette.responses import Response, StreamingResponse
 
@@ -21,6 +21,7 @@ from simples3dms.api.deps import (
     ServicesDep,
 )
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.api.sheets import as_row
 from simples3dms.audit.chain import checkpoint_document, spell_time
 from simples3dms.audit.service import Export
@@ -29,7 +30,7 @@ from simples3dms.bootstrap import Services
 from simples3dms.schemas import audit as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(tags=["audit"])
+router = new_router(tags=["audit"])
 
 _EXPORTED: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}, "text/csv": {}}}}
 _COLUMNS = (
@@ -47,7 +48,7 @@ _COLUMNS = (
 )
 
 
-def get_search(
+async def get_search(
     principal: Annotated[str | None, Query(max_length=320, description="Who: a user's id, or a name.")] = None,
     action: Annotated[str | None, Query(max_length=200, description="What: `noun.verb` or `noun.*`.")] = None,
     target_type: Annotated[str | None, Query(max_length=100)] = None,

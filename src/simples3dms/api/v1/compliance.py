@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from simples3dms.api.deps import After, Limit, ServicesDep, TenantDeleter, TenantsReader, as_id
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.compliance.deletions.errors import not_found
 from simples3dms.schemas import compliance as schemas
 from simples3dms.schemas.audit import AuditEvent
 from simples3dms.schemas.base import Page
 
-router = APIRouter(tags=["compliance"])
+router = new_router(tags=["compliance"])
 
 
 @router.post(

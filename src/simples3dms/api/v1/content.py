@@ -7,19 +7,20 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import Header, Path, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from simples3dms.api.deps import DocumentReader, Seat, ServicesDep, as_id
 from simples3dms.api.headers import attachment, is_held, parse_range, safe_type
+from simples3dms.api.routing import new_router
 from simples3dms.bootstrap import Services
 from simples3dms.documents.errors import in_trash, not_found
 from simples3dms.documents.values import Document, Version
 from simples3dms.errors import Failure
 
 log = structlog.get_logger(__name__)
-router = APIRouter(prefix="/tenants/{tenant}/documents/{document}", tags=["documents"])
+router = new_router(prefix="/tenants/{tenant}/documents/{document}", tags=["documents"])
 
 RangeHeader = Annotated[str | None, Header(alias="Range", description="A single range of bytes.")]
 IfNoneMatch = Annotated[str | None, Header()]

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from pydantic import AwareDatetime
 from starlette.requests import ClientDisconnect
 
@@ -24,6 +24,7 @@ from simples3dms.api.deps import (
 )
 from simples3dms.api.headers import parse_content_digest
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.bootstrap import Services
 from simples3dms.documents.errors import not_found
 from simples3dms.documents.values import UploadRequest, UploadResult
@@ -31,7 +32,7 @@ from simples3dms.errors import Invalid
 from simples3dms.schemas import documents as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(prefix="/tenants/{tenant}/documents", tags=["documents"])
+router = new_router(prefix="/tenants/{tenant}/documents", tags=["documents"])
 
 _BODY = {
     "requestBody": {

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import SecretStr
 
 from simples3dms.api.deps import AccountOwner, ServicesDep, UsersWriter, as_id
+from simples3dms.api.routing import new_router
 from simples3dms.api.v1.sessions import set_session
 from simples3dms.identity.errors import factor_not_found, user_not_found
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import factors as schemas
 
-router = APIRouter(tags=["factors"])
+router = new_router(tags=["factors"])
 
 
 def _secret(given: SecretStr) -> Secret:

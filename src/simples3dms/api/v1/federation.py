@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from simples3dms.api.deps import (
@@ -18,6 +18,7 @@ from simples3dms.api.deps import (
     as_id,
     client_address,
 )
+from simples3dms.api.routing import new_router
 from simples3dms.api.v1.sessions import set_session, visitor_of
 from simples3dms.errors import Failure, NotFound
 from simples3dms.identity.errors import provider_not_found
@@ -25,7 +26,7 @@ from simples3dms.identity.federation.values import Answer, NewProvider
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import federation as schemas
 
-router = APIRouter(tags=["federation"])
+router = new_router(tags=["federation"])
 _FLOW_COOKIE: Final = "__Host-sign-in"
 _FLOW_SECONDS: Final = 600
 Given = Annotated[str | None, Query(max_length=4096)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from simples3dms.api.deps import ServicesDep
+from simples3dms.api.routing import bare_router
 from simples3dms.bootstrap import check_ready
 
-router = APIRouter(tags=["health"])
+router = bare_router(tags=["health"])
 
 
 @router.get("/livez", operation_id="get_livez", summary="The process lives")

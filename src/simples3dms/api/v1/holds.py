@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter
-
 from simples3dms.api.deps import After, HoldReader, HoldWriter, Limit, RetentionLifter, ServicesDep, as_id
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.documents.errors import not_found
 from simples3dms.documents.holds.errors import not_found as hold_not_found
 from simples3dms.documents.holds.values import RetentionMode
 from simples3dms.schemas import holds as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(prefix="/tenants/{tenant}", tags=["holds"])
+router = new_router(prefix="/tenants/{tenant}", tags=["holds"])
 
 
 def _id(document: str) -> UUID:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from simples3dms.api.deps import (
     After,
@@ -17,6 +17,7 @@ from simples3dms.api.deps import (
     client_address,
 )
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.api.v1.sessions import proof_of, set_session
 from simples3dms.errors import NotFound
 from simples3dms.identity.errors import user_not_found
@@ -24,7 +25,7 @@ from simples3dms.kit.secret import Secret
 from simples3dms.schemas import identity as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter()
+router = new_router()
 
 
 @router.post("/login", operation_id="log_in", tags=["identity"], summary="A token for an e-mail address and a password")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from simples3dms.api.deps import (
     AccountOwner,
@@ -16,6 +16,7 @@ from simples3dms.api.deps import (
     client_address,
 )
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.api.v1.sessions import set_session
 from simples3dms.identity.errors import invitation_not_found, user_not_found
 from simples3dms.identity.invitations.values import HandOver
@@ -23,7 +24,7 @@ from simples3dms.kit.secret import Secret
 from simples3dms.schemas import invitations as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(tags=["invitations"])
+router = new_router(tags=["invitations"])
 
 
 def _shown_once(response: Response, made: HandOver | None) -> schemas.HandOver | None:

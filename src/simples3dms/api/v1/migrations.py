@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from fastapi import APIRouter
-
 from simples3dms.api.deps import After, Limit, MigrationWriter, Seat, ServicesDep, StorageReader, as_id
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.context import Principal
 from simples3dms.schemas import migrations as schemas
 from simples3dms.schemas.base import Page
 from simples3dms.storage.migrations.errors import not_found
 from simples3dms.storage.migrations.values import Migration
 
-router = APIRouter(prefix="/tenants/{tenant}/migrations", tags=["migrations"])
+router = new_router(prefix="/tenants/{tenant}/migrations", tags=["migrations"])
 
 Step = Callable[[Principal, UUID, UUID], Awaitable[Migration]]
 

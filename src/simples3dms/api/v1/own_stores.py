@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from simples3dms.api.deps import OwnStoresWriter, ServicesDep, StorageReader
+from simples3dms.api.routing import new_router
 from simples3dms.api.v1.stores import secrets_of
 from simples3dms.schemas import rollout
 from simples3dms.schemas import stores as schemas
 
-router = APIRouter(prefix="/tenants/{tenant}", tags=["own stores"])
+router = new_router(prefix="/tenants/{tenant}", tags=["own stores"])
 
 
 @router.post("/own-stores", operation_id="add_own_store", status_code=201, summary="Bring a store")

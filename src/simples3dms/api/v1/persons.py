@@ -6,17 +6,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import StreamingResponse
 
 from simples3dms.api.deps import After, Limit, Oneself, PersonEraser, PersonReporter, ServicesDep, as_id
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.compliance.persons.errors import not_found
 from simples3dms.schemas import compliance as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(tags=["compliance"])
+router = new_router(tags=["compliance"])
 _LINES = "application/jsonl"
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {_LINES: {}}}}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from simples3dms.api.deps import RolloutsWriter, ServicesDep, StoresReader
+from simples3dms.api.routing import new_router
 from simples3dms.bootstrap import Services
 from simples3dms.schemas import rollout as schemas
 from simples3dms.storage.rollout.values import Attach, Change, OwnStoreRule, Reach
 
-router = APIRouter(tags=["rollout"])
+router = new_router(tags=["rollout"])
 
 
 async def _change(services: Services, body: schemas.PlanRollout) -> Change:

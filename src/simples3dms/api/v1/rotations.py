@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import SecretStr
 
 from simples3dms.api.deps import ServicesDep, StoresReader, StoresWriter
+from simples3dms.api.routing import new_router
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import rotations as schemas
 from simples3dms.schemas.stores import Store
 
-router = APIRouter(prefix="/stores/{store}", tags=["stores"])
+router = new_router(prefix="/stores/{store}", tags=["stores"])
 
 
 def _secrets(given: dict[str, SecretStr] | None) -> dict[str, Secret | str] | None:

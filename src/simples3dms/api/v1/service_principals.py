@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from simples3dms.api.deps import (
     After,
@@ -17,6 +17,7 @@ from simples3dms.api.deps import (
     as_id,
 )
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.identity.errors import service_not_found, token_not_found
 from simples3dms.identity.minting import Bounds
 from simples3dms.identity.values import NewToken
@@ -24,7 +25,7 @@ from simples3dms.schemas import identity as identity_schemas
 from simples3dms.schemas import services as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(tags=["services"])
+router = new_router(tags=["services"])
 
 
 def _id(service: str) -> UUID:

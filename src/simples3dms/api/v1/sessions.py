@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from simples3dms.api.deps import (
     SESSION_COOKIE,
@@ -13,6 +13,7 @@ from simples3dms.api.deps import (
     as_id,
     client_address,
 )
+from simples3dms.api.routing import new_router
 from simples3dms.context import Principal
 from simples3dms.identity.errors import session_not_found
 from simples3dms.identity.factors.values import PasskeyAnswer, Proof
@@ -20,7 +21,7 @@ from simples3dms.identity.sessions.values import NewSession, Visitor
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import sessions as schemas
 
-router = APIRouter(tags=["sessions"])
+router = new_router(tags=["sessions"])
 
 
 def set_session(response: Response, session: NewSession | None) -> None:

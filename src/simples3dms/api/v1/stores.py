@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import SecretStr
 
 from simples3dms.api.deps import (
@@ -13,10 +12,11 @@ from simples3dms.api.deps import (
     StoresWriter,
     TenantsWriter,
 )
+from simples3dms.api.routing import new_router
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
 
-router = APIRouter()
+router = new_router()
 
 
 def secrets_of(given: dict[str, SecretStr]) -> dict[str, Secret | str]:

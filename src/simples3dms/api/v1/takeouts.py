@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from simples3dms.api.deps import After, Limit, Seat, ServicesDep, TakeoutMaker, as_id
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.bootstrap import Services
 from simples3dms.documents.takeouts.errors import not_found
 from simples3dms.documents.takeouts.service import parse_cursor
@@ -18,7 +19,7 @@ from simples3dms.documents.takeouts.values import Takeout
 from simples3dms.schemas import takeouts as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(prefix="/tenants/{tenant}/takeouts", tags=["takeouts"])
+router = new_router(prefix="/tenants/{tenant}/takeouts", tags=["takeouts"])
 _LINES = "application/jsonl"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from simples3dms.api.deps import (
     After,
     Limit,
@@ -14,10 +12,11 @@ from simples3dms.api.deps import (
     TenantsWriter,
 )
 from simples3dms.api.pages import as_page
+from simples3dms.api.routing import new_router
 from simples3dms.schemas import tenants as schemas
 from simples3dms.schemas.base import Page
 
-router = APIRouter(tags=["tenants"])
+router = new_router(tags=["tenants"])
 
 
 @router.post("/tenants", operation_id="create_tenant", status_code=201, summary="Make a tenant (operators)")

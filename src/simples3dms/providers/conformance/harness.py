@@ -185,7 +185,7 @@ async def _act(bench: Bench, one: Behaviour) -> str | None:
     except ProviderError as error:
         return _told(error)
     except httpx.HTTPError as error:
-        return f"a signed request got no answer: {type(error).__name__}"
+        return f"a signed request got no answer: {type(error).__name__} ({error})"
     except TimeoutError:
         return f"took longer than {LONGEST_SECONDS:.0f} s"
     except Exception as error:  # noqa: BLE001  a plug-in may raise anything, and that is a finding
