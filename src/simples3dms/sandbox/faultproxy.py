@@ -8,6 +8,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -117,6 +118,11 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection. Cancelled only when the proxy is closed, which ends it like a hung-up client."""
+        with suppress(asyncio.CancelledError):
+            await self._serve_until_cut(reader, writer)
+
+    async def _serve_until_cut(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted_count += 1
         self._writers.add(writer)
         try:
