@@ -208,7 +208,7 @@ LAYERED: dict[str, Opened] = {
 async def _run(candidate: Candidate) -> list[Outcome]:
     store = candidate.open_store()
     try:
-        return await run_conformance(store)
+        return await run_conformance(store, candidate.options)
     finally:
         await store.close()
 

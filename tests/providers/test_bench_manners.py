@@ -45,7 +45,7 @@ async def test_k6_signed_requests_leave_by_the_way_of_the_store(server: SeaweedS
     with listen() as closed:
         port = closed.getsockname()[1]
     outcome = await run_behaviour(store, named(name), BuildOptions(proxy_url=f"http://127.0.0.1:{port}"))
-    assert outcome.detail == "a signed request got no answer: ConnectError"
+    assert outcome.detail.startswith("a signed request got no answer: ConnectError")
     await store.close()
 
 

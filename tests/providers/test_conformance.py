@@ -65,7 +65,7 @@ async def test_every_store_here_does_as_it_must(name: str, tmp_path: Path) -> No
     with (CANDIDATES | LAYERED)[name](tmp_path) as candidate:
         store = candidate.open_store()
         try:
-            outcomes = await run_conformance(store)
+            outcomes = await run_conformance(store, candidate.options)
             left = [info.key async for info in store.list("conformance/")]
         finally:
             await store.close()

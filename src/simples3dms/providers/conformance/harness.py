@@ -222,6 +222,6 @@ def _told(error: ProviderError) -> str:
     return f"{error.kind}: {error.message} ({error.vendor_code or 'no code'})"
 
 
-async def run_conformance(store: StorageProvider) -> list[Outcome]:
-    """Every behaviour in turn. `store` is the whole stack, with the integrity layer."""
-    return [await run_behaviour(store, one) for one in BEHAVIOURS]
+async def run_conformance(store: StorageProvider, options: BuildOptions = STRAIGHT_OUT) -> list[Outcome]:
+    """Every behaviour in turn. `store` is the whole stack, with the integrity layer, built with these options."""
+    return [await run_behaviour(store, one, options) for one in BEHAVIOURS]
