@@ -15,7 +15,7 @@ import pytest
 
 _NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 #: Processes beyond the number of CPUs, as tests also wait; and so many at most, as each has a PostgreSQL of its own.
-_MORE_THAN_CPUS, _MOST_PROCESSES = 1, 8
+_MORE_THAN_CPUS, _MOST_PROCESSES = 2, 8
 _ROOMY_BYTES = 6 * 1024**3
 #: Files that take a minute or more, the longest first.
 _LONGEST = (

@@ -228,21 +228,21 @@ async def test_f65_a_worker_without_the_key_that_seals_is_refused_before_any_row
 
 
 async def test_the_key_ring_of_the_environment_is_never_written(services: Services, settings: Settings) -> None:
-    ring = {"k-a": secrets.token_bytes(32), "k-b": secrets.token_bytes(32)}
-    given = Settings(**settings.model_dump(exclude={"keyring"}), keyring=_ring(ring, "k-a"))
+    ring = {"given-a": secrets.token_bytes(32), "given-b": secrets.token_bytes(32)}
+    given = Settings(**settings.model_dump(exclude={"keyring"}), keyring=_ring(ring, "given-a"))
     placed = await asyncio.to_thread(build_services, given)
     await placed.open()
     try:
         await placed.keys.check_start()
         await _stores(placed, 1)
-        assert await _named(placed) == {"k-a": 1}
-        for act in (placed.keys.add(), placed.keys.rotate(HOST), placed.keys.retire(HOST, "k-b")):
+        assert await _named(placed) == {"given-a": 1}
+        for act in (placed.keys.add(), placed.keys.rotate(HOST), placed.keys.retire(HOST, "given-b")):
             with pytest.raises(Invalid) as caught:
                 await act
             assert caught.value.problem_code == "keyring_read_only"
-        await _rotate(placed, "k-b")
-        assert await _named(placed) == {"k-b": 1}
-        assert not settings.keyring_path.exists() or "k-b" not in settings.keyring_path.read_text()
+        await _rotate(placed, "given-b")
+        assert await _named(placed) == {"given-b": 1}
+        assert not settings.keyring_path.exists() or "given-b" not in settings.keyring_path.read_text()
     finally:
         await placed.close()
 

@@ -100,15 +100,22 @@ async def list_named(uow: UnitOfWork, columns: Sequence[SealedColumn]) -> list[s
     return sorted(found)
 
 
-async def count_sealed(uow: UnitOfWork, columns: Sequence[SealedColumn], key_id: str, *, limit: int) -> int:
-    """Rows that name the key, counted up to `limit` a table."""
-    total = 0
-    for column in columns:
-        statement = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} = %s LIMIT %s) found").format(
-            sql.Identifier(column.table), sql.Identifier(column.key_id)
+async def count_sealed(
+    uow: UnitOfWork, columns: Sequence[SealedColumn], key_ids: Sequence[str], *, limit: int
+) -> dict[str, int]:
+    """For each key, the rows that name it, counted up to `limit` a table.
+
+    One statement, so that a row which changes its key meanwhile is counted under one of the two, and only there.
+    """
+    counted = sql.SQL(" + ").join(
+        sql.SQL("(SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} = keys.id LIMIT %(limit)s) found)").format(
+            sql.Identifier(column.table), sql.Identifier(column.table, column.key_id)
         )
-        total += int(await uow.scalar(statement, [key_id, limit]))
-    return total
+        for column in columns
+    )
+    statement = sql.SQL("SELECT keys.id, {} FROM unnest(%(ids)s::text[]) AS keys (id)").format(counted)
+    cursor = await uow.connection.execute(statement, {"ids": list(key_ids), "limit": limit})
+    return {key_id: int(count) for key_id, count in await cursor.fetchall()}
 
 
 async def list_sealed(

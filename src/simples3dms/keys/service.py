@@ -91,7 +91,7 @@ class Keys:
             known = {key.key_id: key for key in await repository.list_keys(uow)}
             named = set(await repository.list_named(uow, self._columns))
             ids = sorted({*known, *named, *self._keyring.ids})
-            counts = {id_: await repository.count_sealed(uow, self._columns, id_, limit=COUNTED) for id_ in ids}
+            counts = await repository.count_sealed(uow, self._columns, ids, limit=COUNTED)
         return [self._status(id_, known[id_].is_primary if id_ in known else False, counts[id_]) for id_ in ids]
 
     def _status(self, key_id: str, is_primary: bool, count: int) -> KeyStatus:
@@ -131,9 +131,9 @@ class Keys:
                 raise errors.differs([key_id])
             await repository.set_primary(uow, key_id, fingerprint)
             named = [id_ for id_ in await repository.list_named(uow, self._columns) if id_ != key_id]
-            counts = [await repository.count_sealed(uow, self._columns, id_, limit=COUNTED) for id_ in named]
+            counts = await repository.count_sealed(uow, self._columns, named, limit=COUNTED)
             rewrap_id = new_id()
-            if not await repository.insert_rewrap(uow, rewrap_id, key_id, total_count=sum(counts)):
+            if not await repository.insert_rewrap(uow, rewrap_id, key_id, total_count=sum(counts.values())):
                 raise errors.running()
             await record(uow, principal, "key.rotated", target_type="key", target_id=key_id)
             await self.defer_rewrap(uow, rewrap_id)
@@ -177,11 +177,11 @@ class Keys:
         async with self._database.platform() as uow:
             await repository.lock(uow)
             known = {key.key_id: key for key in await repository.list_keys(uow)}
-            count = await repository.count_sealed(uow, self._columns, key_id, limit=COUNTED)
+            counts = await repository.count_sealed(uow, self._columns, [key_id], limit=COUNTED)
             if key_id in known and known[key_id].is_primary:
                 raise errors.is_primary(key_id)
-            if count:
-                raise errors.in_use(key_id, count)
+            if counts[key_id]:
+                raise errors.in_use(key_id, counts[key_id])
             if key_id not in known and key_id not in self._keyring.ids:
                 raise errors.key_unknown(key_id)
             if key_id in known:
