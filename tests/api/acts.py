@@ -98,6 +98,8 @@ class Installation:
         """The same with what is remembered in place of its name in braces."""
         if isinstance(given, dict):
             return {name: self.fill(value) for name, value in given.items()}
+        if isinstance(given, list):
+            return [self.fill(value) for value in given]
         if not isinstance(given, str):
             return given
         whole = _NAMED.fullmatch(given)

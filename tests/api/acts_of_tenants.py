@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.api.acts import Step, step, until
+from uuid import UUID
+
+from tests.api.acts import Installation, Step, step, until
 
 _ACME = "/tenants/acme"
 
@@ -30,6 +32,17 @@ def _documents() -> list[Step]:
     ]
 
 
+def _one_failure(at: Installation) -> None:
+    """A copy towards disk-b that was given up."""
+    at.ids["failure"] = str(UUID(int=7))
+    at.rows(
+        """INSERT INTO transfers (tenant_id, id, blob_id, target_store_id, state)
+           SELECT b.tenant_id, %s, b.id, s.id, 'failed' FROM blobs b, stores s WHERE s.name = 'disk-b' LIMIT 1
+           ON CONFLICT DO NOTHING RETURNING id""",
+        at.ids["failure"],
+    )
+
+
 def _migrations() -> list[Step]:
     base = f"{_ACME}/migrations"
     migration = f"{base}/{{migration}}"
@@ -42,6 +55,12 @@ def _migrations() -> list[Step]:
         plan,
         start,
         step("retry_failures", f"POST {migration}/failures/retry", {}, first=until(migration, "ready")),
+        step(
+            "waive_failures",
+            f"POST {migration}/failures/waive",
+            {"failure_ids": ["{failure}"], "reason": "x"},
+            first=_one_failure,
+        ),
         step("pause_migration", f"POST {migration}/pause"),
         step("resume_migration", f"POST {migration}/resume"),
         cut_over,

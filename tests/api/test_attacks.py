@@ -103,7 +103,10 @@ def _lists(schema: dict[str, Any], definitions: dict[str, Any], seen: frozenset[
 
 
 #: Operations that take several items at once: one that is not the caller's, and nothing is done. Each is tried.
-BULK = {("retry_failures", "failure_ids"), ("set_placement", "copies"), ("set_placement", "read")}
+BULK = {
+    *(("retry_failures", "failure_ids"), ("waive_failures", "failure_ids")),
+    *(("set_placement", "copies"), ("set_placement", "read")),
+}
 #: Lists of words that are nobody's: rights, hosts, regions, codes of countries.
 WORDS = {
     *((f"create_{whose}token", "scopes") for whose in ("", "service_", "platform_service_")),
@@ -139,12 +142,13 @@ def test_s02_one_foreign_item_and_nothing_is_done(neighbours: Neighbours) -> Non
     assert eve.get("/api/v1/tenants/globex/placement").json() == before
     neighbours.door.connect().grant_store("globex", "disk-b")
     planned = eve.post("/api/v1/tenants/globex/migrations", json={"target": "disk-b"}).json()
-    retry = f"/api/v1/tenants/globex/migrations/{planned['id']}/failures/retry"
-    answer = eve.post(retry, json={"failure_ids": [neighbours.ids["document"]]})
-    assert (answer.status_code, answer.json()["code"]) == (404, "failure_not_found")
+    for act, given in (("retry", {}), ("waive", {"reason": "x"})):
+        path = f"/api/v1/tenants/globex/migrations/{planned['id']}/failures/{act}"
+        answer = eve.post(path, json={"failure_ids": [neighbours.ids["document"]], **given})
+        assert (answer.status_code, answer.json()["code"]) == (404, "failure_not_found")
     with neighbours.door.connect() as operator:
         actions = {event["action"] for event in operator.http.get("/api/v1/tenants/globex/audit").json()["items"]}
-    assert "migration.retried" not in actions
+    assert not {"migration.retried", "migration.waived"} & actions
 
 
 SMUGGLED: dict[str, object] = {

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -95,6 +95,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_retention": {"until": "2999-01-01T00:00:00Z", "mode": "governance"},
     "set_settings": {},
     "suspend_tenant": {"reason": "x"},
+    "waive_failures": {"failure_ids": [str(UUID(int=7))], "reason": "x"},
 }
 
 

@@ -58,13 +58,15 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
     if migration.pending_count or migration.failed_count:
         console.print(f"  waiting  {migration.pending_count}, failed {migration.failed_count}")
+    if migration.waived_count:
+        console.print(f"  waived   {migration.waived_count}, see `migration failures`")
     for blocker in plan.blockers:
         console.print(f"  blocked  {plain(blocker)}", style="red", soft_wrap=True, markup=False)
     if migration.error_message:
         told = f"  error    {plain(migration.error_message)} ({migration.error_code})"
         console.print(told, style="red", soft_wrap=True, markup=False)
     if migration.failed_count:
-        console.print("  next     see `migration failures`; `migration retry` once mended")
+        console.print("  next     see `migration failures`; `migration retry` once mended, or `migration waive`")
     elif migration.state in _NEXT:
         console.print(f"  next     {_NEXT[migration.state]}", soft_wrap=True)
 
@@ -202,11 +204,20 @@ def _follow(client: Client, tenant: str, migration_id: UUID) -> Migration:
 
 @app.command("failures")
 def failures(migration: MigrationId = None, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
-    """Items that were given up, with the reason."""
+    """Items that were given up or left behind, with the reason."""
     with connect() as client:
         name = require_tenant(tenant)
         rows = client.iter_failures(name, _which(client, name, migration))
-        columns = ["id", "document_name", "document_id", "error_kind", "error_message", "attempt"]
+        columns = [
+            "id",
+            "document_name",
+            "document_id",
+            "error_kind",
+            "error_message",
+            "attempt",
+            "state",
+            "waived_reason",
+        ]
         show_rows(rows, columns, as_json=as_json, empty="Nothing has failed.")
 
 
@@ -222,3 +233,22 @@ def retry(
         name = require_tenant(tenant)
         count = client.retry_failures(name, _which(client, name, migration), item)
     done(f"{count} items will be tried again.", as_json=as_json, count=count)
+
+
+@app.command("waive")
+def waive(
+    item: Annotated[list[UUID], typer.Argument(help="Items of `migration failures`.")],
+    reason: Annotated[str, typer.Option(help="Why they may stay behind; it is kept in the audit.")],
+    migration: Annotated[UUID | None, typer.Option(help="The migration; the active one, or the latest.")] = None,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Go on without items that can't be copied: they stay where they are."""
+    with connect() as client:
+        name = require_tenant(tenant)
+        count = client.waive_failures(name, _which(client, name, migration), item, reason=reason)
+    done(
+        f"{count} items stay where they are; `migration retry --item ITEM` takes that back.",
+        as_json=as_json,
+        count=count,
+    )

@@ -264,6 +264,11 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         path = at("tenants", tenant, "migrations", migration_id, "failures")
         return iter_pages(lambda after: self.get(Page[migrations.TransferFailure], path, after=after, limit=_PAGE))
 
+    def waive_failures(self, tenant: str, migration_id: UUID, failure_ids: Sequence[UUID], *, reason: str) -> int:
+        body = migrations.WaiveFailures(failure_ids=list(failure_ids), reason=reason)
+        path = at("tenants", tenant, "migrations", migration_id, "failures", "waive")
+        return self.send("POST", migrations.Waived, path, body).count
+
     def retry_failures(self, tenant: str, migration_id: UUID, failure_ids: Sequence[UUID] | None = None) -> int:
         body = migrations.RetryFailures(failure_ids=list(failure_ids) if failure_ids is not None else None)
         path = at("tenants", tenant, "migrations", migration_id, "failures", "retry")

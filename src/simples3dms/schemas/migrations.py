@@ -38,6 +38,7 @@ class Migration(Response):
     total_bytes: int
     pending_count: int
     failed_count: int
+    waived_count: int
     proven: bool
     error_code: str | None
     error_message: str | None
@@ -48,7 +49,7 @@ class Migration(Response):
 
 
 class TransferFailure(Response):
-    """One item that was given up."""
+    """One item that was given up, or left behind."""
 
     id: UUID
     blob_id: UUID
@@ -57,6 +58,18 @@ class TransferFailure(Response):
     error_kind: str | None
     error_message: str | None
     attempt: int
+    state: str = Field(description="`failed`, or `waived`: the migration goes on without it.")
+    waived_reason: str | None
+    waived_at: datetime | None
+
+
+class WaiveFailures(Request):
+    failure_ids: list[UUID] = Field(min_length=1, max_length=100, description="Items of the list of failures.")
+    reason: str = Field(min_length=1, max_length=500, description="Why they may stay behind; it is kept in the audit.")
+
+
+class Waived(Response):
+    count: int
 
 
 class RetryFailures(Request):

@@ -13,12 +13,12 @@ from simples3dms.context import Principal
 from simples3dms.db.session import Database
 from simples3dms.errors import Conflict, Forbidden, Invalid, NotFound
 from simples3dms.kit.ids import new_id
+from simples3dms.kit.texts import is_line
 from simples3dms.tenants import errors, repository
 from simples3dms.tenants.values import Tenant, TenantSettings
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
-_REASON: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}")
+_LONGEST_NAME: Final = 200
 _JURISDICTION: Final = re.compile(r"[A-Z]{2,3}")
 _MOST_JURISDICTIONS: Final = 300
 _MOST_DAYS: Final = 36_500
@@ -47,7 +47,7 @@ class Tenants:
                 "A tenant's short name has 1 to 63 lower-case letters, digits and hyphens, and starts with no hyphen.",
                 code="tenant_slug_invalid",
             )
-        if not name.strip() or not _NAME.fullmatch(name):
+        if not is_line(name, longest=_LONGEST_NAME):
             raise Invalid("A tenant's name has 1 to 200 printable characters.", code="tenant_name_invalid")
         async with self._database.platform() as uow:
             tenant = await repository.insert(uow, new_id(), slug, name)
@@ -70,7 +70,7 @@ class Tenants:
         (`suspension_reason_invalid`), NotFound (`tenant_not_found`).
         """
         require_operator(principal)
-        if not reason.strip() or not _REASON.fullmatch(reason):
+        if not is_line(reason):
             raise Invalid("A reason has 1 to 500 printable characters.", code="suspension_reason_invalid")
         return await self._set_suspension(principal, slug_or_id, reason, "tenant.suspended")
 

@@ -91,7 +91,7 @@ async def cancel_migration(migration: str, services: ServicesDep, seat: Migratio
 async def list_failures(
     migration: str, services: ServicesDep, seat: StorageReader, after: After = None, limit: Limit = 100
 ) -> Page[schemas.TransferFailure]:
-    rows = await services.migrations.list_failures(
+    rows = await services.migrations.failures.list_page(
         seat.tenant_id, as_id(migration, not_found()), after=after, limit=limit + 1
     )
     return as_page(schemas.TransferFailure, rows, limit)
@@ -101,7 +101,17 @@ async def list_failures(
 async def retry_failures(
     migration: str, body: schemas.RetryFailures, services: ServicesDep, seat: MigrationWriter
 ) -> schemas.Retried:
-    count = await services.migrations.retry_failures(
+    count = await services.migrations.failures.retry(
         seat.principal, seat.tenant_id, as_id(migration, not_found()), body.failure_ids
     )
     return schemas.Retried(count=count)
+
+
+@router.post("/{migration}/failures/waive", operation_id="waive_failures", summary="Go on without them, for a reason")
+async def waive_failures(
+    migration: str, body: schemas.WaiveFailures, services: ServicesDep, seat: MigrationWriter
+) -> schemas.Waived:
+    count = await services.migrations.failures.waive(
+        seat.principal, seat.tenant_id, as_id(migration, not_found()), body.failure_ids, reason=body.reason
+    )
+    return schemas.Waived(count=count)

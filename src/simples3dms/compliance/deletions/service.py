@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from simples3dms.audit.service import record
@@ -15,9 +14,8 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents.holds import repository as holds_repository
 from simples3dms.errors import Conflict
 from simples3dms.kit.ids import new_id
+from simples3dms.kit.texts import is_line
 from simples3dms.tenants.values import Tenant
-
-_REASON: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}")
 
 
 class Deletions:
@@ -35,7 +33,7 @@ class Deletions:
         """
         if short_name != tenant.slug:
             raise errors.short_name_differs()
-        if not reason.strip() or not _REASON.fullmatch(reason):
+        if not is_line(reason):
             raise errors.reason_invalid()
         await self._require_unkept(principal, tenant.id, "tenant.deletion_requested")
         async with self._database.platform() as uow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -18,9 +17,9 @@ from simples3dms.documents.service import Documents
 from simples3dms.errors import Conflict, NotFound
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
+from simples3dms.kit.texts import is_line
 from simples3dms.tenants.service import Tenants, require_operator
 
-_REASON: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,500}")
 _PAGE: Final = 500
 _MOST_ROWS: Final = 1000
 _LEASE_SECONDS: Final = 60.0
@@ -51,7 +50,7 @@ class Persons:
         (`erasure_of_oneself`).
         """
         require_operator(principal)
-        if not reason.strip() or not _REASON.fullmatch(reason):
+        if not is_line(reason):
             raise errors.reason_invalid()
         named = [
             {"tenant_id": str((await self._tenants.get_tenant(tenant)).id), "document_id": str(document_id)}

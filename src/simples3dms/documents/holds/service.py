@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,10 +16,9 @@ from simples3dms.documents import repository as documents_repository
 from simples3dms.documents.holds import errors, repository
 from simples3dms.documents.holds.values import Hold, Retention, RetentionMode
 from simples3dms.kit.ids import new_id
+from simples3dms.kit.texts import LONGEST_REASON, is_line
 
-_TEXT: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _LONGEST_NAME: Final = 100
-_LONGEST_REASON: Final = 500
 _MOST_HOLDS: Final = 1000
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -39,7 +37,7 @@ class Holds:
         Raises Invalid (`hold_invalid`), NotFound (`document_not_found`), Conflict (`hold_exists`).
         """
         _check("name", name, _LONGEST_NAME)
-        _check("reason", reason, _LONGEST_REASON)
+        _check("reason", reason, LONGEST_REASON)
         async with self._database.tenant(tenant_id) as uow:
             await _lock(uow, document_id)
             hold = await repository.insert(uow, new_id(), document_id, name, reason, by=principal.name)
@@ -56,7 +54,7 @@ class Holds:
 
         Raises Invalid (`hold_invalid`), NotFound (`document_not_found`, `hold_not_found`), Conflict (`hold_released`).
         """
-        _check("reason", reason, _LONGEST_REASON)
+        _check("reason", reason, LONGEST_REASON)
         async with self._database.tenant(tenant_id) as uow:
             await _lock(uow, document_id)
             found = await repository.find(uow, document_id, hold_id)
@@ -114,7 +112,7 @@ class Holds:
 
         Raises Kept (`retention_locked`) for one of the mode compliance, whoever asks; Invalid, NotFound.
         """
-        _check("reason", reason, _LONGEST_REASON)
+        _check("reason", reason, LONGEST_REASON)
         async with (
             refusals(self._database, principal, tenant_id, document_id, "retention.lifted"),
             self._database.tenant(tenant_id) as uow,
@@ -190,7 +188,7 @@ def _told(retention: Retention) -> dict[str, str] | None:
 
 
 def _check(field: str, text: str, longest: int) -> None:
-    if not text.strip() or len(text) > longest or not _TEXT.fullmatch(text):
+    if not is_line(text, longest=longest):
         raise errors.text_invalid(field, longest)
 
 

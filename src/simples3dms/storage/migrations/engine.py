@@ -125,7 +125,9 @@ class MigrationEngine:
         if await self._plan(row, "evacuate", upto_seq=row.barrier_seq):
             return state
         async with self._database.tenant(row.tenant_id) as uow:
-            remnants = await repository.find_remnants(uow, store_id=row.leaving_store_id, limit=_UNPROVEN_LIMIT)
+            remnants = await repository.find_remnants(
+                uow, store_id=row.leaving_store_id, staying_store_id=row.staying_store_id, limit=_UNPROVEN_LIMIT
+            )
             # One that could not be copied is on the list of transfers, whose attempts are bounded: it calls again.
             owed = await repository.owed_among(uow, remnants, target_store_id=row.staying_store_id)
             await self._reopen(uow, row, "evacuate", [seq for seq in remnants if seq not in owed])
@@ -134,7 +136,7 @@ class MigrationEngine:
             await self._plan(row, "evacuate", upto_seq=max(remnants))
             return state
         async with self._database.tenant(row.tenant_id) as uow:
-            if await repository.has_replicas(uow, store_id=row.leaving_store_id):
+            if await repository.has_replicas(uow, store_id=row.leaving_store_id, staying_store_id=row.staying_store_id):
                 await self._blobs.defer_sweep(uow)
                 await self.defer_advance(uow, row.id, delay_seconds=1)
                 return state
@@ -275,7 +277,9 @@ class MigrationEngine:
                 return False
             owed = blob_ids
             if chunk.phase == "evacuate":
-                here = await repository.list_to_evacuate(uow, blob_ids, leaving_store_id=row.leaving_store_id)
+                here = await repository.list_to_evacuate(
+                    uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
+                )
                 owed = [blob_id for blob_id, alone in here if alone]
         grant = grants.get(row.target_store_id if chunk.phase == "copy" else row.staying_store_id)
         if owed and grant is not None:

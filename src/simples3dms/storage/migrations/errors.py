@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simples3dms.errors import Conflict, Invalid, NotFound
+from simples3dms.kit.texts import LONGEST_REASON
 
 
 def not_found() -> NotFound:
@@ -11,9 +12,14 @@ def not_found() -> NotFound:
 
 def failure_not_found() -> NotFound:
     return NotFound(
-        "One of these is not, or no more, a failure of this migration; none was tried again. List them anew.",
+        "One of these is not, or no more, a failure of this migration; nothing was done. List them anew.",
         code="failure_not_found",
     )
+
+
+def reason_invalid() -> Invalid:
+    message = f"A reason has 1 to {LONGEST_REASON} printable characters."
+    return Invalid(message, code="waiver_reason_invalid", fields=[{"field": "reason", "message": message}])
 
 
 def wrong_state(action: str, state: str) -> Conflict:

@@ -323,29 +323,40 @@ async def list_blob_sizes(uow: UnitOfWork, chunk: Chunk) -> list[tuple[UUID, int
     return await cursor.fetchall()
 
 
+#: Whether the copy that replica `r` waits for was waived; its parameter is the store that it was for.
+_WAIVED: Final = """EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = r.tenant_id AND t.blob_id = r.blob_id
+  AND t.target_store_id = %s AND t.state = 'waived')"""
+
+
 async def list_to_evacuate(
-    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID
 ) -> list[tuple[UUID, bool]]:
-    """Of these blobs, those with a replica in the store that is left; True where no other one is proven."""
+    """Of these blobs, those with a replica in the store that is left; True where no other one is proven.
+
+    What was waived stays where it is.
+    """
     cursor = await uow.connection.execute(
-        """SELECT r.blob_id, bool_and(NOT EXISTS (
+        f"""SELECT r.blob_id, bool_and(NOT EXISTS (
                SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
                  AND o.store_id <> r.store_id AND o.state = 'live' AND o.evidence = 'read-back'))
            FROM replicas r WHERE r.tenant_id = %s AND r.blob_id = ANY(%s) AND r.store_id = %s
-             AND r.state IN ('live', 'suspect', 'missing') GROUP BY r.blob_id""",
-        [uow.tenant_id, list(blob_ids), leaving_store_id],
+             AND r.state IN ('live', 'suspect', 'missing') AND NOT {_WAIVED} GROUP BY r.blob_id""",  # noqa: S608
+        [uow.tenant_id, list(blob_ids), leaving_store_id, staying_store_id],
     )
     return await cursor.fetchall()
 
 
 async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, store_id: UUID, limit: int) -> ProofPage:
-    """Walk the next living blobs and name those without a live replica at the store that was read back."""
+    """Walk the next living blobs and name those without a live replica at the store that was read back, but for what
+    was waived."""
     found = await uow.find(
         ProofPage,
         """SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE NOT proven), '{}') AS unproven
            FROM (SELECT b.seq, EXISTS (
                    SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
-                     AND r.store_id = %(store)s AND r.state = 'live' AND r.evidence = 'read-back') AS proven
+                     AND r.store_id = %(store)s AND r.state = 'live' AND r.evidence = 'read-back')
+                   OR EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = b.tenant_id AND t.blob_id = b.id
+                     AND t.target_store_id = %(store)s AND t.state = 'waived') AS proven
                  FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s
                    AND (%(upto)s::bigint IS NULL OR b.seq <= %(upto)s) AND b.dead_at IS NULL
                  ORDER BY b.seq LIMIT %(limit)s) page""",
@@ -363,6 +374,13 @@ async def record_proof(uow: UnitOfWork, row: MigrationRow, *, proven_seq: int, l
     )
 
 
+async def forget_proof(uow: UnitOfWork, row: MigrationRow) -> None:
+    """What was proven is in doubt again, as something that was left out of it counts once more."""
+    await uow.execute(
+        "UPDATE migrations SET proven_seq = NULL WHERE tenant_id = %s AND id = %s", [uow.tenant_id, row.id]
+    )
+
+
 async def add_progress(uow: UnitOfWork, migration_id: UUID, *, copied_count: int, copied_bytes: int) -> None:
     """Count for the people who watch. Nothing is decided by these numbers."""
     await uow.execute(
@@ -374,19 +392,23 @@ async def add_progress(uow: UnitOfWork, migration_id: UUID, *, copied_count: int
     )
 
 
-async def find_remnants(uow: UnitOfWork, *, store_id: UUID, limit: int) -> list[int]:
-    """Blobs (by sequence) that still have a finished replica in the store that is left."""
+async def find_remnants(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UUID, limit: int) -> list[int]:
+    """Blobs (by sequence) that still have a finished replica in the store that is left, and were not waived."""
     return await uow.scalars(
-        """SELECT b.seq FROM replicas r JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
-           WHERE r.tenant_id = %s AND r.store_id = %s AND r.state IN ('live', 'suspect', 'missing') LIMIT %s""",
-        [uow.tenant_id, store_id, limit],
+        f"""SELECT b.seq FROM replicas r JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
+           WHERE r.tenant_id = %s AND r.store_id = %s AND r.state IN ('live', 'suspect', 'missing')
+             AND NOT {_WAIVED} LIMIT %s""",  # noqa: S608
+        [uow.tenant_id, store_id, staying_store_id, limit],
     )
 
 
-async def has_replicas(uow: UnitOfWork, *, store_id: UUID) -> bool:
-    """Whether the tenant has any replica row at all in the store, also one being written or removed."""
+async def has_replicas(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UUID) -> bool:
+    """Whether the tenant has any replica row at all in the store, also one being written or removed; what was waived
+    stays there."""
     found = await uow.scalar(
-        "SELECT 1 FROM replicas WHERE tenant_id = %s AND store_id = %s LIMIT 1", [uow.tenant_id, store_id]
+        f"""SELECT 1 FROM replicas r WHERE r.tenant_id = %s AND r.store_id = %s
+             AND NOT (r.state IN ('live', 'suspect', 'missing') AND {_WAIVED}) LIMIT 1""",  # noqa: S608
+        [uow.tenant_id, store_id, staying_store_id],
     )
     return found is not None
 

@@ -15,6 +15,7 @@ from simples3dms.kit.ids import new_id
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.engine import MigrationEngine
+from simples3dms.storage.migrations.failures import Failures
 from simples3dms.storage.migrations.values import ENDED, Migration, MigrationPlan, MigrationRow, State
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.residency import refuse_new
@@ -25,7 +26,6 @@ from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers import repository as transfers_repository
 from simples3dms.storage.transfers.service import Transfers
-from simples3dms.storage.transfers.values import TransferFailure
 
 _PLAN_PAGE = 10_000
 _CUT_OVER_TRIES = 120
@@ -33,7 +33,6 @@ _CUT_OVER_WAIT_SECONDS = 0.1
 #: How long new versions wait for a cut-over at most, and after how many tries they are asked to again.
 _HOLD_SECONDS = 4.0
 _HOLD_EVERY = 60
-_RETRY_BATCH = 1000
 
 
 class Migrations:
@@ -42,9 +41,9 @@ class Migrations:
     def __init__(self, database: Database, stores: Stores, transfers: Transfers, engine: MigrationEngine) -> None:
         self._database = database
         self._stores = stores
-        self._transfers = transfers
         self._engine = engine
         self._rollouts = Rollouts(database)
+        self.failures = Failures(database, transfers, engine)
 
     async def plan_migration(
         self,
@@ -156,6 +155,7 @@ class Migrations:
             await refuse_new(uow, [grants[row.target_store_id]], closed)
             # Roll-back has to leave the tenant with what it had: a target that held its copies before keeps them.
             await repository.note_target(uow, row, was_copy=row.target_store_id in placement.copy_store_ids)
+            await transfers_repository.forget_waived(uow, target_store_id=row.target_store_id)
             copies = tuple(dict.fromkeys((*placement.copy_store_ids, row.target_store_id)))
             await swap(uow, placement, _policy(placement, copies=copies), reason=f"migration {row.id} started")
             await repository.set_state(uow, row, State.COPYING)
@@ -245,8 +245,10 @@ class Migrations:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.READY:
                 raise errors.wrong_state("cut over", row.state)
-            if placement.write_store_id != row.source_store_id or row.proven_seq is None:
+            if placement.write_store_id != row.source_store_id:
                 raise Conflict("The placement has changed since this was planned.", code="plan_outdated")
+            if row.proven_seq is None:
+                return "an item that had been waived is to be copied after all"
             # A kind that was closed since the start stops nothing; where documents may lie holds to the end.
             grants_now = await placement_repository.list_grants(uow)
             await refuse_new(uow, [grant for grant in grants_now if grant.store_id == row.target_store_id])
@@ -324,39 +326,6 @@ class Migrations:
         await repository.begin_phase(uow, row.id)
         await self._engine.defer_advance(uow, row.id)
 
-    async def list_failures(
-        self, tenant_id: UUID, migration_id: UUID, *, after: UUID | None = None, limit: int = 50
-    ) -> list[TransferFailure]:
-        """The items that were given up, with the reason, for a person to mend and retry."""
-        async with self._database.tenant(tenant_id) as uow:
-            row = await self._get(uow, migration_id)
-            return await transfers_repository.list_failures(
-                uow, migration_id=row.id, store_ids=_stores_of(row), after=after, limit=limit
-            )
-
-    async def retry_failures(
-        self,
-        principal: Principal,
-        tenant_id: UUID,
-        migration_id: UUID,
-        failure_ids: Sequence[UUID] | None = None,
-    ) -> int:
-        """Try given-up items again, all or the named ones; how many.
-
-        One name that is none of this migration's failures, and nothing is done: NotFound (`failure_not_found`).
-        """
-        async with self._database.tenant(tenant_id) as uow:
-            row = await self._get(uow, migration_id)
-            ids = await transfers_repository.revive(
-                uow, migration_id=row.id, store_ids=_stores_of(row), ids=failure_ids, limit=_RETRY_BATCH
-            )
-            if failure_ids is not None and set(ids) != set(failure_ids):
-                raise errors.failure_not_found()
-            for transfer_id in ids:
-                await self._transfers.defer_run(uow, transfer_id)
-            await self._audit(uow, principal, "migration.retried", row.id, count=len(ids))
-        return len(ids)
-
     async def advance(self, tenant_id: UUID, migration_id: UUID) -> None:
         """The worker's step; in automatic mode it cuts over as soon as the migration is ready."""
         await self._engine.advance(tenant_id, migration_id)
@@ -414,11 +383,6 @@ def _moved_first(read: Sequence[UUID], first: UUID, *after: UUID) -> tuple[UUID,
     return (first, *rest, *listed_last) if read else ()
 
 
-def _stores_of(row: MigrationRow) -> list[UUID]:
-    """The stores towards which any failed copy holds the migration up; none once it has ended."""
-    return [] if row.state in ENDED else [row.source_store_id, row.target_store_id]
-
-
 async def _in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) -> Migration:
     names = {grant.store_id: grant.name for grant in grants}
     debtor = row.staying_store_id if row.state == State.ROLLING_BACK else row.target_store_id
@@ -440,6 +404,7 @@ async def _in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant])
         total_bytes=row.total_bytes,
         pending_count=backlog.pending,
         failed_count=backlog.failed,
+        waived_count=backlog.waived,
         proven=row.state in (State.READY, State.SOAKING, State.FINALIZING, State.DONE),
         error_code=row.error_code,
         error_message=row.error_message,

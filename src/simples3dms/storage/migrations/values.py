@@ -136,6 +136,7 @@ class Migration:
     total_bytes: int
     pending_count: int
     failed_count: int
+    waived_count: int
     proven: bool
     error_code: str | None
     error_message: str | None

@@ -77,7 +77,7 @@ async def record_failures(
              %(finals)s::boolean[]) AS i (id, blob_id, kind, message, final)
            ON CONFLICT (tenant_id, blob_id, target_store_id) DO UPDATE SET
              migration_id = EXCLUDED.migration_id,
-             state = CASE WHEN transfers.state = 'failed' THEN 'failed' ELSE EXCLUDED.state END,
+             state = CASE WHEN transfers.state IN ('failed', 'waived') THEN transfers.state ELSE EXCLUDED.state END,
              error_kind = EXCLUDED.error_kind, error_message = EXCLUDED.error_message,
              attempt = transfers.attempt + 1, due_at = EXCLUDED.due_at
              WHERE transfers.lease_until IS NULL OR transfers.lease_until < now()""",
@@ -179,15 +179,17 @@ async def list_due(uow: UnitOfWork, *, limit: int) -> list[DueTransfer]:
 async def list_failures(
     uow: UnitOfWork, *, migration_id: UUID, store_ids: Sequence[UUID], after: UUID | None, limit: int
 ) -> list[TransferFailure]:
-    """Failures of the migration itself, and all others towards its stores: they hold it up just the same."""
+    """Failures of the migration itself, and all others towards its stores: they hold it up just the same, until they
+    are waived."""
     return await uow.rows(
         TransferFailure,
-        """SELECT t.id, t.blob_id, v.document_id, d.name AS document_name, t.error_kind, t.error_message, t.attempt
+        """SELECT t.id, t.blob_id, v.document_id, d.name AS document_name, t.error_kind, t.error_message, t.attempt,
+             t.state, t.waived_reason, t.waived_at
            FROM transfers t
            LEFT JOIN LATERAL (SELECT document_id FROM versions v WHERE v.tenant_id = t.tenant_id
              AND v.blob_id = t.blob_id LIMIT 1) v ON true
            LEFT JOIN documents d ON d.tenant_id = t.tenant_id AND d.id = v.document_id
-           WHERE t.tenant_id = %(tenant)s AND t.state = 'failed'
+           WHERE t.tenant_id = %(tenant)s AND t.state IN ('failed', 'waived')
              AND (t.migration_id = %(migration)s OR t.target_store_id = ANY(%(stores)s))
              AND (%(after)s::uuid IS NULL OR t.id > %(after)s) ORDER BY t.id LIMIT %(limit)s""",
         {
@@ -203,13 +205,15 @@ async def list_failures(
 async def revive(
     uow: UnitOfWork, *, migration_id: UUID, store_ids: Sequence[UUID], ids: Sequence[UUID] | None, limit: int
 ) -> list[UUID]:
-    """Make failed transfers pending again, with fresh attempts; their ids."""
+    """Make failed transfers pending again, with fresh attempts, and waived ones that are named; their ids."""
     return await uow.scalars(
-        """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL
+        """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL,
+             waived_reason = NULL, waived_at = NULL
            WHERE tenant_id = %(tenant)s AND id IN (
-             SELECT id FROM transfers WHERE tenant_id = %(tenant)s AND state = 'failed'
-               AND (migration_id = %(migration)s OR target_store_id = ANY(%(stores)s))
-               AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s)) LIMIT %(limit)s)
+             SELECT id FROM transfers WHERE tenant_id = %(tenant)s AND (migration_id = %(migration)s
+                 OR target_store_id = ANY(%(stores)s))
+               AND (state = 'failed' AND %(ids)s::uuid[] IS NULL
+                 OR state IN ('failed', 'waived') AND id = ANY(%(ids)s)) LIMIT %(limit)s)
            RETURNING id""",
         {
             "tenant": uow.tenant_id,
@@ -221,12 +225,39 @@ async def revive(
     )
 
 
+async def waive(
+    uow: UnitOfWork, *, migration_id: UUID, store_ids: Sequence[UUID], ids: Sequence[UUID], reason: str
+) -> list[UUID]:
+    """Let these failed transfers stand as they are; the ids of those that had failed."""
+    return await uow.scalars(
+        """UPDATE transfers SET state = 'waived', waived_reason = %(reason)s, waived_at = now()
+           WHERE tenant_id = %(tenant)s AND id = ANY(%(ids)s) AND state = 'failed'
+             AND (migration_id = %(migration)s OR target_store_id = ANY(%(stores)s)) RETURNING id""",
+        {
+            "tenant": uow.tenant_id,
+            "migration": migration_id,
+            "stores": list(store_ids),
+            "ids": list(ids),
+            "reason": reason,
+        },
+    )
+
+
+async def forget_waived(uow: UnitOfWork, *, target_store_id: UUID) -> None:
+    """What an earlier migration left behind is tried anew."""
+    await uow.execute(
+        "DELETE FROM transfers WHERE tenant_id = %s AND target_store_id = %s AND state = 'waived'",
+        [uow.tenant_id, target_store_id],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many transfers towards a store wait, and how many have failed."""
+    """How many transfers towards a store wait, have failed, and have been waived."""
 
     pending: int
     failed: int
+    waived: int
 
 
 async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:
@@ -237,7 +268,9 @@ async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:
              (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE tenant_id = %(tenant)s
                AND target_store_id = %(store)s AND state = 'pending' LIMIT 1000) p) AS pending,
              (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE tenant_id = %(tenant)s
-               AND target_store_id = %(store)s AND state = 'failed' LIMIT 1000) f) AS failed""",
+               AND target_store_id = %(store)s AND state = 'failed' LIMIT 1000) f) AS failed,
+             (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE tenant_id = %(tenant)s
+               AND target_store_id = %(store)s AND state = 'waived' LIMIT 1000) w) AS waived""",
         {"tenant": uow.tenant_id, "store": target_store_id},
     )
     assert found is not None

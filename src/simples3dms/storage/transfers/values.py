@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -55,7 +56,7 @@ class TransferRow:
 
 @dataclass(frozen=True, slots=True)
 class TransferFailure:
-    """A transfer that was tried as often as is sensible, for a person to look at."""
+    """A transfer that was tried as often as is sensible, for a person to look at; `state` is `failed` or `waived`."""
 
     id: UUID
     blob_id: UUID
@@ -64,3 +65,6 @@ class TransferFailure:
     error_kind: str | None
     error_message: str | None
     attempt: int
+    state: str
+    waived_reason: str | None
+    waived_at: datetime | None
