@@ -30,6 +30,7 @@ def _accounts() -> list[Step]:
         step("create_user", "POST /users", bert, keep={"bert_id": "user.id"}),
         step("disable_user", "POST /users/{bert_id}/disable"),
         step("enable_user", "POST /users/{bert_id}/enable"),
+        step("set_platform_role", "PUT /users/{bert_id}/platform-role", {"platform_role": "auditor"}),
     ]
 
 

@@ -232,6 +232,11 @@ def test_services_and_bounded_tokens_over_http(door: Door, anna: str) -> None:
         user = next(one for one in client.iter_users() if one.email == anna)
         assert client.disable_user(user.id).disabled_at is not None
         assert client.enable_user(user.id).disabled_at is None
+        assert client.set_platform_role(user.id, "auditor").is_auditor
+        assert not client.set_platform_role(user.id, None).is_auditor
+        with pytest.raises(ApiProblem) as caught:
+            client.set_platform_role(next(one.id for one in client.iter_users() if one.is_operator), None)
+        assert caught.value.problem.code == "last_operator"
 
 
 def test_second_factors_over_http(ours: Browser, door: Door, anna: str) -> None:

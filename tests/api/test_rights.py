@@ -90,6 +90,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_member": {"role": "viewer"},
     "set_rotation_schedule": {"every_days": 30},
     "start_rotation": {"credential": {}},
+    "set_platform_role": {"platform_role": "auditor"},
     "set_place": {"settings": {}, "credential": {}},
     "set_placement": {"write": "disk-b"},
     "set_retention": {"until": "2999-01-01T00:00:00Z", "mode": "governance"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -259,3 +260,54 @@ async def test_s13_a_disabled_user_is_out_everywhere_and_comes_back_empty_handed
     bounded = await _as(identity, root, scopes=[Permission.USERS_WRITE])
     user, _ = await identity.create_user(HOST, "boss@example.org", GOOD, is_operator=True)
     await _refused(Forbidden, "rights_exceed_own", identity.set_disabled(bounded, user.id, True))
+
+
+async def test_s13_another_platform_role_ends_what_was_held(
+    identity: Identity, anna: Principal, database: Database
+) -> None:
+    """Whoever stole a token or a session does not gain what its owner gains, and an operator is left, always."""
+    assert anna.id is not None
+    sessions = Sessions(database, identity.sign_in)
+    user, _ = await identity.create_user(HOST, "root@example.org", GOOD, is_operator=True)
+    root = Principal(user.id, user.email, is_operator=True)
+    token = await identity.create_token(anna, "x")
+    session = await sessions.sign_in(anna.name, GOOD, Visitor())
+    changed = await identity.set_platform_role(root, anna.id, "auditor")
+    assert (changed.is_operator, changed.is_auditor) == (False, True)
+    await _refused(Unauthenticated, "token_invalid", identity.authenticate(token.token))
+    await _refused(Unauthenticated, "session_invalid", sessions.authenticate(session.secret))
+    assert await identity.set_platform_role(root, anna.id, "auditor") == changed
+    events = [event for event in await Audit(database).list_events(None) if event.action == "user.role_set"]
+    assert [(one.target_id, one.details["role"]) for one in events] == [(str(anna.id), "auditor")]
+    await _refused(Conflict, "last_operator", identity.set_platform_role(root, user.id, None))
+    await _refused(Conflict, "last_operator", identity.set_platform_role(HOST, user.id, "auditor"))
+    await _refused(Conflict, "last_operator", identity.set_disabled(HOST, user.id, True))
+    await _refused(Invalid, "role_invalid", identity.set_platform_role(root, anna.id, "owner"))
+    await _refused(NotFound, "user_not_found", identity.set_platform_role(root, new_id(), "auditor"))
+    await _refused(Forbidden, "operator_required", identity.set_platform_role(anna, user.id, None))
+    bounded = await _as(identity, root, scopes=[Permission.USERS_WRITE])
+    for of, role in ((anna.id, "operator"), (user.id, None)):
+        await identity.set_platform_role(root, anna.id, "operator")
+        await _refused(Forbidden, "rights_exceed_own", identity.set_platform_role(bounded, of, role))
+
+
+async def test_operators_who_take_each_others_place_at_once_leave_one(identity: Identity) -> None:
+    people = [
+        (await identity.create_user(HOST, f"{name}@example.org", GOOD, is_operator=True))[0] for name in ("a", "b")
+    ]
+
+    async def demote(by: Principal, of: UUID) -> object:
+        return await identity.set_platform_role(by, of, None)
+
+    async def disable(by: Principal, of: UUID) -> object:
+        return await identity.set_disabled(by, of, True)
+
+    for act in (demote, disable):
+        pairs = [(Principal(one.id, one.email, is_operator=True), two) for one, two in (people, people[::-1])]
+        results = await asyncio.gather(*(act(by, of.id) for by, of in pairs), return_exceptions=True)
+        failed = [one for one in results if isinstance(one, BaseException)]
+        assert [one.problem_code for one in failed if isinstance(one, Conflict)] == ["last_operator"]
+        assert len(failed) == 1
+        for one in people:
+            await identity.set_disabled(HOST, one.id, False)
+            await identity.set_platform_role(HOST, one.id, "operator")

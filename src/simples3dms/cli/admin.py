@@ -167,6 +167,17 @@ def enable_user(user_id: UUID, as_json: JsonFlag = False) -> None:
         show_one(client.enable_user(user_id), as_json=as_json)
 
 
+@user_app.command("set-role")
+def set_platform_role(
+    user_id: UUID,
+    role: Annotated[str, typer.Argument(help="operator, auditor, or none.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a user an operator or an auditor of the platform, or neither; they sign in anew."""
+    with connect() as client:
+        show_one(client.set_platform_role(user_id, None if role == "none" else role), as_json=as_json)
+
+
 @user_app.command("reset")
 def create_reset(user_id: UUID, as_json: JsonFlag = False) -> None:
     """Make a link by which a user sets a new password; hand it over, it is shown once."""

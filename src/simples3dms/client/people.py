@@ -52,6 +52,10 @@ class PeopleMixin(Transport):
     def enable_user(self, user_id: UUID) -> identity.User:
         return self.send("POST", identity.User, at("users", user_id, "enable"))
 
+    def set_platform_role(self, user_id: UUID, role: str | None) -> identity.User:
+        body = identity.SetPlatformRole.model_validate({"platform_role": role})
+        return self.send("PUT", identity.User, at("users", user_id, "platform-role"), body)
+
     # services: of a tenant, or of the platform where `tenant` is None
 
     def create_service(self, tenant: str | None, name: str, role: str | None) -> services.Service:

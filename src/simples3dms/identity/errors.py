@@ -74,6 +74,10 @@ def own_account() -> Conflict:
     return Conflict("Nobody disables themselves: ask another operator.", code="own_account")
 
 
+def last_operator() -> Conflict:
+    return Conflict("The last operator stays one: make somebody else an operator first.", code="last_operator")
+
+
 def service_not_found() -> NotFound:
     return NotFound("There is no such service.", code="service_not_found")
 

@@ -138,6 +138,25 @@ async def set_disabled(uow: UnitOfWork, user_id: UUID, is_disabled: bool) -> Use
     )
 
 
+async def set_platform_role(uow: UnitOfWork, user_id: UUID, *, is_operator: bool, is_auditor: bool) -> User | None:
+    """The person, if this changed what they are on the platform."""
+    return await uow.find(
+        User,
+        f"""UPDATE users SET is_operator = %(operator)s, is_auditor = %(auditor)s
+            WHERE id = %(id)s AND NOT is_service AND (is_operator, is_auditor) <> (%(operator)s, %(auditor)s)
+            RETURNING {_USER}""",  # noqa: S608
+        {"id": user_id, "operator": is_operator, "auditor": is_auditor},
+    )
+
+
+async def lock_operators(uow: UnitOfWork) -> list[UUID]:
+    """The people who can act as operators: they stay that until this unit of work ends."""
+    return await uow.scalars(
+        """SELECT id FROM users WHERE is_operator AND NOT is_service AND disabled_at IS NULL
+           ORDER BY id LIMIT 10000 FOR UPDATE"""
+    )
+
+
 async def list_users(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[User]:
     return await uow.rows(
         User,

@@ -210,12 +210,14 @@ class Identity:
         """Keep a user out, at once and everywhere, or let them in again; no error if they are. For operators.
 
         What they held is over for good: they sign in anew. Raises NotFound (`user_not_found`), Conflict
-        (`own_account`), Forbidden (`rights_exceed_own`).
+        (`own_account`, `last_operator`), Forbidden (`rights_exceed_own`).
         """
         require_operator(principal)
         if user_id == principal.id and is_disabled:
             raise errors.own_account()
         async with self._database.platform() as uow:
+            if is_disabled:
+                await keep_an_operator(uow, user_id)
             found = await repository.find_user(uow, user_id)
             if found is None:
                 raise errors.user_not_found()
@@ -227,6 +229,36 @@ class Identity:
             await end_all(uow, user_id)
             action = "user.disabled" if is_disabled else "user.enabled"
             await record(uow, principal, action, target_type="user", target_id=str(user_id))
+            return changed
+
+    async def set_platform_role(self, principal: Principal, user_id: UUID, role: str | None) -> User:
+        """Make a person an operator or an auditor of the platform, or neither; no error if they are. For operators.
+
+        Their tokens and sessions are over, but for the session that asks: whoever stole one is not to gain what its
+        owner gains. Raises Invalid (`role_invalid`), NotFound (`user_not_found`), Conflict (`last_operator`),
+        Forbidden (`rights_exceed_own`).
+        """
+        require_operator(principal)
+        if role is not None and role not in set(PlatformRole):
+            raise errors.role_invalid(PlatformRole)
+        if role is not None:
+            require_held(rights_of(principal), PLATFORM_ROLES[PlatformRole(role)])
+        async with self._database.platform() as uow:
+            if role != PlatformRole.OPERATOR:
+                await keep_an_operator(uow, user_id)
+            found = await repository.find_user(uow, user_id)
+            if found is None:
+                raise errors.user_not_found()
+            require_held_of(principal, found)
+            changed = await repository.set_platform_role(
+                uow, user_id, is_operator=role == PlatformRole.OPERATOR, is_auditor=role == PlatformRole.AUDITOR
+            )
+            if changed is None:
+                return found
+            await repository.revoke_tokens(uow, user_id)
+            await _end_sessions(uow, principal, user_id)
+            details = {"role": role or "none"}
+            await record(uow, principal, "user.role_set", target_type="user", target_id=str(user_id), details=details)
             return changed
 
     async def get_user(self, email: str) -> User:
@@ -338,6 +370,15 @@ def require_held_of(principal: Principal, user: User) -> None:
     """Raise Forbidden unless the principal has what the user has on the platform."""
     roles = [PlatformRole.OPERATOR] * user.is_operator + [PlatformRole.AUDITOR] * user.is_auditor
     require_held(rights_of(principal), *(PLATFORM_ROLES[role] for role in roles))
+
+
+async def keep_an_operator(uow: UnitOfWork, user_id: UUID) -> None:
+    """Raise Conflict (`last_operator`) if there would be no operator without this person.
+
+    Two who take each other's place at once would leave none: each waits for the other here.
+    """
+    if await repository.lock_operators(uow) == [user_id]:
+        raise errors.last_operator()
 
 
 async def rights_in(uow: UnitOfWork, principal: Principal, tenant_id: UUID) -> frozenset[Permission]:

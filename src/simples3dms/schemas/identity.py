@@ -58,6 +58,10 @@ class CreateUser(Request):
     )
 
 
+class SetPlatformRole(Request):
+    platform_role: Literal["operator", "auditor"] | None = Field(description="null: nothing beyond tenants.")
+
+
 class User(Response):
     id: UUID
     email: str

@@ -107,6 +107,21 @@ async def enable_user(user: str, services: ServicesDep, principal: UsersWriter) 
     return schemas.User.model_validate(await services.identity.set_disabled(principal, user_id, False))
 
 
+@router.put(
+    "/users/{user}/platform-role",
+    operation_id="set_platform_role",
+    tags=["identity"],
+    summary="Make a user an operator, an auditor, or neither (operators)",
+)
+async def set_platform_role(
+    user: str, body: schemas.SetPlatformRole, services: ServicesDep, principal: UsersWriter, response: Response
+) -> schemas.User:
+    changed = await services.identity.set_platform_role(principal, as_id(user, user_not_found()), body.platform_role)
+    if changed.id == principal.id:
+        set_session(response, await services.sessions.renew(principal))
+    return schemas.User.model_validate(changed)
+
+
 @router.get("/tenants/{tenant}/members", operation_id="list_members", tags=["members"], summary="Who belongs to it")
 async def list_members(services: ServicesDep, seat: MemberReader) -> list[schemas.Member]:
     return [schemas.Member.model_validate(member) for member in await services.identity.list_members(seat.tenant_id)]

@@ -15,6 +15,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents.holds.errors import Kept
 from simples3dms.documents.service import Documents
 from simples3dms.errors import Conflict, NotFound
+from simples3dms.identity.service import keep_an_operator
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.texts import is_line
@@ -47,7 +48,7 @@ class Persons:
 
         The account keeps its id and nothing else; nobody can sign in as it. Documents that something keeps stay, and
         the certificate says so. Raises NotFound (`user_not_found`, `tenant_not_found`), Invalid, Conflict
-        (`erasure_of_oneself`).
+        (`erasure_of_oneself`, `last_operator`).
         """
         require_operator(principal)
         if not is_line(reason):
@@ -57,6 +58,8 @@ class Persons:
             for tenant, document_id in documents
         ]
         async with self._database.platform() as uow:
+            # The operators first, and then the person, as wherever both are locked.
+            await keep_an_operator(uow, (await _get(uow, user)).id)
             person = await _get(uow, user, lock=True)
             if person.id == principal.id:
                 raise errors.oneself()

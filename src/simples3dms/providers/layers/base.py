@@ -189,10 +189,11 @@ class Call:
 
 
 class CallLayer(Layer):
-    """Sees each call that reaches the store. Subclasses override `before`, `moved` and `after`; all may raise.
+    """Sees each call that reaches the store. Subclasses override `begin` or, where a call may have to wait, `before`,
+    and `moved` and `after`; all may raise.
 
-    `after` is called for every call whose `before` returned, also when it was cancelled (then with that error). For
-    `open` that is when the reader is left, so that whatever `before` took is held as long as bytes may flow.
+    `after` is called for every call whose `begin` or `before` returned, also when it was cancelled (then with that
+    error). For `open` that is when the reader is left, so that whatever they took is held as long as bytes may flow.
     """
 
     #: Whether `bytes_read` is needed: the readers of layers that neither count nor meet bytes are not wrapped.
@@ -201,9 +202,14 @@ class CallLayer(Layer):
     def __init__(self, inner: StorageProvider) -> None:
         super().__init__(inner)
         self.meets_bytes = self.counts_bytes or type(self).moved is not CallLayer.moved
+        #: Most layers never wait, and a coroutine that does nothing is dear where a call takes a millisecond.
+        self.waits = type(self).before is not CallLayer.before
+
+    def begin(self, call: Call) -> None:
+        """The call has not begun. Raising keeps it from the store."""
 
     async def before(self, call: Call) -> None:
-        """The call has not begun. Raising keeps it from the store."""
+        """The same, for a layer that may wait."""
 
     async def moved(self, call: Call, size_bytes: int) -> None:
         """Bytes of a stream passed, in either direction."""
@@ -215,7 +221,9 @@ class CallLayer(Layer):
         """The call has ended."""
 
     async def _run(self, call: Call, run: Callable[[], Awaitable[T]]) -> T:
-        await self.before(call)
+        self.begin(call)
+        if self.waits:
+            await self.before(call)
         try:
             result = await run()
         except BaseException as error:
@@ -233,7 +241,17 @@ class CallLayer(Layer):
         else:
             call = Call("put", is_stream=True)
             sent = _Moving(self, call, body) if self.meets_bytes else body
-        return await self._run(call, lambda: self.inner.put(key, sent, expected=expected, content_type=content_type))
+        # As `_run`, written out: of all calls, small writes are the most.
+        self.begin(call)
+        if self.waits:
+            await self.before(call)
+        try:
+            result = await self.inner.put(key, sent, expected=expected, content_type=content_type)
+        except BaseException as error:
+            self.after(call, error)
+            raise
+        self.after(call, None)
+        return result
 
     def open(
         self,
@@ -252,7 +270,9 @@ class CallLayer(Layer):
 
     async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
         call = Call("delete", object_count=len(refs))
-        await self.before(call)
+        self.begin(call)
+        if self.waits:
+            await self.before(call)
         try:
             outcomes = await self.inner.delete(refs)
         except BaseException as error:
@@ -363,7 +383,9 @@ class _WatchedOpen:
 
     async def __aenter__(self) -> ObjectReader:
         self._call.began = time.perf_counter()
-        await self._layer.before(self._call)
+        self._layer.begin(self._call)
+        if self._layer.waits:
+            await self._layer.before(self._call)
         try:
             reader = await self._opened.__aenter__()
         except BaseException as error:

@@ -43,7 +43,7 @@ class BreakerLayer(CallLayer):
         pause: float = min(_LONGEST_COOL_SECONDS, self._cool_seconds * 2 ** max(0, self._times_opened - 1))
         return self._opened_at + pause - time.monotonic()
 
-    async def before(self, call: Call) -> None:
+    def begin(self, call: Call) -> None:
         if self._opened_at is None or call.operation in LOCAL:
             return
         left = self._left()

@@ -30,7 +30,7 @@ class MeterLayer(CallLayer):
         super().__init__(inner)
         self.metered = metered
 
-    async def before(self, call: Call) -> None:  # noqa: ARG002
+    def begin(self, call: Call) -> None:  # noqa: ARG002
         self.metered.under_way += 1
 
     def after(self, call: Call, error: BaseException | None) -> None:  # noqa: ARG002 billed either way

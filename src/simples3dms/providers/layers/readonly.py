@@ -9,6 +9,6 @@ from simples3dms.providers.layers.base import Call, CallLayer
 class ReadOnlyLayer(CallLayer):
     """Refuses every call that would change something, before it leaves the process."""
 
-    async def before(self, call: Call) -> None:
+    def begin(self, call: Call) -> None:
         if call.writes:
             raise AccessDenied("the store is set to read-only", vendor_code="read_only")

@@ -57,9 +57,11 @@ class TimeoutLayer(Layer):
         size = len(body) if isinstance(body, bytes) else None
         # How long a stream takes is its source's affair; between its parts the kind's own limits hold.
         limit = None if size is None else self._by_size(size)
-        return await self._bounded(
-            limit, lambda: self.inner.put(key, body, expected=expected, content_type=content_type)
-        )
+        try:
+            async with asyncio.timeout(limit):
+                return await self.inner.put(key, body, expected=expected, content_type=content_type)
+        except TimeoutError as error:
+            raise StoreTimedOut("the store did not answer in time") from error
 
     def open(
         self,
