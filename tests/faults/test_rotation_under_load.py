@@ -20,7 +20,7 @@ from tests.faults.key_stores import KeyStore, add_key_stores, list_keys, run_key
 
 PER_SECOND = 50
 #: Uploads under way at a time: a machine that is too slow for the rate gets fewer.
-AT_ONCE = 16
+AT_ONCE = 64
 #: What a machine that is busy with other things manages still in that time. The figures are printed.
 LEAST_COUNT = 100
 _TIMES = {"credential_grace_seconds": "4", "credential_settle_seconds": "3"}
@@ -123,7 +123,10 @@ async def test_s41_rotation_under_load_fails_no_request(installation: Installati
         after = store.provider.key_ids()
         assert len(after) == len(before[kind])
         assert after != before[kind], "the old key is gone at the provider"
-    assert (await asyncio.to_thread(run_keys, installation, "retire", old)).returncode == 0
+    # A key that was being written while the key-encrypting key changed follows within a round of the watchdog.
+    async with asyncio.timeout(60):
+        while (await asyncio.to_thread(run_keys, installation, "retire", old)).returncode != 0:
+            await asyncio.sleep(0.2)
     keys = await asyncio.to_thread(list_keys, installation)
     assert [(key["is_primary"], key["sealed_count"]) for key in keys] == [(True, 4)]
     await asyncio.to_thread(installation.assert_clean)

@@ -76,6 +76,7 @@ async def _watch_keys(services: Services, rewraps: Sequence[UUID]) -> None:
             await services.rotations.defer(uow, rotation_id)
         for store_id in schedules:
             await services.queue.defer(uow, "rotation.start", once=f"rotate:{store_id}", store_id=store_id)
+    await services.keys.catch_up()
     await services.rotations.warn_of_expiry()
 
 

@@ -51,18 +51,29 @@ class RewrapEngine:
         await fp("rewrap.claimed")
         try:
             self._keyring.choose(claimed.key_id)
-            broken = 0
-            for column in self._columns:
-                broken += await self._column(claimed, column)
+            broken = await self._pass(claimed)
+            while not await self._finish(claimed, broken):
+                broken = await self._pass(claimed)
         except Failure as failure:
             async with self._database.platform() as uow:
                 await repository.postpone_rewrap(uow, claimed, error_code=failure.problem_code, seconds=_RETRY_SECONDS)
             raise
         except _ClaimLost:
             return
-        async with self._database.platform() as uow:
-            await repository.finish_rewrap(uow, claimed, broken=broken)
         await fp("rewrap.finished")
+
+    async def _pass(self, claimed: Rewrap) -> int:
+        """Once through all that is sealed: how many rows don't open."""
+        return sum([await self._column(claimed, column) for column in self._columns])
+
+    async def _finish(self, claimed: Rewrap, broken: int) -> bool:
+        """False if a row names another key again: its writer had sealed it before it heard of the change."""
+        async with self._database.platform() as uow:
+            named = await repository.list_named(uow, self._columns)
+            if not broken and any(key_id != claimed.key_id for key_id in named):
+                return False
+            await repository.finish_rewrap(uow, claimed, broken=broken)
+        return True
 
     async def _column(self, claimed: Rewrap, column: SealedColumn) -> int:
         """How many rows of it don't open."""

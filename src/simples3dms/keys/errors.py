@@ -33,7 +33,8 @@ def key_retired() -> Unavailable:
 
 def in_use(key_id: str, count: int) -> Conflict:
     return Conflict(
-        f"{count} sealed rows name the key {key_id!r}: run `simples3dms keys rotate` first, and wait until it is done.",
+        f"{count} sealed rows name the key {key_id!r}: run `simples3dms keys rotate` first, and wait until it is done. "
+        "Rows that were being written when it was changed follow within a minute.",
         code="key_in_use",
     )
 

@@ -181,6 +181,16 @@ async def find_rewrap(uow: UnitOfWork, rewrap_id: UUID | None = None) -> Rewrap 
     )
 
 
+async def reopen_rewrap(uow: UnitOfWork, rewrap_id: UUID) -> bool:
+    """Go on with one that was done; False if it is not done, or another is the newest by now."""
+    changed = await uow.execute(
+        """UPDATE rewraps SET state = 'running', finished_at = NULL, due_at = now()
+           WHERE id = %s AND state = 'done' AND NOT EXISTS (SELECT 1 FROM rewraps newer WHERE newer.id > rewraps.id)""",
+        [rewrap_id],
+    )
+    return changed == 1
+
+
 async def list_due_rewraps(uow: UnitOfWork, *, limit: int) -> list[UUID]:
     return await uow.scalars(
         """SELECT id FROM rewraps WHERE state = 'running' AND due_at <= now()
@@ -204,9 +214,11 @@ async def claim_rewrap(uow: UnitOfWork, rewrap_id: UUID, *, lease_seconds: float
 async def count_page(uow: UnitOfWork, rewrap: Rewrap, *, done: int, broken: int, lease_seconds: float) -> bool:
     """Whether the claim still stands; if so, it is prolonged."""
     changed = await uow.execute(
-        """UPDATE rewraps SET done_count = done_count + %s, broken_count = broken_count + %s, error_code = NULL,
-             lease_until = now() + make_interval(secs => %s) WHERE id = %s AND fence = %s AND state = 'running'""",
-        [done, broken, lease_seconds, rewrap.id, rewrap.fence],
+        """UPDATE rewraps SET done_count = done_count + %(done)s, broken_count = broken_count + %(broken)s,
+             total_count = greatest(total_count, done_count + %(done)s), error_code = NULL,
+             lease_until = now() + make_interval(secs => %(lease)s)
+           WHERE id = %(id)s AND fence = %(fence)s AND state = 'running'""",
+        {"done": done, "broken": broken, "lease": lease_seconds, "id": rewrap.id, "fence": rewrap.fence},
     )
     return changed == 1
 
