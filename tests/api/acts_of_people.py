@@ -10,6 +10,8 @@ from tests.api.acts import PUBLIC, Installation, Step, step
 from tests.identity.authenticator import Authenticator
 from tests.identity.mailbox import Mailbox
 
+from simples3dms.kit.ids import new_id
+
 _PASSWORD, _OTHER = "correct horse battery", "wronger horse battery"
 _ANNA = {"email": "anna@example.org", "password": _PASSWORD}
 
@@ -108,6 +110,23 @@ def _letters(mailbox: Mailbox) -> list[Step]:
         given = {"email": email, "role": "viewer"}
         return step("create_invitation", "POST /tenants/acme/invitations", given, keep={"invitation": "invitation.id"})
 
+    def leave_one_unsent(at: Installation) -> None:
+        at.rows(
+            """INSERT INTO letters (id, kind, subject_id, state, last_error)
+               VALUES (%s, 'reset', %s, 'needs_attention', '550') ON CONFLICT DO NOTHING RETURNING id""",
+            *(letter, letter),
+        )
+        at.ids["letter"] = letter
+
+    def leave_another(at: Installation) -> None:
+        """Once nobody is at the first one any more, which is about nothing."""
+        deadline = time.monotonic() + 60
+        while at.rows("SELECT id FROM letters WHERE state = 'pending'"):
+            assert time.monotonic() < deadline, "the letter is still owed"
+            time.sleep(0.05)
+        leave_one_unsent(at)
+
+    letter = str(new_id())
     accepted, reset = "POST /invitations/accept", "POST /password-resets/use"
     chosen = {"token": "{secret}", "password": _PASSWORD}
     return [
@@ -120,6 +139,8 @@ def _letters(mailbox: Mailbox) -> list[Step]:
         step("request_reset", "POST /password-resets", {"email": _ANNA["email"]}, who=""),
         step("use_reset", reset, chosen, who="", first=read_letter),
         step("create_reset", "POST /users/{anna_id}/password-reset"),
+        step("retry_letter", "POST /letters/{letter}/retry", first=leave_one_unsent),
+        step("drop_letter", "DELETE /letters/{letter}", first=leave_another),
     ]
 
 

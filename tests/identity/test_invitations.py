@@ -300,6 +300,26 @@ async def test_what_can_never_be_sent_is_put_aside(
     await _jobs(posting)
     assert await _letters(database) == [("needs_attention", 1)] * 3
     assert mailbox[0].came == []
+    letters = posting.letters
+    first, second, third = await letters.list_unsent()
+    assert [one.email for one in (first, second, third)] == ["anna@example.org", "a,b@example.org", "<x>@example.org"]
+    assert (first.state, first.kind, "550" in (first.last_error or "")) == ("needs_attention", "invitation", True)
+    assert await letters.list_unsent(after=second.id) == [third]
+    assert await letters.list_unsent(limit=1) == [first]
+    await letters.drop(HOST, second.id)
+    for act in (letters.drop, letters.retry):
+        with pytest.raises(NotFound) as caught:
+            await act(HOST, second.id)
+        assert caught.value.problem_code == "letter_not_found"
+        with pytest.raises(Forbidden):
+            await act(Principal(new_id(), "anna@example.org"), first.id)
+    mailbox[0].refuses = None
+    assert (await letters.retry(HOST, first.id)).state == "pending"
+    await _jobs(posting)
+    assert [to for to, _ in mailbox[0].came] == [["anna@example.org"]]
+    assert await letters.list_unsent() == [third]
+    actions = [event.action for event in await posting.audit.list_events(None)]
+    assert [action for action in actions if action.startswith("letter.")] == ["letter.retried", "letter.dropped"]
 
 
 async def test_a_secret_in_a_letter_is_not_logged(posting: Services) -> None:

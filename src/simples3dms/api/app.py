@@ -27,6 +27,7 @@ from simples3dms.api.v1 import (
     holds,
     identity,
     invitations,
+    letters,
     migrations,
     own_stores,
     persons,
@@ -113,7 +114,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     for module in (
         *(health, identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
         *(stores, own_stores, rollouts, rotations, documents, content, holds, takeouts, migrations),
-        *(compliance, persons),
+        *(compliance, persons, letters),
     ):
         app.router.routes.extend(module.router.routes)
         app.state.permissions |= permissions_of(module.router.routes)

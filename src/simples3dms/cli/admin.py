@@ -10,6 +10,7 @@ import typer
 from simples3dms.cli import audit, credentials, stores
 from simples3dms.cli.account import account_app, read_secret
 from simples3dms.cli.invitations import invitation_app, show_hand_over
+from simples3dms.cli.letters import letter_app
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.providers import provider_app
 from simples3dms.cli.services import ScopeOption, service_app
@@ -44,6 +45,7 @@ def install(app: typer.Typer) -> None:
         ("account", account_app),
         ("service", service_app),
         ("invitation", invitation_app),
+        ("letter", letter_app),
         ("provider", provider_app),
         ("store", stores.store_app),
         ("placement", stores.placement_app),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from simples3dms.client.transport import Transport, at, iter_pages
 from simples3dms.kit.secret import Secret
-from simples3dms.schemas import factors, federation, identity, invitations, services, sessions
+from simples3dms.schemas import factors, federation, identity, invitations, letters, services, sessions
 from simples3dms.schemas.base import Page
 
 _PAGE = 200
@@ -126,6 +126,16 @@ class PeopleMixin(Transport):
 
     def create_reset(self, user_id: UUID) -> invitations.HandOver:
         return self.send("POST", invitations.HandOver, at("users", user_id, "password-reset"))
+
+    def iter_letters(self) -> Iterator[letters.Letter]:
+        """Those that could not be sent."""
+        return iter_pages(lambda after: self.get(Page[letters.Letter], at("letters"), after=after, limit=_PAGE))
+
+    def retry_letter(self, letter_id: UUID) -> letters.Letter:
+        return self.send("POST", letters.Letter, at("letters", letter_id, "retry"))
+
+    def drop_letter(self, letter_id: UUID) -> None:
+        self.call("DELETE", at("letters", letter_id))
 
     # second factors of one's own
 

@@ -74,6 +74,13 @@ def own_account() -> Conflict:
     return Conflict("Nobody disables themselves: ask another operator.", code="own_account")
 
 
+def letter_not_found() -> NotFound:
+    return NotFound(
+        "There is no such letter that could not be sent, or it is just being sent; list them anew.",
+        code="letter_not_found",
+    )
+
+
 def last_operator() -> Conflict:
     return Conflict("The last operator stays one: make somebody else an operator first.", code="last_operator")
 

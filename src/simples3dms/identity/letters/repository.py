@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.identity.letters.values import LetterRow
+from simples3dms.identity.letters.values import Letter, LetterRow
+
+#: For whom it is, from what it is about: a letter itself holds neither an address nor a secret.
+_LETTER: Final = """SELECT l.id, l.kind, coalesce(i.email, u.email, r.email) AS email, l.state, l.attempt, l.last_error,
+    l.created_at
+  FROM letters l
+    LEFT JOIN invitations i ON l.kind = 'invitation' AND i.id = l.subject_id
+    LEFT JOIN password_resets r ON l.kind = 'reset' AND r.id = l.subject_id
+    LEFT JOIN users u ON u.id = r.user_id"""
 
 
 async def insert(uow: UnitOfWork, letter_id: UUID, kind: str, subject_id: UUID) -> None:
@@ -47,3 +56,34 @@ async def list_due(uow: UnitOfWork, *, limit: int) -> list[UUID]:
              AND (lease_until IS NULL OR lease_until < now()) ORDER BY due_at LIMIT %s""",
         [limit],
     )
+
+
+async def list_unsent(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[Letter]:
+    """Letters that were tried and could not be sent, oldest first."""
+    return await uow.rows(
+        Letter,
+        f"""{_LETTER} WHERE l.last_error IS NOT NULL AND (%(after)s::uuid IS NULL OR l.id > %(after)s)
+            ORDER BY l.id LIMIT %(limit)s""",
+        {"after": after, "limit": limit},
+    )
+
+
+async def revive(uow: UnitOfWork, letter_id: UUID) -> Letter | None:
+    """Due at once, with fresh attempts; None if it is not there, or somebody is just at it."""
+    done = await uow.execute(
+        """UPDATE letters SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL
+           WHERE id = %s AND last_error IS NOT NULL AND (lease_until IS NULL OR lease_until < now())""",
+        [letter_id],
+    )
+    return await uow.find(Letter, f"{_LETTER} WHERE l.id = %s", [letter_id]) if done else None
+
+
+async def drop(uow: UnitOfWork, letter_id: UUID) -> Letter | None:
+    """The letter, which is not owed any more; None if it is not there, or somebody is just at it."""
+    found = await uow.find(Letter, f"{_LETTER} WHERE l.id = %s AND l.last_error IS NOT NULL", [letter_id])
+    done = await uow.execute(
+        """DELETE FROM letters WHERE id = %s AND last_error IS NOT NULL
+           AND (lease_until IS NULL OR lease_until < now())""",
+        [letter_id],
+    )
+    return found if done else None

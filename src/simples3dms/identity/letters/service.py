@@ -8,12 +8,16 @@ from uuid import UUID
 
 import structlog
 
+from simples3dms.audit.service import record
+from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.identity import errors
 from simples3dms.identity.letters import repository
-from simples3dms.identity.letters.values import LetterKind
+from simples3dms.identity.letters.values import Letter, LetterKind
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
 from simples3dms.mail import Mailer, MailFailed, Message
+from simples3dms.tenants.service import require_operator
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +56,31 @@ class Letters:
     async def defer_send(self, uow: UnitOfWork, letter_id: UUID) -> None:
         await self._queue.defer(uow, "letter.send", once=f"letter:{letter_id}", letter_id=letter_id)
 
+    async def list_unsent(self, *, after: UUID | None = None, limit: int = 100) -> list[Letter]:
+        """A page of the letters that were tried and could not be sent, oldest first. The door asks who may see them."""
+        async with self._database.platform() as uow:
+            return await repository.list_unsent(uow, after=after, limit=limit)
+
+    async def retry(self, principal: Principal, letter_id: UUID) -> Letter:
+        """Try one of them again now, with fresh attempts. For operators. Raises NotFound (`letter_not_found`)."""
+        require_operator(principal)
+        async with self._database.platform() as uow:
+            letter = await repository.revive(uow, letter_id)
+            if letter is None:
+                raise errors.letter_not_found()
+            await self.defer_send(uow, letter_id)
+            await _record(uow, principal, "letter.retried", letter)
+            return letter
+
+    async def drop(self, principal: Principal, letter_id: UUID) -> None:
+        """Send it no more: its link is useless. For operators. Raises NotFound (`letter_not_found`)."""
+        require_operator(principal)
+        async with self._database.platform() as uow:
+            letter = await repository.drop(uow, letter_id)
+            if letter is None:
+                raise errors.letter_not_found()
+            await _record(uow, principal, "letter.dropped", letter)
+
     async def defer_due(self, *, limit: int) -> None:
         """Queue again what nobody is at. For the watchdog."""
         if self._mailer is None:
@@ -87,3 +116,8 @@ class Letters:
             return
         async with self._database.platform() as uow:
             await repository.settle(uow, row)
+
+
+async def _record(uow: UnitOfWork, principal: Principal, action: str, letter: Letter) -> None:
+    details = {"kind": letter.kind, "attempts": letter.attempt}
+    await record(uow, principal, action, target_type="letter", target_id=str(letter.id), details=details)

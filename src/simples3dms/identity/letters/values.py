@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -21,3 +22,17 @@ class LetterRow:
     subject_id: UUID
     fence: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter that was tried and not sent, as an operator sees it; `state`: `pending`, or `needs_attention` where
+    nobody tries any more."""
+
+    id: UUID
+    kind: str
+    email: str | None
+    state: str
+    attempt: int
+    last_error: str | None
+    created_at: datetime
