@@ -157,12 +157,15 @@ async def test_a_report_tells_all_that_is_held_and_no_secret(place: Place) -> No
     document = await upload(place, olga, b"hers")
     other = await upload(place, Principal(new_id(), "other@example.org"), b"not hers")
     person = await services.persons.find_person(EMAIL)
+    tenant = await services.tenants.create_tenant(HOST, "globex", "Globex")
+    invited, _ = await services.invitations.invite(HOST, tenant, EMAIL, "viewer")
     pieces = [piece async for piece in services.persons.iter_report(HOST, person)]
     kinds = [piece["kind"] for piece in pieces]
     assert (kinds[0], kinds[-1]) == ("account", "end")
     assert {"membership", "row", "act_by", "act_about", "upload"} < set(kinds)
     tables = {piece["table"] for piece in pieces if piece["kind"] == "row"}
     assert tables == {"api_tokens", "known_networks", "members"}
+    assert [piece["id"] for piece in pieces if piece["kind"] == "invitation"] == [str(invited.id)]
     uploads = [piece["document_id"] for piece in pieces if piece["kind"] == "upload"]
     assert uploads == [document]
     assert "document.uploaded" in {piece["action"] for piece in pieces if piece["kind"] == "act_by"}

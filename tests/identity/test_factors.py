@@ -81,6 +81,9 @@ async def test_with_an_app_the_password_is_not_enough_at_any_door(services: Serv
         async with services.database.platform() as uow:
             await uow.execute("DELETE FROM attempt_buckets")
     await _log_in(services, code())
+    events = await services.audit.list_events(None)
+    assert next(one.details["by"] for one in events if one.action == "token.created") == "password+code"
+    assert {one.details["wrong"] for one in events if one.action == "sign_in.refused"} == {"second factor"}
     # Who does not know the password learns nothing of factors.
     act = services.identity.log_in(anna.name, WRONG, token_name="x", proof=Proof(code(1)))
     await _refused(Unauthenticated, "credentials_wrong", act)
@@ -214,6 +217,13 @@ async def test_a_passkey_signs_in_and_no_answer_counts_twice(
     held = await services.factors.get_held(anna)
     assert (held.kinds, held.passkeys[0].name) == (["passkey", "recovery_code"], "laptop")
     assert held.passkeys[0].last_used_at is not None
+    challenge_id, options = await _challenge(services)
+    proof = Proof(passkey=PasskeyAnswer(challenge_id, key.get(options)))
+    await services.sessions.sign_in(anna.name, GOOD, Visitor(), proof=proof)
+    begun = {"token.created": "by", "session.started": "method"}
+    events = await services.audit.list_events(None)
+    told = [(one.action, one.details[begun[one.action]]) for one in events if one.action in begun]
+    assert told == [("session.started", "password+passkey"), ("token.created", "password+passkey")]
 
 
 async def test_a_passkey_that_is_not_this_one_here_and_now_is_refused(

@@ -98,7 +98,7 @@ class Identity:
             if not await repository.hold_account(uow, account):
                 raise errors.credentials_wrong()
             bounds = Bounds(expires_in_days=_LOG_IN_DAYS)
-            return await mint(uow, principal_of(account), account.id, token_name, bounds, by="password")
+            return await mint(uow, principal_of(account), account.id, token_name, bounds, by=account.method)
 
     async def recognise(self, token: Secret, *, tenant: str | None = None) -> Standing:
         """Whose token it is, and what they may do in a tenant (a short name or id).

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -46,14 +47,15 @@ class SignIn:
             await self.refuse("password", address, account.id if account else None, tried=email.strip().lower())
             raise errors.credentials_wrong()
         await self._limits.give_back(attempt)
-        await self._check_factor(account, proof, address)
+        factor = await self._check_factor(account, proof, address)
         await self._limits.note_known(attempt, account.id)
-        return account
+        return replace(account, factor=factor)
 
-    async def _check_factor(self, account: Account, proof: Proof | None, address: str) -> None:
+    async def _check_factor(self, account: Account, proof: Proof | None, address: str) -> str | None:
+        """What was proved; None where there is nothing to prove."""
         kinds = (await self._factors.get_held(account.id)).kinds
         if not kinds:
-            return
+            return None
         if proof is None:
             challenge = await self._factors.challenge(account.id)
             shown = {"challenge_id": challenge.id, "options": challenge.options} if challenge else None
@@ -63,6 +65,7 @@ class SignIn:
             await self.refuse("second factor", address, account.id, tried=str(account.id))
             raise errors.factor_wrong()
         await self._limits.give_back(attempt)
+        return "code" if proof.passkey is None else "passkey"
 
     async def _find_account(self, email: str) -> Account | None:
         address = email.strip().lower()

@@ -46,6 +46,12 @@ class Account:
     password_hash: str
     is_operator: bool
     is_auditor: bool
+    factor: str | None = None
+    """What it proved beside its password: `code` or `passkey`."""
+
+    @property
+    def method(self) -> str:
+        return "password" if self.factor is None else f"password+{self.factor}"
 
 
 @dataclass(frozen=True, slots=True)

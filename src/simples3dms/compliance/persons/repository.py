@@ -54,6 +54,16 @@ async def remove_rows(uow: UnitOfWork, reference: Reference, user_id: UUID) -> i
     return await uow.execute(sql.SQL(statement).format(**names), [user_id])
 
 
+async def list_invitations(uow: UnitOfWork, email: str, *, limit: int) -> list[dict[str, Any]]:
+    """Invitations to an address, without their secrets."""
+    return await uow.scalars(
+        """SELECT to_jsonb(x) FROM (
+             SELECT tenant_id, id, email, role, invited_by, created_at, expires_at, accepted_at, revoked_at
+             FROM invitations WHERE email = %s ORDER BY id LIMIT %s) x""",
+        [email, limit],
+    )
+
+
 async def list_rows(uow: UnitOfWork, reference: Reference, user_id: UUID, *, limit: int) -> list[dict[str, Any]]:
     """What a table holds of the user, without what is secret."""
     statement = sql.SQL("SELECT to_jsonb(x) FROM (SELECT {shown} FROM {table} WHERE {column} = %s LIMIT %s) x").format(

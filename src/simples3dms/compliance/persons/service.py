@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
@@ -149,18 +149,19 @@ class Persons:
             await record(uow, principal, "report.made", target_type="user", target_id=str(person.id))
             memberships = await repository.list_memberships(uow, person.id, limit=_MOST_ROWS + 1)
             references = await repository.list_references(uow)
+            invitations = await repository.list_invitations(uow, person.email, limit=_MOST_ROWS + 1)
         yield {"kind": "account", **asdict(person)}
-        for membership in memberships[:_MOST_ROWS]:
-            yield {"kind": "membership", **asdict(membership)}
-        if len(memberships) > _MOST_ROWS:
-            yield {"kind": "shortened", "table": "members"}
+        for piece in _told("members", ({"kind": "membership", **asdict(one)} for one in memberships)):
+            yield piece
+        for piece in _told("invitations", (_invitation(one, for_oneself=for_oneself) for one in invitations)):
+            yield piece
         for reference in references:
             async with self._database.platform() as uow:
                 rows = await repository.list_rows(uow, reference, person.id, limit=_MOST_ROWS + 1)
-            for row in rows[:_MOST_ROWS]:
-                yield {"kind": "row", "table": reference.table, "row": row}
-            if len(rows) > _MOST_ROWS:
-                yield {"kind": "shortened", "table": reference.table}
+            for piece in _told(
+                reference.table, ({"kind": "row", "table": reference.table, "row": row} for row in rows)
+            ):
+                yield piece
         async for piece in self._iter_acts(person, for_oneself=for_oneself):
             yield piece
         async for piece in self._iter_uploads(person):
@@ -192,6 +193,20 @@ class Persons:
             if len(page) < _PAGE:
                 return
             after = (page[-1].tenant_id, page[-1].document_id, page[-1].number)
+
+
+def _told(table: str, pieces: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The first of them, and that there are more."""
+    for number, piece in enumerate(pieces):
+        if number == _MOST_ROWS:
+            yield {"kind": "shortened", "table": table}
+            return
+        yield piece
+
+
+def _invitation(row: dict[str, Any], *, for_oneself: bool) -> dict[str, Any]:
+    """Who invited them is about somebody else."""
+    return {"kind": "invitation", **row} | ({"invited_by": None} if for_oneself else {})
 
 
 async def _get(uow: UnitOfWork, user: str, *, lock: bool = False) -> Person:

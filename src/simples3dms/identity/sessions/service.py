@@ -54,7 +54,7 @@ class Sessions:
                 raise errors.credentials_wrong()
             if replaces is not None:
                 await repository.end_by_secret(uow, hash_token(replaces))
-            return await self.begin(uow, account, visitor, method="password")
+            return await self.begin(uow, account, visitor, method=account.method)
 
     async def begin(
         self,

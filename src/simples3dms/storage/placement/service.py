@@ -11,7 +11,7 @@ from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Conflict, Invalid, NotFound
 from simples3dms.storage.placement import repository
-from simples3dms.storage.placement.residency import allowed_jurisdictions, refuse_new
+from simples3dms.storage.placement.residency import refuse_new
 from simples3dms.storage.placement.values import (
     COUNTED,
     Grant,
@@ -24,6 +24,7 @@ from simples3dms.storage.placement.values import (
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.stores.errors import jurisdiction_unknown
 from simples3dms.storage.stores.jurisdictions import is_inside, is_jurisdiction
+from simples3dms.storage.stores.residency import allowed_jurisdictions
 from simples3dms.tenants.repository import set_allowed_jurisdictions
 from simples3dms.tenants.service import require_operator
 

@@ -14,6 +14,7 @@ from simples3dms.identity.service import require_operator
 from simples3dms.storage.rollout.service import refuse_closed
 from simples3dms.storage.stores import errors, places, repository
 from simples3dms.storage.stores.jurisdictions import is_inside
+from simples3dms.storage.stores.residency import allowed_jurisdictions, refuse_outside
 from simples3dms.storage.stores.values import GrantedStore, Store
 from simples3dms.tenants import repository as tenants_repository
 from simples3dms.tenants.service import not_found as tenant_not_found
@@ -88,7 +89,7 @@ class Grants:
     async def list_granted_stores(self, tenant_id: UUID) -> list[GrantedStore]:
         """The stores that the tenant may use; disabled ones are left out."""
         async with self._database.tenant(tenant_id) as uow:
-            allowed = await repository.find_allowed_jurisdictions(uow, tenant_id)
+            allowed = await allowed_jurisdictions(uow, tenant_id)
             granted = await repository.list_granted(uow)
         return [replace(store, is_outside=not is_inside(store.jurisdiction, allowed)) for store in granted]
 
@@ -126,14 +127,7 @@ async def _refuse_ungrantable(uow: UnitOfWork, tenant_id: UUID, store: Store) ->
     if held is None or held.disabled_at is not None:
         raise errors.disabled(store.name)
     await refuse_closed(uow, tenant_id, store.kind)
-    await refuse_outside(uow, tenant_id, held)
-
-
-async def refuse_outside(uow: UnitOfWork, tenant_id: UUID, store: Store) -> None:
-    """Raise Conflict (`residency_violated`) where the tenant's documents may not lie in the store."""
-    allowed = await repository.find_allowed_jurisdictions(uow, tenant_id)
-    if not is_inside(store.jurisdiction, allowed):
-        raise errors.residency_violated(store.name, store.jurisdiction, allowed or ())
+    await refuse_outside(uow, tenant_id, [held])
 
 
 async def _record(

@@ -33,9 +33,10 @@ from simples3dms.storage.stores.engine import ProviderPool, destinations
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.forms import checked_fields, settle
 from simples3dms.storage.stores.grants import NAME, as_uuid, own_prefix
-from simples3dms.storage.stores.jurisdictions import is_inside, is_jurisdiction, known_jurisdiction
+from simples3dms.storage.stores.jurisdictions import is_jurisdiction, known_jurisdiction
 from simples3dms.storage.stores.probing import Probes, as_result, permit
 from simples3dms.storage.stores.renewals import Renewals
+from simples3dms.storage.stores.residency import refuse_outside
 from simples3dms.storage.stores.values import CheckResult, ProbeResult, Store
 
 log = structlog.get_logger(__name__)
@@ -134,9 +135,8 @@ class Stores(Probes, Renewals):
                 raise errors.name_taken(new.name)
             if await repository.count_of_owner(uow, new.owner, new.kind) >= rule.most_per_tenant:
                 raise rollout_errors.too_many(rule.most_per_tenant)
-            allowed = await repository.find_allowed_jurisdictions(uow, new.owner)
-            if new.jurisdiction is not None and not is_inside(new.jurisdiction, allowed):
-                raise errors.residency_violated(new.name, new.jurisdiction, allowed or ())
+            if new.jurisdiction is not None:
+                await refuse_outside(uow, new.owner, [new])
 
     async def _admit(self, new: repository.NewStore, fields: Mapping[str, str]) -> ProbeResult:
         """Probe the place; if it is fit and nobody else's, mark it as the owner's. Outside any transaction."""
