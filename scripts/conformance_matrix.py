@@ -74,7 +74,7 @@ def plain_memory(directory: Path) -> Iterator[Candidate]:
 
 @contextmanager
 def whole_memory(directory: Path) -> Iterator[Candidate]:
-    yield replace(_memory(directory, versions=True), title="memory, versions and parts")
+    yield replace(_memory(directory, object_lock="compliance"), title="memory, versions, parts and locks")
 
 
 @contextmanager
@@ -84,19 +84,20 @@ def local(directory: Path) -> Iterator[Candidate]:
 
 @contextmanager
 def b2(directory: Path) -> Iterator[Candidate]:
-    with B2Sandbox(directory, buckets=(BUCKET,)) as server:
+    with B2Sandbox(directory, locked=(BUCKET,), buckets=()) as server:
         yield _b2(server, server.url, "b2 (sandbox)")
 
 
 @contextmanager
 def b2_guarded(directory: Path) -> Iterator[Candidate]:
-    with B2Sandbox(directory, buckets=(BUCKET,)) as server, _guarded(server.url) as options:
+    with B2Sandbox(directory, locked=(BUCKET,), buckets=()) as server, _guarded(server.url) as options:
         yield replace(_b2(server, server.url, "b2 (sandbox), egress guard"), options=options)
 
 
 def _b2(server: B2Sandbox, realm: str, title: str) -> Candidate:
     credential = {"application_key_id": server.application_key_id, "application_key": server.application_key}
-    return Candidate(title, "b2", {"realm": realm, "bucket": BUCKET, "prefix": "here"}, credential)
+    settings = {"realm": realm, "bucket": BUCKET, "prefix": "here", "object_lock": "compliance"}
+    return Candidate(title, "b2", settings, credential)
 
 
 @contextmanager
@@ -109,6 +110,12 @@ def seaweedfs(directory: Path) -> Iterator[Candidate]:
 def seaweedfs_crc32c(directory: Path) -> Iterator[Candidate]:
     with SeaweedServer(directory, buckets=(BUCKET,)) as server:
         yield _weed(server, server.endpoint, "s3: SeaweedFS, crc32c", checksum="crc32c")
+
+
+@contextmanager
+def seaweedfs_locked(directory: Path) -> Iterator[Candidate]:
+    with SeaweedServer(directory, buckets=(), locked=(BUCKET,)) as server:
+        yield _weed(server, server.endpoint, "s3: SeaweedFS, object lock", object_lock="compliance")
 
 
 @contextmanager
@@ -169,7 +176,7 @@ def _other(server_class: type[S3Server], **settings: object) -> Opened:
 def _layered(name: str, layer: Callable[[StorageProvider], StorageProvider]) -> Opened:
     @contextmanager
     def opened(directory: Path) -> Iterator[Candidate]:
-        yield replace(_memory(directory, versions=True), title=f"memory, {name}", layer=layer)
+        yield replace(_memory(directory, object_lock="compliance"), title=f"memory, {name}", layer=layer)
 
     return opened
 
@@ -184,6 +191,7 @@ CANDIDATES: dict[str, Opened] = {
     "seaweedfs": seaweedfs,
     "seaweedfs-crc32c": seaweedfs_crc32c,
     "seaweedfs-guarded": seaweedfs_guarded,
+    "seaweedfs-locked": seaweedfs_locked,
     "ministack": _other(Ministack, signing=False),
     "moto": _other(Moto, signing=False),
     "juicefs": _other(JuiceFS, service="minio"),

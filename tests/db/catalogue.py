@@ -50,6 +50,8 @@ TENANT_RIGHTS = {
     "audit_cuts": "SELECT",
     "audit_copies": "SELECT INSERT UPDATE",
     "holds": "SELECT INSERT UPDATE",
+    "object_locks": "SELECT INSERT UPDATE",
+    "lock_surveys": "SELECT UPDATE",
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
     "takeouts": "SELECT INSERT",

@@ -137,7 +137,7 @@ class Installation:
             client.add_store(
                 "b2-main",
                 kind="b2",
-                settings={"bucket": BUCKET, "realm": self.b2.url},
+                settings={"bucket": BUCKET, "realm": self.b2.url, "object_lock": "governance"},
                 credential={
                     "application_key_id": self.b2.application_key_id,
                     "application_key": self.b2.application_key,
@@ -191,7 +191,7 @@ def installed(directory: Path) -> Iterator[Installation]:
     """Stores and directory; everything that was started is ended, by its pid."""
     directory.chmod(0o755)
     with (
-        B2Sandbox(directory / "b2", buckets=(BUCKET,)) as b2,
+        B2Sandbox(directory / "b2", buckets=(), locked=(BUCKET,)) as b2,
         SeaweedServer(directory / "s3", buckets=(BUCKET,), iam=True) as s3,
     ):
         installation = Installation(directory, b2, s3)

@@ -1,4 +1,4 @@
-"""kill -9 at every fail-point of upload, copy, cut-over, purge and seal: after a restart, every promise holds.
+"""kill -9 at every fail-point of upload, copy, cut-over, purge, lock and seal: after a restart, every promise holds.
 
 The fail-points are enumerated: one that is added is killed at without a change here.
 """
@@ -25,7 +25,7 @@ def points(*protocols: str) -> list[str]:
 
 def test_every_fail_point_is_killed_at_here() -> None:
     covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal", "tenant_delete"))
-    covered |= set(points("rewrap", "rotate"))  # test_kill_keys.py
+    covered |= set(points("lock")) | set(points("rewrap", "rotate"))  # the last two: test_kill_keys.py
     assert covered == set(FAIL_POINTS)
 
 
@@ -105,6 +105,33 @@ def test_the_worker_is_killed_during_a_purge(installation: Installation, point: 
             assert list(client.iter_documents(tenant, trash=True)) == []
     finally:
         installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("lock"))
+def test_the_worker_is_killed_while_it_locks_at_a_store(installation: Installation, point: str) -> None:
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    bodies = installation.fill(tenant, 2)
+    document, _ = bodies
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    with installation.connect() as client:
+        hold = client.place_hold(tenant, document, name="one", reason="asked for")
+
+        def lock() -> tuple[str, bool]:
+            (replica,) = client.list_replicas(tenant, document)
+            return replica.lock, replica.lock_set_hold
+
+        assert victim.wait(90) == -signal.SIGKILL
+        assert lock() == ("waiting", False)
+        worker = installation.start("worker")
+        try:
+            eventually(lambda: lock() == ("set", True))
+            client.release_hold(tenant, document, hold.id, reason="settled")
+            eventually(lambda: lock() == ("none", False))
+            installation.assert_clean()
+            installation.assert_readable(tenant, bodies)
+        finally:
+            installation.end(worker)
 
 
 @pytest.mark.parametrize("point", points("seal"))

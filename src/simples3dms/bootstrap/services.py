@@ -40,6 +40,7 @@ from simples3dms.settings import Settings
 from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.checkpoints.service import Checkpoints
 from simples3dms.storage.credentials.service import Credentials
+from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
@@ -75,6 +76,7 @@ class Services:
     rollouts: Rollouts
     stores: Stores
     placements: Placements
+    locks: Locks
     blobs: Blobs
     transfers: Transfers
     migration_engine: MigrationEngine
@@ -147,10 +149,18 @@ def build_services(settings: Settings) -> Services:
         guard=guard,
         guard_all=settings.egress_guard == "all",
     )
+    locks = Locks(
+        database,
+        queue,
+        stores,
+        lease_seconds=settings.lease_seconds,
+        retry_base_seconds=settings.retry_base_seconds,
+    )
     blobs = Blobs(
         database,
         stores,
         queue,
+        locks,
         lease_seconds=settings.lease_seconds,
         retry_base_seconds=settings.retry_base_seconds,
     )
@@ -212,12 +222,13 @@ def build_services(settings: Settings) -> Services:
         rollouts=Rollouts(database),
         stores=stores,
         placements=Placements(database),
+        locks=locks,
         blobs=blobs,
         transfers=transfers,
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
         documents=documents,
-        holds=Holds(database),
+        holds=Holds(database, locks),
         takeouts=Takeouts(database),
         uploads=Uploads(database, blobs, transfers, largest_bytes=settings.largest_upload_bytes),
         rotations=Rotations(

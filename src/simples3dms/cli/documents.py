@@ -135,5 +135,5 @@ def where(document: UUID, tenant: TenantOption = None, as_json: JsonFlag = False
     """Where a document's bytes are, and how that is known."""
     with connect() as client:
         rows = client.list_replicas(require_tenant(tenant), document)
-        columns = ["version_number", "store", "state", "evidence", "evidence_at"]
+        columns = ["version_number", "store", "state", "evidence", "evidence_at", "lock", "error"]
         show_rows(rows, columns, as_json=as_json, empty="It is nowhere.")

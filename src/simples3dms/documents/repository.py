@@ -11,6 +11,7 @@ from uuid import UUID
 from simples3dms.db.session import UnitOfWork
 from simples3dms.documents.values import Document, ReplicaView, UploadRequest, UploadRow, Usage, Version
 from simples3dms.storage.blobs.values import Blob
+from simples3dms.storage.locks.repository import LOCK_VIEW
 
 _DOCUMENT: Final = """SELECT d.id, d.name, v.content_type, b.size_bytes, encode(b.digest, 'hex') AS sha256,
     v.number AS version, d.created_at, d.updated_at, d.deleted_at
@@ -96,10 +97,13 @@ async def find_version_blob(uow: UnitOfWork, document_id: UUID, number: int) -> 
 async def list_replicas(uow: UnitOfWork, document_id: UUID, *, limit: int) -> list[ReplicaView]:
     return await uow.rows(
         ReplicaView,
-        """SELECT v.number AS version_number, s.name AS store, r.state, r.evidence, r.evidence_at, r.created_at
+        f"""SELECT v.number AS version_number, s.name AS store, r.state, r.evidence, r.evidence_at, r.created_at,
+             coalesce(k.last_error, CASE WHEN r.state = 'retiring' THEN r.last_error END) AS error, k.lock,
+             k.lock_wanted_hold, k.lock_wanted_mode, k.lock_wanted_until, k.lock_set_hold, k.lock_set_mode,
+             k.lock_set_until, k.lock_set_at
            FROM versions v JOIN replicas r ON r.tenant_id = v.tenant_id AND r.blob_id = v.blob_id
-           JOIN stores s ON s.id = r.store_id
-           WHERE v.tenant_id = %s AND v.document_id = %s ORDER BY v.number DESC, r.created_at LIMIT %s""",
+           JOIN stores s ON s.id = r.store_id {LOCK_VIEW}
+           WHERE v.tenant_id = %s AND v.document_id = %s ORDER BY v.number DESC, r.created_at LIMIT %s""",  # noqa: S608
         [uow.tenant_id, document_id, limit],
     )
 

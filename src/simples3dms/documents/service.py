@@ -138,6 +138,7 @@ class Documents:
             if blob_ids is None:
                 raise held()
             await blobs_repository.bury(uow, blob_ids)
+            await self._blobs.locks.want_for_blobs(uow, blob_ids)
             await _audit(uow, principal, "document.purged", document_id)
             await self._blobs.defer_sweep(uow)
             await fp("purge.in_decision_txn")

@@ -204,6 +204,7 @@ class Uploads:
         blob_id = session.blob_id
         await self._blobs.record_blob(uow, written, blob_id)
         document_id, number = await _add_version(uow, principal, request, blob_id)
+        await self._blobs.locks.want_for_document(uow, document_id)
         if not await repository.complete_upload(
             uow, session.id, session.fence, document_id=document_id, version=number
         ):

@@ -39,7 +39,13 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """Where the bytes of a version are, and how we know."""
+    """Where the bytes of a version are, how we know, and what keeps them at the store itself.
+
+    `error`: why a removal or a lock is still to be done. `lock`: `not_used` (the store's settings name none), `none`
+    (nothing is wanted), `set` (the store said it keeps at least what is wanted), `waiting` (not yet, or something that
+    is not wanted any more is still there). `lock_wanted_*` is what the records ask for, `lock_set_*` what the store
+    last said, at `lock_set_at`.
+    """
 
     version_number: int
     store: str
@@ -47,6 +53,15 @@ class ReplicaView:
     evidence: str | None
     evidence_at: datetime | None
     created_at: datetime
+    error: str | None
+    lock: str
+    lock_wanted_hold: bool
+    lock_wanted_mode: str | None
+    lock_wanted_until: datetime | None
+    lock_set_hold: bool
+    lock_set_mode: str | None
+    lock_set_until: datetime | None
+    lock_set_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("store.probe", probe_store),
         ("checkpoint.copy", _copying_checkpoints(services)),
         ("letter.send", services.letters.run),
+        *_of_locks(services),
         *_of_keys(services),
         *_of_endings(services),
     )
@@ -74,6 +75,16 @@ def _of_keys(services: Services) -> list[tuple[str, Work]]:
         await services.rotations.start_due(UUID(store_id))
 
     return [("key.rewrap", rewrap), ("rotation.advance", advance_rotation), ("rotation.start", start_rotation)]
+
+
+def _of_locks(services: Services) -> list[tuple[str, Work]]:
+    async def apply_locks(tenant_id: str) -> None:
+        await services.locks.apply_due(UUID(tenant_id))
+
+    async def survey_locks(tenant_id: str) -> None:
+        await services.locks.survey(UUID(tenant_id))
+
+    return [("lock.apply", apply_locks), ("lock.survey", survey_locks)]
 
 
 def _copying_checkpoints(services: Services) -> Work:

@@ -49,6 +49,7 @@ async def tick(services: Services) -> None:
                 await services.queue.defer(platform, "store.probe", once=f"probe:{store_id}", store_id=store_id)
     await _watch_keys(services, rewraps)
     await services.letters.defer_due(limit=_LIMIT)
+    await services.locks.defer_due(limit=_LIMIT)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:
             await services.transfers.defer_run(tenant, transfer.id, once=True)

@@ -83,6 +83,20 @@ class DeleteOutcome:
     error: ProviderError | None = None
 
 
+LockMode = Literal["governance", "compliance"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What a store itself keeps one version by: a legal hold, a retention, both or neither."""
+
+    held: bool = False
+    mode: LockMode | None = None
+    """`governance`: whoever has the right to may shorten it; `compliance`: nobody."""
+    until: datetime | None = None
+    """When the retention ends, by the store's clock; it may be over."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListPage:
     """Some objects in the store's order, and where to go on (None: that was the end)."""
@@ -172,6 +186,8 @@ class Capabilities:
     most_parts: int = 10_000
     largest_object_bytes: int = 5 * 2**40
     longest_signed_seconds: int = 0
+    object_lock: bool = False
+    """Versions can be held and retained by the store itself, and its settings say that we do so."""
     durable: bool = True
     """False for stores whose bytes do not survive the process (memory)."""
     experimental: bool = False
@@ -244,7 +260,7 @@ class StorageProvider(Protocol):
         """Delete these objects, by version id where it is given; an outcome each, in order. Idempotent.
 
         Deleting what is not there succeeds. Where the store keeps versions and no id is given, every version of the
-        key goes, so that nothing hidden stays behind and is billed.
+        key goes, so that nothing hidden stays behind and is billed. What a lock of the store keeps is AccessDenied.
         """
         ...
 
@@ -253,6 +269,29 @@ class StorageProvider(Protocol):
 
         That is: all versions of it, hidden ones and delete markers too, and unfinished uploads in parts. Nothing
         there is success.
+        """
+        ...
+
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        """What the store keeps this version by. Idempotent; the store's word. Raises ObjectNotFound, and AccessDenied
+        where the credential may not know: never "nothing" then. This and the next two raise Unsupported where
+        `capabilities.object_lock` is false.
+        """
+        ...
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        """Place or release the legal hold of this version: until released, no delete by its id succeeds. Idempotent.
+
+        Raises ObjectNotFound.
+        """
+        ...
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        """Retain this version until then (in the future): no delete by its id succeeds before. Idempotent.
+
+        AccessDenied where that is shorter or weaker than what is in force; with `bypass`, one of the mode governance
+        may be shortened or hardened by a credential with that right. A retention is ended by shortening it to a
+        moment ahead: not every service has another way. Raises ObjectNotFound.
         """
         ...
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Final, Protocol
 
 from simples3dms.providers.base import (
@@ -13,7 +14,9 @@ from simples3dms.providers.base import (
     Finding,
     ListPage,
     Location,
+    LockMode,
     ObjectInfo,
+    ObjectLock,
     ObjectRef,
     Part,
     PartsUpload,
@@ -48,6 +51,15 @@ class ProviderBase:
 
     def list_unfinished(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
         return iter_pages(self, prefix, unfinished=True)
+
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        raise _no_locks(self.kind, ref)
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        raise _no_locks(self.kind, ref)
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        raise _no_locks(self.kind, ref)
 
     async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
         raise Unsupported(f"the kind {self.kind} does not copy by itself", key=key)
@@ -140,3 +152,7 @@ async def iter_pages(
 
 def _no_parts(kind: str, key: str) -> Unsupported:
     return Unsupported(f"the kind {kind} takes no uploads in parts", key=key)
+
+
+def _no_locks(kind: str, ref: ObjectRef) -> Unsupported:
+    return Unsupported(f"this store of the kind {kind} locks no objects", key=ref.key)

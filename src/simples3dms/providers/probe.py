@@ -28,6 +28,7 @@ _ROWS: Final[dict[str, tuple[str, str]]] = {
     "list_what_was_just_written": ("listing", "What was written is listed at once, what was deleted is not."),
     "delete_all_versions": ("no hidden versions", "A delete leaves nothing hidden that would be billed."),
     "delete_spares_the_neighbours": ("deleting", "A delete takes what it should and nothing else."),
+    "a_hold_keeps": ("holds", "What is held at the store can't be deleted there, and goes once it is released."),
     "unfinished_uploads_are_listed": ("unfinished uploads", "What was begun and never finished can be found."),
     "head_tells_the_time": ("time", "The store's clock and ours agree within a quarter of an hour."),
 }

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic import ValidationError as PydanticError
 
 from simples3dms.errors import Invalid
@@ -89,6 +89,16 @@ class FormModel(BaseModel):
     """What a person types in to set up a store: unknown fields are refused, and inputs never show in errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+#: Whether a store itself keeps what is held or retained, and how hard at most. None: it does not.
+ObjectLockUse = Annotated[
+    Literal["governance", "compliance"] | None,
+    Field(
+        description="Hold and retain objects at the store as well, in this mode at most. Left out: not at all. "
+        "`compliance` can be undone by nobody before its time."
+    ),
+]
 
 
 class NoCredential(FormModel):

@@ -35,11 +35,14 @@ class SeaweedServer:
 
     region = "us-east-1"
 
-    def __init__(self, directory: Path, *, buckets: Sequence[str] = ("docs",), iam: bool = False) -> None:
-        """`iam`: its keys can be made and deleted, by the API of AWS IAM at the same endpoint."""
+    def __init__(
+        self, directory: Path, *, buckets: Sequence[str] = ("docs",), locked: Sequence[str] = (), iam: bool = False
+    ) -> None:
+        """`locked`: buckets with object lock, beside the others. `iam`: its keys can be made and deleted, by the API of
+        AWS IAM at the same endpoint."""
         self._iam = iam
         self._directory = directory
-        self._buckets = tuple(buckets)
+        self._buckets = {name: name in locked for name in (*buckets, *locked)}
         self._process: ServerProcess | None = None
         self._port = 0
         users = _users(directory / _IDENTITIES)
@@ -81,8 +84,8 @@ class SeaweedServer:
             process = ServerProcess(self._command(), self._directory / "weed.log", environment=environment)
             if process.wait_until(self._answers, seconds=_START_SECONDS):
                 self._process = process
-                for bucket in self._buckets:
-                    self.create_bucket(bucket)
+                for bucket, object_lock in self._buckets.items():
+                    self.create_bucket(bucket, object_lock=object_lock)
                 return
             process.kill()
             tails.append(process.log_tail())
@@ -132,10 +135,10 @@ class SeaweedServer:
             ),
         )
 
-    def create_bucket(self, name: str) -> None:
+    def create_bucket(self, name: str, *, object_lock: bool = False) -> None:
         """Make a bucket; one that is there already is fine."""
         try:
-            self.client().create_bucket(Bucket=name)
+            self.client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=object_lock)
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from simples3dms.schemas.base import Response
@@ -32,7 +33,12 @@ class Version(Response):
 
 
 class Replica(Response):
-    """Where the bytes of a version are, and how that is known: `written` or `read-back`."""
+    """Where the bytes of a version are, and how that is known: `written` or `read-back`.
+
+    `lock` says whether the store itself keeps them: `not_used` by this store, `none` wanted, `set`, or `waiting`.
+    What the records ask for is in `lock_wanted_*`, what the store last said it keeps in `lock_set_*`. `error` is why a
+    removal or a lock is still to be done.
+    """
 
     version_number: int
     store: str
@@ -40,3 +46,12 @@ class Replica(Response):
     evidence: str | None
     evidence_at: datetime | None
     created_at: datetime
+    error: str | None
+    lock: Literal["not_used", "none", "set", "waiting"]
+    lock_wanted_hold: bool
+    lock_wanted_mode: Literal["governance", "compliance"] | None
+    lock_wanted_until: datetime | None
+    lock_set_hold: bool
+    lock_set_mode: Literal["governance", "compliance"] | None
+    lock_set_until: datetime | None
+    lock_set_at: datetime | None

@@ -17,6 +17,7 @@ from simples3dms.documents.holds import errors, repository
 from simples3dms.documents.holds.values import Hold, Retention, RetentionMode
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.texts import LONGEST_REASON, is_line
+from simples3dms.storage.locks.service import Locks
 
 _LONGEST_NAME: Final = 100
 _MOST_HOLDS: Final = 1000
@@ -26,8 +27,9 @@ _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 class Holds:
     """The holds and retentions of all tenants."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, locks: Locks) -> None:
         self._database = database
+        self._locks = locks
 
     async def place_hold(
         self, principal: Principal, tenant_id: UUID, document_id: UUID, *, name: str, reason: str
@@ -44,6 +46,7 @@ class Holds:
             if hold is None:
                 raise errors.exists(name)
             details = {"name": name, "reason": reason, "hold": str(hold.id)}
+            await self._locks.want_for_document(uow, document_id)
             await _audit(uow, principal, "hold.placed", document_id, details)
             return hold
 
@@ -65,6 +68,7 @@ class Holds:
                 raise errors.released()
             await repository.forget_passing(uow, document_id)
             details = {"name": hold.name, "reason": reason, "hold": str(hold.id)}
+            await self._locks.want_for_document(uow, document_id)
             await _audit(uow, principal, "hold.released", document_id, details)
             return hold
 
@@ -102,6 +106,7 @@ class Holds:
                     raise errors.not_lengthened(before.retain_until)
             await repository.set_retention(uow, document_id, until, mode)
             details = {"until": until.isoformat(), "mode": str(mode), "before": _told(before)}
+            await self._locks.want_for_document(uow, document_id)
             await _audit(uow, principal, "retention.set", document_id, details)
             return await _get_retention(uow, document_id)
 
@@ -125,6 +130,7 @@ class Holds:
                     raise errors.not_shorter()
                 await repository.set_retention(uow, document_id, until, None if until is None else before.mode)
                 details = {"until": until and until.isoformat(), "before": _told(before), "reason": reason}
+                await self._locks.want_for_document(uow, document_id)
                 await _audit(uow, principal, "retention.lifted", document_id, details)
             return await _get_retention(uow, document_id)
 

@@ -21,7 +21,9 @@ from simples3dms.providers.base import (
     Expected,
     ListPage,
     Location,
+    LockMode,
     ObjectInfo,
+    ObjectLock,
     ObjectReader,
     ObjectRef,
     Part,
@@ -29,10 +31,18 @@ from simples3dms.providers.base import (
     PutResult,
     check_key,
 )
-from simples3dms.providers.errors import IntegrityError, ObjectNotFound, Unsupported
+from simples3dms.providers.errors import AccessDenied, IntegrityError, ObjectNotFound, Unsupported
 from simples3dms.providers.parts import part_size, put_in_parts
 from simples3dms.providers.plain import ProviderBase
-from simples3dms.providers.registry import BuildOptions, FormModel, NoCredential, NotBlank, Prefix, ProviderKind
+from simples3dms.providers.registry import (
+    BuildOptions,
+    FormModel,
+    NoCredential,
+    NotBlank,
+    ObjectLockUse,
+    Prefix,
+    ProviderKind,
+)
 
 _CHUNK_BYTES = 1 << 20
 _PART_BYTES = 5 << 20
@@ -40,12 +50,13 @@ _PAGE = 100
 
 
 class MemorySettings(FormModel):
-    """`name`: providers of one name in one process share their bytes."""
+    """`name`: providers of one name in one process share their bytes. What locks keeps versions, too."""
 
     name: NotBlank
     prefix: Prefix = ""
     versions: bool = False
     parts: bool = True
+    object_lock: ObjectLockUse = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,8 @@ class _Shelf:
 
     objects: dict[str, list[_Stored]] = field(default_factory=dict)
     uploads: dict[str, _Upload] = field(default_factory=dict)
+    locks: dict[str, ObjectLock] = field(default_factory=dict)
+    """By version id."""
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -86,7 +99,8 @@ class MemoryProvider(ProviderBase):
         self._prefix = settings.prefix
         self._shelf = _shelves.setdefault(settings.name, _Shelf())
         self.capabilities = Capabilities(
-            versions=settings.versions,
+            versions=settings.versions or settings.object_lock is not None,
+            object_lock=settings.object_lock is not None,
             durable=False,
             multipart=settings.parts,
             server_side_copy=True,
@@ -131,22 +145,49 @@ class MemoryProvider(ProviderBase):
         return self._find(key, version_id).info
 
     async def delete(self, refs: Sequence[ObjectRef]) -> list[DeleteOutcome]:
-        for ref in refs:
-            path = self._path(ref.key)
-            kept = [
-                stored
-                for stored in self._shelf.objects.get(path, [])
-                if ref.version_id is not None and stored.info.version_id != ref.version_id
-            ]
-            if kept:
-                self._shelf.objects[path] = kept
-            else:
-                self._shelf.objects.pop(path, None)
-        return [DeleteOutcome(ref) for ref in refs]
+        return [DeleteOutcome(ref, self._remove(ref)) for ref in refs]
+
+    def _remove(self, ref: ObjectRef) -> AccessDenied | None:
+        """Remove what the reference means, but for what is locked: then the error is returned."""
+        path = self._path(ref.key)
+        found = self._shelf.objects.pop(path, [])
+        meant = [one for one in found if ref.version_id in (None, one.info.version_id)]
+        locked = [one for one in meant if self._is_locked(one.info.version_id)]
+        if kept := [one for one in found if one not in meant or one in locked]:
+            self._shelf.objects[path] = kept
+        for gone in [one for one in meant if one not in locked]:
+            self._shelf.locks.pop(gone.info.version_id or "", None)
+        return AccessDenied("the store's lock keeps it", vendor_code="locked", key=ref.key) if locked else None
+
+    def _is_locked(self, version_id: str | None) -> bool:
+        lock = self._shelf.locks.get(version_id or "", ObjectLock())
+        return lock.held or (lock.until is not None and lock.until > datetime.now(UTC))
+
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        return self._shelf.locks.get(self._lockable(ref), ObjectLock())
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        version_id = self._lockable(ref)
+        self._shelf.locks[version_id] = replace(self._shelf.locks.get(version_id, ObjectLock()), held=on)
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        version_id = self._lockable(ref)
+        before = self._shelf.locks.get(version_id, ObjectLock())
+        if before.until is not None and before.until > datetime.now(UTC):
+            weaker = until < before.until or mode != before.mode
+            if weaker and not (bypass and before.mode == "governance"):
+                raise AccessDenied("the retention in force is longer or harder", vendor_code="locked", key=ref.key)
+        self._shelf.locks[version_id] = replace(before, mode=mode, until=until)
+
+    def _lockable(self, ref: ObjectRef) -> str:
+        if not self.capabilities.object_lock:
+            raise Unsupported("this store locks no objects", key=ref.key)
+        return str(self._find(ref.key, ref.version_id).info.version_id)
 
     async def discard(self, key: str) -> None:
         path = self._path(key)
-        self._shelf.objects.pop(path, None)
+        if (error := self._remove(ObjectRef(key))) is not None:
+            raise error
         for upload_id in [name for name, upload in self._shelf.uploads.items() if upload.path == path]:
             del self._shelf.uploads[upload_id]
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import ClassVar, Final, TypeVar
 
@@ -20,7 +21,9 @@ from simples3dms.providers.base import (
     Finding,
     ListPage,
     Location,
+    LockMode,
     ObjectInfo,
+    ObjectLock,
     ObjectReader,
     ObjectRef,
     Part,
@@ -47,6 +50,8 @@ WRITES: Final = frozenset(
         "sign_upload",
         "sign_part",
         "inspect",
+        "set_hold",
+        "set_retention",
     }
 )
 #: Operations that never leave this process.
@@ -95,6 +100,15 @@ class Layer:
 
     async def discard(self, key: str) -> None:
         await self.inner.discard(key)
+
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        return await self.inner.get_lock(ref)
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        await self.inner.set_hold(ref, on=on)
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        await self.inner.set_retention(ref, mode=mode, until=until, bypass=bypass)
 
     async def list_page(
         self,
@@ -284,6 +298,17 @@ class CallLayer(Layer):
 
     async def discard(self, key: str) -> None:
         await self._run(Call("discard"), lambda: self.inner.discard(key))
+
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        return await self._run(Call("get_lock"), lambda: self.inner.get_lock(ref))
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        await self._run(Call("set_hold"), lambda: self.inner.set_hold(ref, on=on))
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        await self._run(
+            Call("set_retention"), lambda: self.inner.set_retention(ref, mode=mode, until=until, bypass=bypass)
+        )
 
     async def list_page(
         self,

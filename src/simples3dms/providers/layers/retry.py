@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from datetime import datetime
 from types import TracebackType
 from typing import TypeVar
 
@@ -18,7 +19,9 @@ from simples3dms.providers.base import (
     DeleteOutcome,
     Expected,
     ListPage,
+    LockMode,
     ObjectInfo,
+    ObjectLock,
     ObjectReader,
     ObjectRef,
     Part,
@@ -185,6 +188,15 @@ class RetryLayer(Layer):
 
     async def discard(self, key: str) -> None:
         await self._repeat(lambda: self.inner.discard(key))
+
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        return await self._repeat(lambda: self.inner.get_lock(ref))
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        await self._repeat(lambda: self.inner.set_hold(ref, on=on))
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        await self._repeat(lambda: self.inner.set_retention(ref, mode=mode, until=until, bypass=bypass))
 
     async def list_page(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import TypeVar
 
@@ -16,7 +17,9 @@ from simples3dms.providers.base import (
     Expected,
     Finding,
     ListPage,
+    LockMode,
     ObjectInfo,
+    ObjectLock,
     ObjectReader,
     ObjectRef,
     Part,
@@ -83,6 +86,17 @@ class TimeoutLayer(Layer):
 
     async def discard(self, key: str) -> None:
         await self._bounded(self._call_seconds, lambda: self.inner.discard(key))
+
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        return await self._bounded(self._call_seconds, lambda: self.inner.get_lock(ref))
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        await self._bounded(self._call_seconds, lambda: self.inner.set_hold(ref, on=on))
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        await self._bounded(
+            self._call_seconds, lambda: self.inner.set_retention(ref, mode=mode, until=until, bypass=bypass)
+        )
 
     async def list_page(
         self,

@@ -24,7 +24,9 @@ CAPABILITIES = frozenset(
     {
         *("listKeys", "writeKeys", "deleteKeys", "listAllBucketNames", "listBuckets", "readBuckets", "writeBuckets"),
         *("deleteBuckets", "readBucketEncryption", "writeBucketEncryption", "listFiles", "readFiles", "shareFiles"),
-        *("writeFiles", "deleteFiles"),
+        *("writeFiles", "deleteFiles", "readBucketRetentions", "writeBucketRetentions"),
+        *("readFileRetentions", "writeFileRetentions", "readFileLegalHolds", "writeFileLegalHolds"),
+        "bypassGovernance",
     }
 )
 _DEFAULTS: dict[str, Any] = {"bucketType": "allPrivate", "bucketInfo": {}, "corsRules": [], "lifecycleRules": []}

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from simples3dms.sandbox.b2 import calls_account, calls_downloads, calls_files, calls_uploads
+from simples3dms.sandbox.b2 import calls_account, calls_downloads, calls_files, calls_locks, calls_uploads
 from simples3dms.sandbox.b2.account import Account
 from simples3dms.sandbox.b2.errors import B2Error, ClientGone, not_found, unauthorized
 from simples3dms.sandbox.b2.faults import Call, Fault, Faults
@@ -42,6 +42,8 @@ _CALLS: dict[str, Handler] = {
         calls_files.hide_file,
         calls_files.list_file_names,
         calls_files.list_file_versions,
+        calls_locks.update_file_legal_hold,
+        calls_locks.update_file_retention,
         calls_uploads.cancel_large_file,
         calls_uploads.copy_part,
         calls_uploads.finish_large_file,
@@ -146,7 +148,8 @@ class App:
             case "expire":
                 self._account.expire_tokens()
             case "bucket":
-                result = self._account.add_bucket(request.text("name"), {}).id
+                settings = {"fileLockEnabled": True} if request.params.get("object_lock") else {}
+                result = self._account.add_bucket(request.text("name"), settings).id
             case other:
                 raise not_found(other)
         return json_answer(result)

@@ -126,15 +126,17 @@ async def update_bucket(account: Account, request: Request) -> Answer:
     bucket_id = request.text("bucketId")
     account.authorize(request, "writeBuckets", bucket_id=bucket_id)
     bucket = account.get_bucket(bucket_id)
+    if bucket.has_lock and request.params.get("fileLockEnabled") is False:
+        raise bad_request("File lock can't be turned off.", "file_lock_conflict")
     if request.params.get("ifRevisionIs") not in (None, bucket.revision):
         raise B2Error(409, "conflict", "The bucket has been updated since.")
     return json_answer(_bucket_fields(account, account.records.update_bucket(bucket, _settings(request))))
 
 
 def _settings(request: Request) -> dict[str, Any]:
-    if request.params.get("fileLockEnabled") or request.params.get("replicationConfiguration"):
-        raise bad_request("The sandbox has neither file lock nor replication.")
-    kept = ("bucketType", "bucketInfo", "corsRules", "lifecycleRules", "defaultServerSideEncryption")
+    if request.params.get("defaultRetention") or request.params.get("replicationConfiguration"):
+        raise bad_request("The sandbox has neither default retentions nor replication.")
+    kept = ("fileLockEnabled", "bucketType", "bucketInfo", "corsRules", "lifecycleRules", "defaultServerSideEncryption")
     settings = {name: request.params[name] for name in kept if request.params.get(name) is not None}
     if settings.get("bucketType", "allPrivate") not in ("allPrivate", "allPublic"):
         raise bad_request("bucketType must be allPrivate or allPublic")
@@ -164,13 +166,16 @@ async def list_buckets(account: Account, request: Request) -> Answer:
             raise unauthorized("a key restricted to buckets must name one of them")
         if any(bucket.id not in key.bucket_ids for bucket in found):
             raise unauthorized("not entitled: another bucket")
-    return json_answer({"buckets": [_bucket_fields(account, bucket) for bucket in found]})
+    return json_answer({"buckets": [_bucket_fields(account, bucket, key) for bucket in found]})
 
 
-def _bucket_fields(account: Account, bucket: Bucket) -> dict[str, Any]:
+def _bucket_fields(account: Account, bucket: Bucket, key: Key | None = None) -> dict[str, Any]:
+    """`key`: who asks, and is told of the lock only if it may read that. None: whoever may change it."""
     settings = dict(bucket.settings)
+    settings.pop("fileLockEnabled", None)
     encryption = settings.pop("defaultServerSideEncryption", {"algorithm": None, "mode": None})
-    lock = {"defaultRetention": {"mode": None, "period": None}, "isFileLockEnabled": False}
+    lock = {"defaultRetention": {"mode": None, "period": None}, "isFileLockEnabled": bucket.has_lock}
+    may_read = key is None or "readBucketRetentions" in key.capabilities
     return {
         **settings,
         "accountId": account.id,
@@ -179,6 +184,6 @@ def _bucket_fields(account: Account, bucket: Bucket) -> dict[str, Any]:
         "options": ["s3"],
         "revision": bucket.revision,
         "defaultServerSideEncryption": {"isClientAuthorizedToRead": True, "value": encryption},
-        "fileLockConfiguration": {"isClientAuthorizedToRead": True, "value": lock},
+        "fileLockConfiguration": {"isClientAuthorizedToRead": may_read, "value": lock if may_read else None},
         "replicationConfiguration": {"isClientAuthorizedToRead": True, "value": None},
     }

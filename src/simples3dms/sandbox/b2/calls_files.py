@@ -8,16 +8,17 @@ from typing import Any
 
 from simples3dms.sandbox.b2.account import Account, check_name, check_rights
 from simples3dms.sandbox.b2.blobs import Segment, slice_segments
-from simples3dms.sandbox.b2.errors import B2Error, bad_request, not_found
-from simples3dms.sandbox.b2.files import File, NewFile, position_of
+from simples3dms.sandbox.b2.errors import B2Error, access_denied, bad_request, not_found
+from simples3dms.sandbox.b2.files import File, Lock, NewFile, position_of
 from simples3dms.sandbox.b2.http import Answer, Request, json_answer
+from simples3dms.sandbox.b2.records import Key
 
 MOST_SIMPLE_BYTES = 5_000_000_000
 MOST_PAGE = 10_000
 
 
-def file_fields(account: Account, file: File) -> dict[str, Any]:
-    """A file version as every answer shows it."""
+def file_fields(account: Account, file: File, key: Key | None = None) -> dict[str, Any]:
+    """A file version as every answer shows it; its lock as far as the key may know. None: of a file without one."""
     mode = {"algorithm": file.encryption, "mode": "SSE-B2" if file.encryption else None}
     return {
         "accountId": account.id,
@@ -29,13 +30,23 @@ def file_fields(account: Account, file: File) -> dict[str, Any]:
         "fileId": file.id,
         "fileInfo": file.info,
         "fileName": file.name,
-        "fileRetention": {"isClientAuthorizedToRead": True, "value": {"mode": None, "retainUntilTimestamp": None}},
-        "legalHold": {"isClientAuthorizedToRead": True, "value": None},
         "replicationStatus": None,
         "serverSideEncryption": mode,
+        **lock_fields(account.files.find_lock(file.id) if key else Lock(), key),
         # The first version of the API called the length so; rclone's lists read it.
         "size": file.size,
         "uploadTimestamp": file.uploaded_at,
+    }
+
+
+def lock_fields(lock: Lock, key: Key | None) -> dict[str, Any]:
+    """The retention and the legal hold; null to a key without the right to read them."""
+    retention, hold = ({"mode": lock.mode, "retainUntilTimestamp": lock.until}, lock.hold)
+    told = {"fileRetention": ("readFileRetentions", retention), "legalHold": ("readFileLegalHolds", hold)}
+    may = {right: key is None or right in key.capabilities for right, _ in told.values()}
+    return {
+        name: {"isClientAuthorizedToRead": may[right], "value": value if may[right] else None}
+        for name, (right, value) in told.items()
     }
 
 
@@ -67,7 +78,7 @@ async def list_file_versions(account: Account, request: Request) -> Answer:
 
 def _list(account: Account, request: Request, *, newest_only: bool) -> Answer:
     bucket_id, prefix = request.text("bucketId"), request.find_text("prefix") or ""
-    account.authorize(request, "listFiles", bucket_id=bucket_id, name=prefix)
+    key = account.authorize(request, "listFiles", bucket_id=bucket_id, name=prefix)
     account.get_bucket(bucket_id)
     limit = request.number("maxFileCount", default=100, most=MOST_PAGE)
     start = max(request.find_text("startFileName") or "", prefix)
@@ -83,7 +94,10 @@ def _list(account: Account, request: Request, *, newest_only: bool) -> Answer:
             following = entry
             break
         entries.append(entry)
-    files = [_folder_fields(account, bucket_id, e) if isinstance(e, str) else file_fields(account, e) for e in entries]
+    files = [
+        _folder_fields(account, bucket_id, entry) if isinstance(entry, str) else file_fields(account, entry, key)
+        for entry in entries
+    ]
     next_name = following if isinstance(following, str) or following is None else following.name
     answer: dict[str, Any] = {"files": files, "nextFileName": next_name}
     if not newest_only:
@@ -139,8 +153,8 @@ def _from_id(entries: Iterable[File | str], name: str, file_id: str) -> Iterator
 
 async def get_file_info(account: Account, request: Request) -> Answer:
     file = account.get_file(request.text("fileId"))
-    account.authorize(request, "readFiles", bucket_id=file.bucket_id, name=file.name)
-    return json_answer(file_fields(account, file))
+    key = account.authorize(request, "readFiles", bucket_id=file.bucket_id, name=file.name)
+    return json_answer(file_fields(account, file, key))
 
 
 async def hide_file(account: Account, request: Request) -> Answer:
@@ -162,9 +176,19 @@ async def delete_file_version(account: Account, request: Request) -> Answer:
     file = account.files.find(file_id)
     if file is None or file.name != name:
         raise bad_request(f"File not present: {name} {file_id}", "file_not_present")
-    account.authorize(request, "deleteFiles", bucket_id=file.bucket_id, name=name)
+    key = account.authorize(request, "deleteFiles", bucket_id=file.bucket_id, name=name)
+    refuse_locked(account, file, key, bypass=bool(request.params.get("bypassGovernance")))
     account.files.delete(file)
     return json_answer({"fileId": file_id, "fileName": name})
+
+
+def refuse_locked(account: Account, file: File, key: Key, *, bypass: bool) -> None:
+    """https://www.backblaze.com/docs/cloud-storage-object-lock: neither a hold nor `compliance` yields to anybody."""
+    if bypass:
+        check_rights(key, "bypassGovernance", bucket_id=file.bucket_id, name=file.name)
+    lock = account.files.find_lock(file.id)
+    if lock.hold == "on" or (lock.is_retained and not (bypass and lock.mode == "governance")):
+        raise access_denied("The file is protected by Object Lock.")
 
 
 async def copy_file(account: Account, request: Request) -> Answer:

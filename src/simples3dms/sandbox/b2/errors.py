@@ -24,6 +24,10 @@ def unauthorized(message: str = "not authorized") -> B2Error:
     return B2Error(401, "unauthorized", message)
 
 
+def access_denied(message: str) -> B2Error:
+    return B2Error(403, "access_denied", message)
+
+
 def not_found(what: str) -> B2Error:
     return B2Error(404, "not_found", f"{what} is not here.")
 

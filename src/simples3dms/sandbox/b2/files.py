@@ -51,6 +51,19 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """What keeps a file version: a retention (`until` in milliseconds), a legal hold (`on`, `off`), or neither."""
+
+    mode: str | None = None
+    until: int | None = None
+    hold: str | None = None
+
+    @property
+    def is_retained(self) -> bool:
+        return self.until is not None and self.until > now_ms()
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part that was received; B2's limit is 10,000 of them."""
 
@@ -159,10 +172,19 @@ class Files:
             connection.execute("UPDATE file SET action = 'upload', size = ? WHERE id = ?", (size, file.id))
             connection.execute("DELETE FROM part WHERE file_id = ?", (file.id,))
 
+    def find_lock(self, file_id: str) -> Lock:
+        row = self._connection.execute("SELECT mode, until, hold FROM lock WHERE file_id = ?", (file_id,)).fetchone()
+        return Lock() if row is None else Lock(*row)
+
+    def put_lock(self, file_id: str, lock: Lock) -> None:
+        row = (file_id, lock.mode, lock.until, lock.hold)
+        self._connection.execute("INSERT OR REPLACE INTO lock VALUES (?, ?, ?, ?)", row)
+
     def delete(self, file: File) -> None:
         with self._records.transaction() as connection:
             orphans = _drop_segments(connection, file.id, None)
             connection.execute("DELETE FROM part WHERE file_id = ?", (file.id,))
+            connection.execute("DELETE FROM lock WHERE file_id = ?", (file.id,))
             connection.execute("DELETE FROM file WHERE id = ?", (file.id,))
         self._blobs.remove(orphans)
 

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS part (file_id TEXT NOT NULL, number INTEGER NOT NULL,
 CREATE TABLE IF NOT EXISTS segment (file_id TEXT NOT NULL, part INTEGER NOT NULL, position INTEGER NOT NULL,
     blob TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
     PRIMARY KEY (file_id, part, position)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lock (file_id TEXT PRIMARY KEY, mode TEXT, until INTEGER, hold TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS segment_blob ON segment (blob);
 """
 
@@ -58,6 +59,10 @@ class Bucket:
     name: str
     settings: dict[str, Any]
     revision: int
+
+    @property
+    def has_lock(self) -> bool:
+        return bool(self.settings.get("fileLockEnabled"))
 
     @property
     def is_public(self) -> bool:

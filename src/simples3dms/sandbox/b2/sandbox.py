@@ -27,9 +27,10 @@ class B2Sandbox:
     same address, too, as long as nobody has taken the port.
     """
 
-    def __init__(self, directory: Path, *, buckets: Sequence[str] = ("docs",)) -> None:
+    def __init__(self, directory: Path, *, buckets: Sequence[str] = ("docs",), locked: Sequence[str] = ()) -> None:
+        """`locked`: buckets with Object Lock, beside the others."""
         self._directory = directory
-        self._buckets = tuple(buckets)
+        self._buckets = {name: name in locked for name in (*buckets, *locked)}
         self._process: ServerProcess | None = None
         self._port = 0
         self._credentials = _credentials(directory)
@@ -76,8 +77,8 @@ class B2Sandbox:
             process.kill()
             raise Unavailable(f"The B2 sandbox did not start. The end of its log:\n{process.log_tail()}")
         self._process = process
-        for bucket in self._buckets:
-            self.create_bucket(bucket)
+        for bucket, object_lock in self._buckets.items():
+            self.create_bucket(bucket, object_lock=object_lock)
 
     def _answers(self) -> bool:
         try:
@@ -95,9 +96,9 @@ class B2Sandbox:
     # There is nothing that a polite stop would save.
     stop = kill
 
-    def create_bucket(self, name: str) -> None:
+    def create_bucket(self, name: str, *, object_lock: bool = False) -> None:
         """Make a private bucket; one that is there already is fine."""
-        self._control("bucket", {"name": name}, accept=("duplicate_bucket_name",))
+        self._control("bucket", {"name": name, "object_lock": object_lock}, accept=("duplicate_bucket_name",))
 
     def inject(
         self,

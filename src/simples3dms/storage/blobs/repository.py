@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.blobs.values import Blob, Doomed, Replica, WriteTicket, Written
+from simples3dms.storage.blobs.values import Blob, Doomed, Kept, Replica, WriteTicket, Written
 
 _REPLICA: Final = "id, blob_id, store_id, key, version_id, state, evidence, evidence_at, created_at"
 
@@ -327,20 +327,26 @@ async def remove(uow: UnitOfWork, gone: Sequence[Doomed]) -> int:
     return count
 
 
-async def keep_for_later(uow: UnitOfWork, failed: Sequence[tuple[Doomed, str]], *, base_seconds: float) -> None:
-    """Note why a removal failed, and leave it for a later attempt, each time later (at most an hour)."""
+async def keep_for_later(uow: UnitOfWork, failed: Sequence[Kept], *, base_seconds: float) -> None:
+    """Note why a removal failed, and leave it for a later attempt, each time later (at most an hour).
+
+    What is known to be kept for some time is left alone that long, but looked at daily: it may end before.
+    """
     await uow.execute(
         """UPDATE replicas r SET last_error = i.error,
-             lease_until = now() + make_interval(
-               secs => least(3600, %(base)s::float8 * power(2, least(r.attempt, 20))))
-           FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(errors)s::text[]) AS i (id, fence, error)
+             lease_until = greatest(
+               now() + make_interval(secs => least(3600, %(base)s::float8 * power(2, least(r.attempt, 20)))),
+               CASE WHEN i.until IS NOT NULL THEN least(i.until, now() + interval '1 day') END)
+           FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(errors)s::text[], %(untils)s::timestamptz[])
+             AS i (id, fence, error, until)
            WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'""",
         {
             "tenant": uow.tenant_id,
             "base": base_seconds,
-            "ids": [item.id for item, _ in failed],
-            "fences": [item.fence for item, _ in failed],
-            "errors": [error for _, error in failed],
+            "ids": [one.item.id for one in failed],
+            "fences": [one.item.fence for one in failed],
+            "errors": [one.error for one in failed],
+            "untils": [one.until for one in failed],
         },
     )
 

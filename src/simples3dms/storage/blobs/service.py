@@ -17,11 +17,18 @@ from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import LeaseLost, heartbeat
 from simples3dms.providers.base import Body, Expected, ObjectRef, StorageProvider
-from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError, StoreUnavailable
+from simples3dms.providers.errors import (
+    AccessDenied,
+    IntegrityError,
+    ObjectNotFound,
+    ProviderError,
+    StoreUnavailable,
+)
 from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository
 from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
-from simples3dms.storage.blobs.values import Blob, Doomed, Replica, WriteTicket, Written
+from simples3dms.storage.blobs.values import OBJECT_LOCKED, Blob, Doomed, Kept, Replica, WriteTicket, Written
+from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
 from simples3dms.storage.placement.values import Grant
@@ -49,11 +56,19 @@ class Blobs:
     """Bytes of all tenants, wherever they are."""
 
     def __init__(
-        self, database: Database, stores: Stores, queue: JobQueue, *, lease_seconds: float, retry_base_seconds: float
+        self,
+        database: Database,
+        stores: Stores,
+        queue: JobQueue,
+        locks: Locks,
+        *,
+        lease_seconds: float,
+        retry_base_seconds: float,
     ) -> None:
         self._database = database
         self._stores = stores
         self._queue = queue
+        self.locks = locks
         self.lease_seconds = lease_seconds
         self._retry_base_seconds = retry_base_seconds
 
@@ -230,7 +245,9 @@ class Blobs:
             async with self._database.tenant(tenant_id) as uow:
                 await repository.expire_writes(uow, limit=_SWEEP_BATCH, grace_seconds=self.lease_seconds)
                 doomed = await repository.claim_retiring(uow, limit=_SWEEP_BATCH, lease_seconds=self.lease_seconds)
-                await repository.reprieve(uow, [item for item in doomed if not item.allowed])
+                spared = [item for item in doomed if not item.allowed]
+                await repository.reprieve(uow, spared)
+                await self.locks.want_for_replicas(uow, [item.id for item in spared])
             if not doomed:
                 return removed
             await fp("purge.claimed")
@@ -245,7 +262,7 @@ class Blobs:
             async with self._database.tenant(tenant_id) as uow:
                 permitted = await repository.recheck(uow, items, lease_seconds=self.lease_seconds)
             gone: list[Doomed] = []
-            failed: list[tuple[Doomed, str]] = []
+            failed: list[Kept] = []
             await self._remove_at(store_id, [item for item in items if item.id in permitted], gone, failed)
             await fp("purge.after_delete")
             async with self._database.tenant(tenant_id) as uow:
@@ -256,9 +273,7 @@ class Blobs:
             await fp("purge.committed")
         return count
 
-    async def _remove_at(
-        self, store_id: UUID, items: list[Doomed], gone: list[Doomed], failed: list[tuple[Doomed, str]]
-    ) -> None:
+    async def _remove_at(self, store_id: UUID, items: list[Doomed], gone: list[Doomed], failed: list[Kept]) -> None:
         """Delete what is known to be one plain object in one call; look for whatever else may be there, key by key.
 
         Else is: what a doubtful write left, and the second version, or the parts, that a repeat after a lost answer
@@ -268,10 +283,10 @@ class Blobs:
             provider = await self.provider(store_id)
             is_ours = await self._stores.is_place_ours(store_id)
         except ProviderError as error:
-            failed.extend((item, error.kind) for item in items)
+            failed.extend(Kept(item, error.kind) for item in items)
             return
         if not is_ours:
-            failed.extend((item, "place_taken") for item in items)
+            failed.extend(Kept(item, "place_taken") for item in items)
             return
         part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
         plain = [item for item in items if _is_plain(item, part)]
@@ -284,7 +299,7 @@ class Blobs:
                     await provider.discard(item.key)
                     gone.append(item)
                 except ProviderError as error:
-                    failed.append((item, error.kind))
+                    failed.append(await _why_kept(provider, item, error))
 
         try:
             if plain:
@@ -293,10 +308,22 @@ class Blobs:
                     if outcome.error is None:
                         gone.append(item)
                     else:
-                        failed.append((item, getattr(outcome.error, "kind", "provider_error")))
+                        failed.append(await _why_kept(provider, item, outcome.error))
         except ProviderError as error:
-            failed.extend((item, error.kind) for item in plain)
+            failed.extend(Kept(item, error.kind) for item in plain)
         await asyncio.gather(*(discard(item) for item in others))
+
+
+async def _why_kept(provider: StorageProvider, item: Doomed, error: ProviderError) -> Kept:
+    """Whether it is a lock of the store that a removal was refused for, and until when."""
+    if isinstance(error, AccessDenied) and provider.capabilities.object_lock:
+        try:
+            lock = await provider.get_lock(ObjectRef(item.key, item.version_id))
+        except ProviderError:
+            return Kept(item, error.kind)
+        if lock.held or lock.until is not None:
+            return Kept(item, OBJECT_LOCKED, None if lock.held else lock.until)
+    return Kept(item, error.kind)
 
 
 def _is_ours(key: str, prefix: str) -> bool:

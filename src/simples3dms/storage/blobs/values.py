@@ -8,6 +8,8 @@ from uuid import UUID
 
 #: Bodies up to this size are held whole, so that they are verified before their first byte is passed on.
 SMALL_BYTES = 1024 * 1024
+#: Why a removal waits: the store itself keeps the object, by a hold or a retention that is not over.
+OBJECT_LOCKED = "object_locked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,12 @@ class Doomed:
     attempt: int
     size_bytes: int | None
     allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What could not be removed, why, and until when it is of no use to try again, where that is known."""
+
+    item: Doomed
+    error: str
+    until: datetime | None = None

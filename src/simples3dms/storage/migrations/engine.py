@@ -145,6 +145,7 @@ class MigrationEngine:
                 return state
             ended = State.DONE if row.state == State.FINALIZING else State.ROLLED_BACK
             await repository.set_state(uow, current, ended)
+            locked = await repository.count_locked(uow, store_id=row.leaving_store_id)
             await record(
                 uow,
                 WORKER,
@@ -152,6 +153,7 @@ class MigrationEngine:
                 target_type="migration",
                 target_id=str(row.id),
                 tenant_id=row.tenant_id,
+                details={"left_locked": locked} if locked else {},
             )
         return ended
 

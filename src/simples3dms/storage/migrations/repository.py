@@ -404,13 +404,25 @@ async def find_remnants(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UU
 
 async def has_replicas(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UUID) -> bool:
     """Whether the tenant has any replica row at all in the store, also one being written or removed; what was waived
-    stays there."""
+    stays there, and what the store itself keeps goes when its lock ends."""
     found = await uow.scalar(
         f"""SELECT 1 FROM replicas r WHERE r.tenant_id = %s AND r.store_id = %s
-             AND NOT (r.state IN ('live', 'suspect', 'missing') AND {_WAIVED}) LIMIT 1""",  # noqa: S608
+             AND NOT (r.state IN ('live', 'suspect', 'missing') AND {_WAIVED})
+             AND NOT (r.state = 'retiring' AND r.last_error IS NOT DISTINCT FROM 'object_locked') LIMIT 1""",  # noqa: S608
         [uow.tenant_id, store_id, staying_store_id],
     )
     return found is not None
+
+
+async def count_locked(uow: UnitOfWork, *, store_id: UUID) -> int:
+    """Replicas that are to be removed from the store and that it keeps by a lock. Counted up to 1,000."""
+    return int(
+        await uow.scalar(
+            """SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %s AND store_id = %s
+               AND state = 'retiring' AND last_error = 'object_locked' LIMIT 1000) x""",
+            [uow.tenant_id, store_id],
+        )
+    )
 
 
 async def list_working(uow: UnitOfWork, *, limit: int) -> list[ActiveMigration]:

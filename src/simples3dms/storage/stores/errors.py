@@ -188,6 +188,13 @@ def disabled(name: str) -> Conflict:
     return Conflict(f"The store {name!r} is disabled.", code="store_disabled")
 
 
+def locks_in_use(name: str) -> Conflict:
+    return Conflict(
+        f"The store {name!r} keeps documents by locks that were set there: it goes on using them until they are over.",
+        code="store_locks_in_use",
+    )
+
+
 def in_use(name: str) -> Conflict:
     return Conflict(
         f"Tenants write to the store {name!r}, or a migration uses it: move them to another store first.",

@@ -61,6 +61,24 @@ async def set_settings(uow: UnitOfWork, store_id: UUID, settings: dict[str, Any]
     await uow.execute("UPDATE stores SET settings = %s WHERE id = %s", [Jsonb(settings), store_id])
 
 
+async def has_locks(uow: UnitOfWork, store_id: UUID) -> bool:
+    """Whether the store keeps anything by a lock that we set."""
+    found = await uow.scalar(
+        "SELECT 1 FROM object_locks WHERE store_id = %s AND (asked_hold OR asked_until > now()) LIMIT 1", [store_id]
+    )
+    return found is not None
+
+
+async def survey_locks(uow: UnitOfWork, store_id: UUID) -> None:
+    """Have every tenant of the store looked at, for what it is to lock now."""
+    await uow.execute(
+        """INSERT INTO lock_surveys (tenant_id, due_at)
+           SELECT g.tenant_id, now() FROM store_grants g WHERE g.store_id = %s
+           ON CONFLICT (tenant_id) DO UPDATE SET after = NULL, due_at = now(), fence = lock_surveys.fence + 1""",
+        [store_id],
+    )
+
+
 async def list_samples(uow: UnitOfWork, store_id: UUID, *, of_each: int, limit: int) -> list[Sample]:
     """Some of the live replicas of a store: the newest few of each tenant."""
     return await uow.rows(

@@ -323,9 +323,13 @@ class Stores(Probes, Renewals):
         async def first(uow: UnitOfWork) -> None:
             await repository.lock_places(uow)
             await places.refuse_taken(uow, store.kind, clean, None, but=store.id)
+            if "object_lock" not in clean and await repository.has_locks(uow, store.id):
+                raise errors.locks_in_use(store.name)
 
         async def then(uow: UnitOfWork, version: int) -> None:
             await repository.set_settings(uow, store.id, clean)
+            if clean.get("object_lock") not in (None, store.settings.get("object_lock")):
+                await repository.survey_locks(uow, store.id)
             await repository.save_probe(uow, store.id, probe.verdict, probe.findings)
             await _record(uow, principal, "store.moved", store, settings=clean, version=version)
 

@@ -250,6 +250,7 @@ class CopyEngine:
         lost = [task.ticket.replica_id for task in tasks if task.ticket and task.ticket.replica_id not in finished]
         async with self._database.tenant(tenant_id) as uow:
             live = await blobs_repository.confirm_copies(uow, done) if done else set()
+            await self._blobs.locks.want_for_replicas(uow, list(live))
             if proven:
                 await blobs_repository.record_read_back(uow, [replica.id for replica in proven])
             if lost:

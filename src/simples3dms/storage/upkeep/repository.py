@@ -25,6 +25,8 @@ class Pending:
 
     writing: int
     retiring: int
+    locked: int
+    locks: int
     transfers: int
     failed: int
     uploads: int
@@ -95,7 +97,11 @@ async def count_pending(uow: UnitOfWork) -> Pending:
              (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %(t)s AND state = 'writing'
                LIMIT 1000) x) AS writing,
              (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %(t)s AND state = 'retiring'
-               LIMIT 1000) x) AS retiring,
+               AND last_error IS DISTINCT FROM 'object_locked' LIMIT 1000) x) AS retiring,
+             (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %(t)s AND state = 'retiring'
+               AND last_error = 'object_locked' LIMIT 1000) x) AS locked,
+             (SELECT count(*) FROM (SELECT 1 FROM object_locks WHERE tenant_id = %(t)s AND due_at IS NOT NULL
+               LIMIT 1000) x) AS locks,
              (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE tenant_id = %(t)s AND state = 'pending'
                LIMIT 1000) x) AS transfers,
              (SELECT count(*) FROM (SELECT 1 FROM transfers WHERE tenant_id = %(t)s AND state = 'failed'

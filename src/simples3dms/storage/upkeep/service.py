@@ -93,6 +93,8 @@ class Upkeep:
             pending = await repository.count_pending(uow)
         report.counts["pending_writes"] += pending.writing
         report.counts["pending_removals"] += pending.retiring
+        report.counts["locked_removals"] += pending.locked
+        report.counts["pending_locks"] += pending.locks
         report.counts["pending_transfers"] += pending.transfers
         report.counts["pending_uploads"] += pending.uploads
         if pending.failed:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from b2sdk.v3.exception import B2Error, BadRequest
 
-from simples3dms.providers.base import CopySource, Finding
-from simples3dms.providers.errors import ObjectNotFound, StoreUnavailable, Unsupported
+from simples3dms.providers.base import CopySource, Finding, LockMode, ObjectLock
+from simples3dms.providers.errors import AccessDenied, ObjectNotFound, StoreUnavailable, Unsupported
 from simples3dms.providers.kinds.b2.errors import is_worth_another_url
 from simples3dms.providers.threads import check_wanted
 
@@ -25,6 +26,10 @@ _SIMPLE_COPY_BYTES: Final = 5 * 10**9
 _COPY_PART_BYTES: Final = 10**9
 _PARTS_PAGE: Final = 1000
 _MOST_PARTS: Final = 10_000
+#: What a key must be allowed to do beside the rest, to hold and retain files at the store.
+LOCK_RIGHTS: Final = frozenset(
+    {"readFileRetentions", "writeFileRetentions", "readFileLegalHolds", "writeFileLegalHolds"}
+)
 
 
 def _with_fresh_url(call: Callable[[], T]) -> tuple[T, bool]:
@@ -174,6 +179,46 @@ def check_advances(cursor: object, following: object) -> None:
 
 def stuck() -> StoreUnavailable:
     return StoreUnavailable("the store lists the same page again and again", vendor_code="malformed_answer")
+
+
+_LOCK_MODES: Final[dict[str, LockMode]] = {"governance": "governance", "compliance": "compliance"}
+
+
+def told_lock(session: Any, file_id: str, key: str) -> ObjectLock:
+    """The hold and the retention of a file version, as B2 tells keys that may know."""
+    told = session.get_file_info_by_id(file_id)
+    hold, retention = told.get("legalHold") or {}, told.get("fileRetention") or {}
+    if not (hold.get("isClientAuthorizedToRead") and retention.get("isClientAuthorizedToRead")):
+        raise AccessDenied(
+            "the application key lacks: readFileLegalHolds, readFileRetentions",
+            vendor_code="key_lacks_rights",
+            key=key,
+        )
+    held, value = hold.get("value") == "on", retention.get("value") or {}
+    mode, until = value.get("mode"), value.get("retainUntilTimestamp")
+    if mode not in _LOCK_MODES or until is None:
+        return ObjectLock(held)
+    return ObjectLock(held, _LOCK_MODES[mode], datetime.fromtimestamp(int(until) / 1000, UTC))
+
+
+def inspect_lock(session: Any, bucket_id: str, *, needed: bool) -> Finding:
+    """What the probe says of the bucket's Object Lock; without it a store that is to use it (`needed`) is unfit."""
+    name, meaning = "object lock", "The bucket's object lock: whether what is held is kept by the store as well."
+    allowed = session.account_info.get_allowed() or {}
+    lacking = sorted(LOCK_RIGHTS - set(allowed.get("capabilities") or ()))
+    found = session.list_buckets(session.account_info.get_account_id(), bucket_id=bucket_id)["buckets"]
+    told = (found[0].get("fileLockConfiguration") or {}) if found else {}
+    value = told.get("value") or {}
+    if not needed:
+        return Finding(name, "green", meaning, "offered and not used" if value.get("isFileLockEnabled") else "")
+    if told.get("isClientAuthorizedToRead") and not value.get("isFileLockEnabled"):
+        return Finding(name, "red", meaning, "the bucket has none: turn its Object Lock on")
+    if lacking:
+        return Finding(name, "red", meaning, f"the application key lacks: {', '.join(lacking)}")
+    if (value.get("defaultRetention") or {}).get("mode"):
+        detail = "the bucket retains all that is written: nothing can be removed there before that is over"
+        return Finding(name, "amber", meaning, detail)
+    return Finding(name, "green", meaning)
 
 
 def inspect_key(session: Any, bucket_id: str) -> list[Finding]:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import quote
 
+from b2sdk.v3 import FileRetentionSetting, LegalHold, RetentionMode
 from pydantic import AfterValidator, Field
 
 from simples3dms.kit.secret import Secret
@@ -26,7 +27,9 @@ from simples3dms.providers.base import (
     Finding,
     ListPage,
     Location,
+    LockMode,
     ObjectInfo,
+    ObjectLock,
     ObjectReader,
     ObjectRef,
     Part,
@@ -44,8 +47,10 @@ from simples3dms.providers.kinds.b2.calls import (
     check_advances,
     copy_file,
     inspect_key,
+    inspect_lock,
     known_upload,
     sign_download,
+    told_lock,
     unfinished_page,
     upload_part,
     upload_small,
@@ -60,12 +65,14 @@ from simples3dms.providers.registry import (
     BuildOptions,
     FormModel,
     NotBlank,
+    ObjectLockUse,
     Prefix,
     ProviderKind,
     SecretField,
     check_url,
 )
 
+T = TypeVar("T")
 #: Just above the service's least part size (5 MB); a body up to this goes in one request.
 _PART_BYTES: Final = 5 * 1024 * 1024
 _CHUNK_BYTES: Final = 1 << 20
@@ -85,10 +92,15 @@ class B2Settings(FormModel):
     bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{6,63}$")]
     prefix: Prefix = ""
     realm: Annotated[str, AfterValidator(_realm)] = "production"
+    object_lock: ObjectLockUse = None
 
 
 class B2Credential(FormModel):
-    """An application key with listBuckets, listFiles, readFiles, writeFiles and deleteFiles."""
+    """An application key with listBuckets, listFiles, readFiles, writeFiles and deleteFiles.
+
+    With `object_lock` also readFileRetentions, writeFileRetentions, readFileLegalHolds and writeFileLegalHolds, and
+    bypassGovernance where a retention may be shortened.
+    """
 
     application_key_id: NotBlank
     application_key: SecretField
@@ -114,6 +126,7 @@ class B2Provider(ProviderBase):
             multipart=True,
             server_side_copy=True,
             sign_download=True,
+            object_lock=settings.object_lock is not None,
             part_size_bytes=_PART_BYTES,
             largest_object_bytes=10 * 10**12,
             longest_signed_seconds=604_800,
@@ -299,6 +312,26 @@ class B2Provider(ProviderBase):
         async for item in self._pages(unfinished_page, path, _UNFINISHED_PAGE, key):
             await self._cancel(item["fileId"], key)
 
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        return await self._locking(ref, lambda session, file_id, _: told_lock(session, file_id, ref.key))
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        hold = LegalHold.ON if on else LegalHold.OFF
+        await self._locking(ref, lambda session, *file: session.update_file_legal_hold(*file, hold))
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        wanted = FileRetentionSetting(RetentionMode(mode), int(until.timestamp() * 1000))
+        await self._locking(ref, lambda session, *file: session.update_file_retention(*file, wanted, bypass))
+
+    async def _locking(self, ref: ObjectRef, call: Callable[[Any, str, str], T]) -> T:
+        """`call(session, file id, file name)` about one version's lock."""
+        if not self.capabilities.object_lock:
+            raise Unsupported("the store's settings do not name its object lock", key=ref.key)
+        version_id = ref.version_id or (await self.head(ref.key)).version_id
+        assert version_id is not None
+        path = self._path(ref.key)
+        return await self._account.run(lambda session, _: call(session, version_id, path), ref.key)
+
     async def _pages(self, page: Any, path: str, size: int, key: str) -> AsyncIterator[Any]:
         """A page at a time: what is deleted of one does not move where the next begins. Raises for pages in a ring."""
         cursor: Cursor | None = (path, None)
@@ -349,7 +382,10 @@ class B2Provider(ProviderBase):
         return ListPage(kept, json.dumps([following, following_id]))
 
     async def inspect(self, scratch: str) -> Sequence[Finding]:
-        return await self._account.run(lambda session, bucket: inspect_key(session, bucket))
+        locks = self.capabilities.object_lock
+        return await self._account.run(
+            lambda session, bucket: [*inspect_key(session, bucket), inspect_lock(session, bucket, needed=locks)]
+        )
 
     async def check(self) -> None:
         missing = await self._account.missing_rights()

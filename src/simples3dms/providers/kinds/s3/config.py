@@ -23,7 +23,7 @@ from simples3dms.kit.secret import Secret
 from simples3dms.providers.bounded import read_answer
 from simples3dms.providers.errors import BadCredential
 from simples3dms.providers.kinds.s3.profiles import PROFILES, Checksum, Profile
-from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, Prefix, SecretField, Url
+from simples3dms.providers.registry import BuildOptions, FormModel, NotBlank, ObjectLockUse, Prefix, SecretField, Url
 from simples3dms.providers.threads import check_wanted
 
 _AWS_REGION: Final = re.compile(r"(af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov|-iso[a-z]*)?-[a-z]+-\d")
@@ -84,6 +84,7 @@ class S3Settings(FormModel):
         description="Whether requests may be signed for others. Off where the service does not compare signatures; "
         "empty: as its profile says.",
     )
+    object_lock: ObjectLockUse = None
     part_size_mib: Annotated[int, Field(ge=5, le=1024)] = Field(
         default=8, description="Size of the parts of large objects; grows by itself for very large ones."
     )
@@ -267,8 +268,9 @@ def boto3_client(settings: S3Settings, credential: S3Credential, keys: Any, opti
         verify=options.ca_file,
         config=boto_config(settings, options),
     )
-    # Content-MD5 is what every service takes for DeleteObjects; several refuse the newer checksum headers.
-    client.meta.events.register("before-sign.s3.DeleteObjects", _md5_instead_of_checksum)
+    # Content-MD5 is what every service takes where one is demanded; several refuse the newer checksum headers.
+    for operation in ("DeleteObjects", "PutObjectRetention", "PutObjectLegalHold"):
+        client.meta.events.register(f"before-sign.s3.{operation}", _md5_instead_of_checksum)
     client.meta.events.register("before-sign.s3.UploadPart", _sign_the_checksum)
     return bounded(client, options)
 

@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from simples3dms.providers.base import CopySource, ListPage, ObjectInfo, ObjectRef, Part, PartsUpload
+from simples3dms.providers.base import (
+    CopySource,
+    ListPage,
+    ObjectInfo,
+    ObjectRef,
+    Part,
+    PartsUpload,
+)
 from simples3dms.providers.errors import ObjectNotFound, ProviderError
 from simples3dms.providers.kinds.s3.config import S3Credential, S3Settings
 from simples3dms.providers.kinds.s3.errors import from_vendor

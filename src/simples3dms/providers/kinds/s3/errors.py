@@ -153,6 +153,7 @@ BY_CODE: Final[dict[str, type[ProviderError]]] = _table(
             MaxPostPreDataLengthExceededError MissingRequestBody OwnershipControlsNotFoundError
             NoSuchBucketPolicy NoSuchCORSConfiguration NoSuchConfiguration NoSuchLifecycleConfiguration NoSuchTagSet
             NoSuchTagSetError NoSuchWebsiteConfiguration NoSuchObjectLockConfiguration NoSuchAnnotation
+            NoSuchObjectLegalHold NoSuchObjectRetention
             NoSuchPublicAccessBlockConfiguration NoSuchMultiRegionAccessPoint NoSuchAsyncRequest NoLoggingStatusForKey
             NoSuchAccessPointPolicy NoSuchBucketEncryptionConfiguration ObjectLockConfigurationNotFoundError
             ReplicationConfigurationNotFoundError ServerSideEncryptionConfigurationNotFoundError

@@ -30,9 +30,11 @@ Verdict = Literal["green", "amber", "red"]
 class Inspector:
     """One bucket, asked with one client. Everything blocks; what it writes lies below `scratch` (a full path)."""
 
-    def __init__(self, s3: Any, bucket: str, scratch: str, options: BuildOptions) -> None:
+    def __init__(self, s3: Any, bucket: str, scratch: str, options: BuildOptions, *, locks: bool = False) -> None:
+        """`locks`: the store's settings say that objects are locked there."""
         self._s3, self._bucket, self._scratch = s3, bucket, scratch
         self._options = options
+        self._locks = locks
 
     def run(self) -> list[Finding]:
         looks: list[Callable[[], Finding]] = [
@@ -43,6 +45,7 @@ class Inspector:
             self.conditional_put,
             self.presigned_copy_source,
             self.versioning,
+            self.object_lock,
             self.scope,
         ]
         return [self._look(one) for one in looks]
@@ -174,6 +177,26 @@ class Inspector:
         if found == "Suspended":
             return self._found(self.versioning, "amber", "suspended: old versions stay and are billed until removed")
         return self._found(self.versioning, "green", "no versions are kept")
+
+    def object_lock(self) -> Finding:
+        """The bucket's object lock: whether what is held or retained is kept by the store as well."""
+        try:
+            asked = self._s3.get_object_lock_configuration(Bucket=self._bucket)
+            told = asked.get("ObjectLockConfiguration") or {}
+        except ClientError as error:
+            if error.response["ResponseMetadata"].get("HTTPStatusCode") not in (404, 501):
+                raise
+            told = {}
+        if told.get("ObjectLockEnabled") != "Enabled":
+            detail = "the bucket has none: it is turned on when a bucket is made"
+            return self._found(self.object_lock, "red", detail) if self._locks else self._off("the bucket has none")
+        if (told.get("Rule") or {}).get("DefaultRetention"):
+            detail = "the bucket retains all that is written: nothing can be removed there before that is over"
+            return self._found(self.object_lock, "amber", detail)
+        return self._found(self.object_lock, "green", "") if self._locks else self._off("offered and not used")
+
+    def _off(self, detail: str) -> Finding:
+        return self._found(self.object_lock, "green", detail)
 
     def scope(self) -> Finding:
         """The key is for this bucket alone: a key that opens others is a greater loss if it leaks."""

@@ -24,7 +24,9 @@ from simples3dms.providers.base import (
     Finding,
     ListPage,
     Location,
+    LockMode,
     ObjectInfo,
+    ObjectLock,
     ObjectReader,
     ObjectRef,
     Part,
@@ -50,6 +52,7 @@ from simples3dms.providers.kinds.s3.doubts import Doubts
 from simples3dms.providers.kinds.s3.errors import VENDOR_ERRORS, from_vendor, says_nothing_of_the_bucket
 from simples3dms.providers.kinds.s3.inspection import Inspector
 from simples3dms.providers.kinds.s3.keys import Keys
+from simples3dms.providers.kinds.s3.locking import Locks
 from simples3dms.providers.kinds.s3.profiles import WEEK_SECONDS
 from simples3dms.providers.kinds.s3.versioning import Versioning, not_the_store
 from simples3dms.providers.parts import part_size, put_in_parts
@@ -79,6 +82,7 @@ class S3Provider(ProviderBase):
         self._threads = CallThreads(self._options.most_concurrent, "s3")
         self._doubts = Doubts(self.check)
         self._versioning = Versioning(settings, self._ask_bucket)
+        self._locks = Locks(settings, self._control)
         # obstore has no way to send the CRC headers, so with those botocore writes small objects too.
         self._puts_by_obstore = settings.checksum_mode in ("none", "sha256")
         profile = settings.profile
@@ -93,6 +97,7 @@ class S3Provider(ProviderBase):
             most_parts=profile.most_parts,
             largest_part_bytes=profile.largest_put_bytes,
             largest_object_bytes=profile.largest_object_bytes,
+            object_lock=settings.object_lock is not None,
             longest_signed_seconds=0 if not signs else WEEK_SECONDS if settings.role_arn is None else 3600,
             notes=profile.notes,
         )
@@ -388,6 +393,15 @@ class S3Provider(ProviderBase):
         except ObjectNotFound as error:
             await self._doubts.believe(error)
 
+    async def get_lock(self, ref: ObjectRef) -> ObjectLock:
+        return await self._locks.get(ref)
+
+    async def set_hold(self, ref: ObjectRef, *, on: bool) -> None:
+        await self._locks.hold(ref, on=on)
+
+    async def set_retention(self, ref: ObjectRef, *, mode: LockMode, until: datetime, bypass: bool = False) -> None:
+        await self._locks.retain(ref, mode=mode, until=until, bypass=bypass)
+
     async def list_page(
         self,
         prefix: str = "",
@@ -408,7 +422,7 @@ class S3Provider(ProviderBase):
         place = self._prefix + scratch
 
         def work(s3: Any) -> Sequence[Finding]:
-            return Inspector(s3, self._bucket, place, self._options).run()
+            return Inspector(s3, self._bucket, place, self._options, locks=self.capabilities.object_lock).run()
 
         return await self._control(None, work)
 

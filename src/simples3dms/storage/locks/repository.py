@@ -1,0 +1,224 @@
+"""SQL of locks at stores. What is wanted is read from holds and retentions each time, never kept a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from simples3dms.db.session import UnitOfWork
+from simples3dms.providers.base import ObjectLock
+from simples3dms.storage.locks.values import DueLock
+
+#: Of a replica `r` in a store `s`: whether a document with a version of its blob is under a hold.
+HOLD: Final = """EXISTS (SELECT 1 FROM versions v
+    JOIN holds h ON h.tenant_id = v.tenant_id AND h.document_id = v.document_id AND h.released_at IS NULL
+    WHERE v.tenant_id = r.tenant_id AND v.blob_id = r.blob_id)"""
+#: And the retention that counts for it: the hardest, and of these the longest; no harder than the store is used for.
+#: In whole seconds, never too short: stores keep no more.
+RETENTION: Final = """LEFT JOIN LATERAL (
+    SELECT CASE WHEN s.settings ->> 'object_lock' = 'compliance' THEN d.retention_mode ELSE 'governance' END AS mode,
+      date_trunc('second', d.retain_until + interval '999999 microseconds') AS until
+    FROM versions v JOIN documents d ON d.tenant_id = v.tenant_id AND d.id = v.document_id
+    WHERE v.tenant_id = r.tenant_id AND v.blob_id = r.blob_id AND d.retain_until > now()
+    ORDER BY d.retention_mode = 'compliance' DESC, d.retain_until DESC LIMIT 1) t ON true"""
+#: What is wanted of such a replica, what its store last said, and whether that is enough and not too much.
+LOCK_VIEW: Final = f"""LEFT JOIN object_locks l ON l.tenant_id = r.tenant_id AND l.replica_id = r.id
+  {RETENTION} CROSS JOIN LATERAL (
+    SELECT s.settings ->> 'object_lock' IS NOT NULL AS uses, {HOLD} AS hold) u
+  CROSS JOIN LATERAL (SELECT l.last_error,
+    CASE WHEN NOT u.uses AND l.replica_id IS NULL THEN 'not_used'
+      WHEN l.due_at IS NOT NULL OR (u.uses AND (u.hold AND l.set_hold IS NOT TRUE
+        OR t.until IS NOT NULL AND (l.set_until >= t.until AND l.set_mode IN (t.mode, 'compliance')) IS NOT TRUE))
+        THEN 'waiting'
+      WHEN u.uses AND (u.hold OR t.until IS NOT NULL) THEN 'set'
+      ELSE 'none' END AS lock,
+    u.uses AND u.hold AS lock_wanted_hold, CASE WHEN u.uses THEN t.mode END AS lock_wanted_mode,
+    CASE WHEN u.uses THEN t.until END AS lock_wanted_until, coalesce(l.set_hold, false) AS lock_set_hold,
+    l.set_mode AS lock_set_mode, l.set_until AS lock_set_until, l.set_at AS lock_set_at) k"""
+_LOCKING: Final = "s.settings ->> 'object_lock' IS NOT NULL"
+_MARK: Final = """INSERT INTO object_locks (tenant_id, replica_id, store_id, due_at)
+  SELECT DISTINCT r.tenant_id, r.id, r.store_id, now() FROM {found} JOIN stores s ON s.id = r.store_id
+  LEFT JOIN object_locks l ON l.tenant_id = r.tenant_id AND l.replica_id = r.id
+  WHERE {which} AND (l.replica_id IS NOT NULL OR r.state IN ('live', 'suspect', 'missing') AND {locking} AND {kept})
+  ON CONFLICT (tenant_id, replica_id) DO UPDATE SET due_at = now(), fence = object_locks.fence + 1, attempt = 0,
+    last_error = NULL"""
+_KEPT: Final = f"""({HOLD} OR EXISTS (SELECT 1 FROM versions v
+    JOIN documents d ON d.tenant_id = v.tenant_id AND d.id = v.document_id AND d.retain_until > now()
+    WHERE v.tenant_id = r.tenant_id AND v.blob_id = r.blob_id))"""  # noqa: S608
+_MARK_DOCUMENTS: Final = _MARK.format(
+    found="versions w JOIN replicas r ON r.tenant_id = w.tenant_id AND r.blob_id = w.blob_id",
+    which="w.tenant_id = %s AND w.document_id = ANY(%s)",
+    locking=_LOCKING,
+    kept=_KEPT,
+)
+_MARK_REPLICAS: Final = _MARK.format(
+    found="replicas r", which="r.tenant_id = %s AND r.id = ANY(%s)", locking=_LOCKING, kept=_KEPT
+)
+_MARK_BLOBS: Final = _MARK.format(
+    found="replicas r", which="r.tenant_id = %s AND r.blob_id = ANY(%s)", locking=_LOCKING, kept=_KEPT
+)
+
+
+async def mark_documents(uow: UnitOfWork, document_ids: Sequence[UUID]) -> int:
+    """Have the locks of all replicas of these documents looked at; how many there are. None where no store locks."""
+    return await uow.execute(_MARK_DOCUMENTS, [uow.tenant_id, list(document_ids)])
+
+
+async def mark_replicas(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> int:
+    return await uow.execute(_MARK_REPLICAS, [uow.tenant_id, list(replica_ids)])
+
+
+async def mark_blobs(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> int:
+    return await uow.execute(_MARK_BLOBS, [uow.tenant_id, list(blob_ids)])
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A look at every document of a tenant: where it is, as long as the fence stands."""
+
+    after: UUID | None
+    fence: int
+
+
+async def list_due_surveys(uow: UnitOfWork, *, limit: int) -> list[UUID]:
+    """Tenants of which every document is to be looked at. For the platform's unit of work."""
+    return await uow.scalars(
+        "SELECT tenant_id FROM lock_surveys WHERE due_at <= now() ORDER BY due_at LIMIT %s", [limit]
+    )
+
+
+async def claim_survey(uow: UnitOfWork, *, lease_seconds: float) -> Survey | None:
+    return await uow.find(
+        Survey,
+        """UPDATE lock_surveys SET due_at = now() + make_interval(secs => %s::float8), fence = fence + 1
+           WHERE tenant_id = %s AND due_at <= now() RETURNING after, fence""",
+        [lease_seconds, uow.tenant_id],
+    )
+
+
+async def advance_survey(uow: UnitOfWork, survey: Survey, *, limit: int, lease_seconds: float) -> Survey | None:
+    """Mark what the next documents need; where to go on, or None at the end, or if another worker has taken over."""
+    ids: list[UUID] = await uow.scalars(
+        """SELECT id FROM documents WHERE tenant_id = %(tenant)s AND (%(after)s::uuid IS NULL OR id > %(after)s)
+           ORDER BY id LIMIT %(limit)s""",
+        {"tenant": uow.tenant_id, "after": survey.after, "limit": limit},
+    )
+    await mark_documents(uow, ids)
+    is_over = len(ids) < limit
+    count = await uow.execute(
+        """UPDATE lock_surveys SET after = %(after)s,
+             due_at = CASE WHEN NOT %(over)s THEN now() + make_interval(secs => %(lease)s::float8) END
+           WHERE tenant_id = %(tenant)s AND fence = %(fence)s""",
+        {
+            "after": None if is_over else ids[-1],
+            "over": is_over,
+            "lease": lease_seconds,
+            "tenant": uow.tenant_id,
+            "fence": survey.fence,
+        },
+    )
+    return None if is_over or count != 1 else Survey(ids[-1], survey.fence)
+
+
+async def list_due_tenants(uow: UnitOfWork, *, limit: int) -> list[UUID]:
+    """For the platform's unit of work. The rows that are looked at are those that are due."""
+    return await uow.scalars(
+        """SELECT DISTINCT tenant_id FROM (
+             SELECT tenant_id FROM object_locks WHERE due_at <= now() ORDER BY due_at LIMIT %s) due""",
+        [limit],
+    )
+
+
+async def claim(uow: UnitOfWork, *, lease_seconds: float, limit: int) -> list[DueLock]:
+    """Take due locks, and note of each what the store is going to be asked: so that a crash leaves no lock unknown."""
+    taken = await uow.scalars(
+        """UPDATE object_locks l SET due_at = now() + make_interval(secs => %(lease)s::float8), fence = fence + 1,
+             attempt = attempt + 1
+           FROM (SELECT replica_id FROM object_locks WHERE tenant_id = %(tenant)s AND due_at <= now()
+                 ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) due
+           WHERE l.tenant_id = %(tenant)s AND l.replica_id = due.replica_id RETURNING l.replica_id""",
+        {"tenant": uow.tenant_id, "lease": lease_seconds, "limit": limit},
+    )
+    return await uow.rows(
+        DueLock,
+        f"""WITH wanted AS (
+              SELECT r.tenant_id, r.id, r.store_id, r.key, r.version_id, {HOLD} AS hold, t.mode, t.until
+              FROM replicas r JOIN stores s ON s.id = r.store_id {RETENTION}
+              WHERE r.tenant_id = %(tenant)s AND r.id = ANY(%(ids)s))
+            UPDATE object_locks l SET asked_hold = l.asked_hold OR w.hold,
+              asked_until = greatest(l.asked_until, w.until)
+            FROM wanted w WHERE l.tenant_id = w.tenant_id AND l.replica_id = w.id
+            RETURNING l.replica_id, l.store_id, w.key, w.version_id, l.fence, now() AS at, w.hold, w.mode, w.until,
+              l.asked_hold, l.asked_until""",  # noqa: S608
+        {"tenant": uow.tenant_id, "ids": taken},
+    )
+
+
+async def settle(uow: UnitOfWork, due: DueLock, found: ObjectLock) -> bool:
+    """Record what the store says; False if something changed meanwhile, which has the lock looked at anew.
+
+    Of what is not locked any more nothing is asked, so that a lock of somebody else's is told from ours again.
+    """
+    count = await uow.execute(
+        """UPDATE object_locks SET set_hold = %(held)s, set_mode = %(mode)s, set_until = %(until)s, set_at = now(),
+             asked_hold = %(held)s AND asked_hold,
+             asked_until = CASE WHEN %(until)s::timestamptz > now() THEN asked_until END,
+             due_at = NULL, attempt = 0, last_error = NULL
+           WHERE tenant_id = %(tenant)s AND replica_id = %(replica)s AND fence = %(fence)s""",
+        {
+            "held": found.held,
+            "mode": found.mode,
+            "until": found.until,
+            "tenant": uow.tenant_id,
+            "replica": due.replica_id,
+            "fence": due.fence,
+        },
+    )
+    return count == 1
+
+
+async def postpone(uow: UnitOfWork, due: DueLock, found: ObjectLock | None, *, error: str, base_seconds: float) -> None:
+    """Try again later: after twice as long each time, hourly in the end. `found`: what the store said, if it did."""
+    await uow.execute(
+        """UPDATE object_locks SET last_error = %(error)s,
+             set_hold = CASE WHEN %(told)s THEN %(held)s ELSE set_hold END,
+             set_mode = CASE WHEN %(told)s THEN %(mode)s::text ELSE set_mode END,
+             set_until = CASE WHEN %(told)s THEN %(until)s::timestamptz ELSE set_until END,
+             set_at = CASE WHEN %(told)s THEN now() ELSE set_at END,
+             due_at = now() + make_interval(
+               secs => least(3600, %(base)s::float8 * power(2, least(attempt, 20) - 1)))
+           WHERE tenant_id = %(tenant)s AND replica_id = %(replica)s AND fence = %(fence)s""",
+        {
+            "error": error,
+            "told": found is not None,
+            "held": found is not None and found.held,
+            "mode": found and found.mode,
+            "until": found and found.until,
+            "base": base_seconds,
+            "tenant": uow.tenant_id,
+            "replica": due.replica_id,
+            "fence": due.fence,
+        },
+    )
+
+
+async def free_retiring(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> int:
+    """Have the replicas whose removal a lock kept up removed now; how many there are."""
+    return await uow.execute(
+        """UPDATE replicas SET lease_until = NULL, attempt = 0 WHERE tenant_id = %s AND id = ANY(%s)
+             AND state = 'retiring' AND last_error = 'object_locked'""",
+        [uow.tenant_id, list(replica_ids)],
+    )
+
+
+async def count_waiting(uow: UnitOfWork) -> int:
+    """Locks of the tenant that are due or failed. Counted up to 1,000."""
+    return int(
+        await uow.scalar(
+            """SELECT count(*) FROM (SELECT 1 FROM object_locks WHERE tenant_id = %s AND due_at IS NOT NULL
+               LIMIT 1000) x""",
+            [uow.tenant_id],
+        )
+    )
