@@ -278,3 +278,6 @@ def test_what_was_held_before_a_store_locked_is_locked_then(door: Door, lockable
         client.release_hold("acme", document, hold.id, reason="settled")
         until_lock(client, document, "none")
         client.set_place("locked", settings=lockable.settings, credential=lockable.credential)
+        # And what is held there later is none of the store's business.
+        client.place_hold("acme", document, name="two", reason="asked for")
+        assert [one.lock for one in client.list_replicas("acme", document)] == ["not_used"]

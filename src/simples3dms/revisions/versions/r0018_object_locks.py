@@ -42,7 +42,8 @@ CREATE TABLE lock_surveys (
 CREATE INDEX lock_surveys_due ON lock_surveys (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX object_locks_due ON object_locks (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX object_locks_of_tenant ON object_locks (tenant_id, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX object_locks_at_store ON object_locks (store_id) WHERE asked_hold OR asked_until IS NOT NULL;
+CREATE INDEX object_locks_at_store ON object_locks (store_id)
+  WHERE asked_hold OR asked_until IS NOT NULL OR due_at IS NOT NULL;
 """
 
 

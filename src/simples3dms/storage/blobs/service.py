@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 #: Small, so that a claim is fresh when the store is asked.
 _SWEEP_BATCH = 100
+#: A retention that ended this lately may not be over by a store's clock.
+_CLOCKS_DIFFER = timedelta(minutes=15)
 _SWEEP_PARALLEL = 16
 #: What `new_ticket` makes.
 #: What we name objects below a tenant's prefix: blobs, and the copies of its audit's checkpoints.
@@ -321,7 +324,7 @@ async def _why_kept(provider: StorageProvider, item: Doomed, error: ProviderErro
             lock = await provider.get_lock(ObjectRef(item.key, item.version_id))
         except ProviderError:
             return Kept(item, error.kind)
-        if lock.held or lock.until is not None:
+        if lock.held or (lock.until is not None and lock.until > datetime.now(UTC) - _CLOCKS_DIFFER):
             return Kept(item, OBJECT_LOCKED, None if lock.held else lock.until)
     return Kept(item, error.kind)
 

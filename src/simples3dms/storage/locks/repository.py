@@ -22,26 +22,28 @@ RETENTION: Final = """LEFT JOIN LATERAL (
       date_trunc('second', d.retain_until + interval '999999 microseconds') AS until
     FROM versions v JOIN documents d ON d.tenant_id = v.tenant_id AND d.id = v.document_id
     WHERE v.tenant_id = r.tenant_id AND v.blob_id = r.blob_id AND d.retain_until > now()
+      AND s.settings ->> 'object_lock' IS NOT NULL
     ORDER BY d.retention_mode = 'compliance' DESC, d.retain_until DESC LIMIT 1) t ON true"""
 #: What is wanted of such a replica, what its store last said, and whether that is enough and not too much.
 LOCK_VIEW: Final = f"""LEFT JOIN object_locks l ON l.tenant_id = r.tenant_id AND l.replica_id = r.id
   {RETENTION} CROSS JOIN LATERAL (
     SELECT s.settings ->> 'object_lock' IS NOT NULL AS uses, {HOLD} AS hold) u
   CROSS JOIN LATERAL (SELECT l.last_error,
-    CASE WHEN NOT u.uses AND l.replica_id IS NULL THEN 'not_used'
+    CASE WHEN NOT u.uses AND l.due_at IS NULL THEN 'not_used'
       WHEN l.due_at IS NOT NULL OR (u.uses AND (u.hold AND l.set_hold IS NOT TRUE
         OR t.until IS NOT NULL AND (l.set_until >= t.until AND l.set_mode IN (t.mode, 'compliance')) IS NOT TRUE))
         THEN 'waiting'
       WHEN u.uses AND (u.hold OR t.until IS NOT NULL) THEN 'set'
       ELSE 'none' END AS lock,
-    u.uses AND u.hold AS lock_wanted_hold, CASE WHEN u.uses THEN t.mode END AS lock_wanted_mode,
-    CASE WHEN u.uses THEN t.until END AS lock_wanted_until, coalesce(l.set_hold, false) AS lock_set_hold,
-    l.set_mode AS lock_set_mode, l.set_until AS lock_set_until, l.set_at AS lock_set_at) k"""
+    u.uses AND u.hold AS lock_wanted_hold, t.mode AS lock_wanted_mode, t.until AS lock_wanted_until,
+    coalesce(l.set_hold, false) AS lock_set_hold, l.set_mode AS lock_set_mode,
+    l.set_until AS lock_set_until, l.set_at AS lock_set_at) k"""
 _LOCKING: Final = "s.settings ->> 'object_lock' IS NOT NULL"
 _MARK: Final = """INSERT INTO object_locks (tenant_id, replica_id, store_id, due_at)
   SELECT DISTINCT r.tenant_id, r.id, r.store_id, now() FROM {found} JOIN stores s ON s.id = r.store_id
   LEFT JOIN object_locks l ON l.tenant_id = r.tenant_id AND l.replica_id = r.id
-  WHERE {which} AND (l.replica_id IS NOT NULL OR r.state IN ('live', 'suspect', 'missing') AND {locking} AND {kept})
+  WHERE {which} AND (l.asked_hold OR l.asked_until > now()
+    OR r.state IN ('live', 'suspect', 'missing') AND {locking} AND {kept})
   ON CONFLICT (tenant_id, replica_id) DO UPDATE SET due_at = now(), fence = object_locks.fence + 1, attempt = 0,
     last_error = NULL"""
 _KEPT: Final = f"""({HOLD} OR EXISTS (SELECT 1 FROM versions v
@@ -144,7 +146,8 @@ async def claim(uow: UnitOfWork, *, lease_seconds: float, limit: int) -> list[Du
     return await uow.rows(
         DueLock,
         f"""WITH wanted AS (
-              SELECT r.tenant_id, r.id, r.store_id, r.key, r.version_id, {HOLD} AS hold, t.mode, t.until
+              SELECT r.tenant_id, r.id, r.store_id, r.key, r.version_id, {_LOCKING} AND {HOLD} AS hold, t.mode,
+                t.until
               FROM replicas r JOIN stores s ON s.id = r.store_id {RETENTION}
               WHERE r.tenant_id = %(tenant)s AND r.id = ANY(%(ids)s))
             UPDATE object_locks l SET asked_hold = l.asked_hold OR w.hold,
@@ -179,6 +182,15 @@ async def settle(uow: UnitOfWork, due: DueLock, found: ObjectLock) -> bool:
     return count == 1
 
 
+async def rest(uow: UnitOfWork, due: DueLock) -> None:
+    """Nothing is wanted and nothing was asked: there is nothing to look at."""
+    await uow.execute(
+        """UPDATE object_locks SET due_at = NULL, attempt = 0, last_error = NULL
+           WHERE tenant_id = %s AND replica_id = %s AND fence = %s""",
+        [uow.tenant_id, due.replica_id, due.fence],
+    )
+
+
 async def postpone(uow: UnitOfWork, due: DueLock, found: ObjectLock | None, *, error: str, base_seconds: float) -> None:
     """Try again later: after twice as long each time, hourly in the end. `found`: what the store said, if it did."""
     await uow.execute(
@@ -210,15 +222,4 @@ async def free_retiring(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> int:
         """UPDATE replicas SET lease_until = NULL, attempt = 0 WHERE tenant_id = %s AND id = ANY(%s)
              AND state = 'retiring' AND last_error = 'object_locked'""",
         [uow.tenant_id, list(replica_ids)],
-    )
-
-
-async def count_waiting(uow: UnitOfWork) -> int:
-    """Locks of the tenant that are due or failed. Counted up to 1,000."""
-    return int(
-        await uow.scalar(
-            """SELECT count(*) FROM (SELECT 1 FROM object_locks WHERE tenant_id = %s AND due_at IS NOT NULL
-               LIMIT 1000) x""",
-            [uow.tenant_id],
-        )
     )

@@ -102,6 +102,10 @@ class Locks:
 
     async def _one(self, tenant_id: UUID, due: DueLock, slots: asyncio.Semaphore) -> None:
         found: ObjectLock | None = None
+        if due.is_idle:
+            async with self._database.tenant(tenant_id) as uow:
+                await repository.rest(uow, due)
+            return
         async with slots:
             try:
                 provider = await self._stores.provider(due.store_id)

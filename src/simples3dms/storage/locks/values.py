@@ -33,8 +33,9 @@ class DueLock:
     asked_until: datetime | None
 
     @property
-    def wanted(self) -> ObjectLock:
-        return ObjectLock(self.hold, self.mode, self.until)
+    def is_idle(self) -> bool:
+        """Nothing is wanted, and nothing of ours may be there."""
+        return not self.hold and self.until is None and not self.asked_hold and self.asked_until is None
 
 
 @dataclass(frozen=True, slots=True)

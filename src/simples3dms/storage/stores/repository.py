@@ -62,9 +62,11 @@ async def set_settings(uow: UnitOfWork, store_id: UUID, settings: dict[str, Any]
 
 
 async def has_locks(uow: UnitOfWork, store_id: UUID) -> bool:
-    """Whether the store keeps anything by a lock that we set."""
+    """Whether the store keeps anything by a lock that we set, or is about to."""
     found = await uow.scalar(
-        "SELECT 1 FROM object_locks WHERE store_id = %s AND (asked_hold OR asked_until > now()) LIMIT 1", [store_id]
+        """SELECT 1 FROM object_locks
+           WHERE store_id = %s AND (asked_hold OR asked_until > now() OR due_at IS NOT NULL) LIMIT 1""",
+        [store_id],
     )
     return found is not None
 
