@@ -19,8 +19,9 @@ _VERBS = {
     "probe",
     *("lift", "place", "release", "export", "rotate"),
     *("accept", "begin", "change", "confirm", "disable", "enable", "end", "finish", "join", "request", "sign", "use"),
-    *("add", "cancel", "check", "create", "cut", "delete", "finalize", "get", "grant", "list", "log", "pause"),
+    *("add", "cancel", "check", "create", "cut", "delete", "drop", "finalize", "get", "grant", "list", "log", "pause"),
     *("plan", "purge", "remove", "restore", "resume", "retry", "revoke", "roll", "set", "start", "suspend", "upload"),
+    "waive",
 }
 
 

@@ -23,6 +23,8 @@ from simples3dms.storage.locks.values import ENDING, Change, DueLock, is_enough,
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 NOTHING = ObjectLock()
+#: Of a shelf that `place` made.
+_LONG_NAME = len("a-") + 32
 
 
 @pytest.fixture
@@ -47,8 +49,8 @@ async def release(place: Place, document_id: UUID, hold_id: UUID) -> None:
 
 
 def locks(place: Place) -> dict[str, ObjectLock]:
-    """What the store keeps, by version."""
-    name = next(name for name in memory._shelves if memory._shelves[name].objects and name.startswith("a-"))
+    """What the store keeps, by version: the newest of that name, as other tests of this process had theirs."""
+    name = next(name for name in reversed(memory._shelves) if name.startswith("a-") and len(name) == _LONG_NAME)
     return memory._shelves[name].locks
 
 
