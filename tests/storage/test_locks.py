@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,11 +15,14 @@ from tests.support import Place, assert_clean, make_place, working
 
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
+from simples3dms.documents import repository as documents_repository
+from simples3dms.documents.holds import repository as holds_repository
 from simples3dms.documents.values import ReplicaView
 from simples3dms.kit import failpoints
 from simples3dms.kit.ids import new_id
 from simples3dms.providers.base import ObjectLock
 from simples3dms.providers.kinds import memory
+from simples3dms.storage.locks import repository
 from simples3dms.storage.locks.values import ENDING, Change, DueLock, is_enough, is_too_much, plan_change
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -106,6 +111,28 @@ async def test_what_changes_while_a_lock_is_set_is_looked_at_anew(place: Place) 
 
 
 @pytest.mark.anyio
+async def test_a_release_beside_a_claim_is_not_lost(place: Place, eventually: Callable[..., Any]) -> None:
+    """Whoever claims sees the hold that is being released, and the release what nothing was asked of yet."""
+    document = (await place.upload(b"evidence")).document.id
+    made = await hold(place, document)
+    database = place.services.database
+    async with database.tenant(place.tenant_id) as uow:
+        (claimed,) = await repository.claim(uow, lease_seconds=60, limit=10)
+        releasing = asyncio.create_task(release(place, document, made))
+
+        async def has_come_to_it() -> bool:
+            async with database.platform() as other:
+                waits = await other.scalar("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1")
+            return releasing.done() or waits is not None
+
+        await eventually(has_come_to_it, seconds=20)
+    await releasing
+    assert claimed.hold
+    async with database.tenant(place.tenant_id) as uow:
+        assert not await repository.settle(uow, claimed, ObjectLock(held=True))
+
+
+@pytest.mark.anyio
 async def test_a_purge_waits_for_a_lock_of_the_store_s_owner_and_says_so(
     place: Place, eventually: Callable[..., Any]
 ) -> None:
@@ -172,6 +199,41 @@ async def test_a_new_version_lengthens_the_locks_of_all(place: Place) -> None:
     untils = [found.until for found in locks(place).values()]
     assert len(untils) == 2
     assert all(until is not None and until >= NOW + 20 * DAY for until in untils)
+
+
+@pytest.mark.anyio
+async def test_a_hold_and_a_copy_at_the_same_moment_do_not_miss_one_another(
+    services: Services, eventually: Callable[..., Any]
+) -> None:
+    mark = new_id().hex
+    locking = {"name": f"a-{mark}", "object_lock": "compliance"}
+    place = await make_place(services, settings=({"name": f"b-{mark}"}, locking))
+    await services.placements.set_placement(HOST, place.tenant_id, write=place.a, copies=[place.b], read=[])
+    document = (await place.upload(b"evidence")).document.id
+
+    async def copy() -> ReplicaView | None:
+        found = await services.documents.list_replicas(place.tenant_id, document)
+        return next((one for one in found if one.store == place.b), None)
+
+    async def copy_waits_or_is_done() -> bool:
+        """The copy knows nothing of the hold, which is not committed."""
+        async with services.database.platform() as uow:
+            waiting = await uow.scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        found = await copy()
+        return bool(waiting) or (found is not None and found.state == "live")
+
+    async def is_set() -> bool:
+        found = await copy()
+        return found is not None and (found.lock, found.lock_set_hold) == ("set", True)
+
+    async with AsyncExitStack() as stack:
+        async with services.database.tenant(place.tenant_id) as uow:
+            await documents_repository.lock(uow, document)
+            await holds_repository.insert(uow, new_id(), document, "one", "asked for", by="somebody")
+            await services.locks.want_for_document(uow, document)
+            await stack.enter_async_context(working(services))
+            await eventually(copy_waits_or_is_done, seconds=30)
+        await eventually(is_set, seconds=30)
 
 
 def due(**wanted: Any) -> DueLock:

@@ -250,7 +250,7 @@ class Blobs:
                 doomed = await repository.claim_retiring(uow, limit=_SWEEP_BATCH, lease_seconds=self.lease_seconds)
                 spared = [item for item in doomed if not item.allowed]
                 await repository.reprieve(uow, spared)
-                await self.locks.want_for_replicas(uow, [item.id for item in spared])
+                await self.locks.want_later(uow, [item.id for item in spared])
             if not doomed:
                 return removed
             await fp("purge.claimed")

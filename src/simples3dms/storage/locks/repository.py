@@ -40,12 +40,13 @@ LOCK_VIEW: Final = f"""LEFT JOIN object_locks l ON l.tenant_id = r.tenant_id AND
     l.set_until AS lock_set_until, l.set_at AS lock_set_at) k"""
 _LOCKING: Final = "s.settings ->> 'object_lock' IS NOT NULL"
 _MARK: Final = """INSERT INTO object_locks (tenant_id, replica_id, store_id, due_at)
-  SELECT DISTINCT r.tenant_id, r.id, r.store_id, now() FROM {found} JOIN stores s ON s.id = r.store_id
+  SELECT DISTINCT r.tenant_id, r.id, r.store_id, {due} FROM {found} JOIN stores s ON s.id = r.store_id
   LEFT JOIN object_locks l ON l.tenant_id = r.tenant_id AND l.replica_id = r.id
-  WHERE {which} AND (l.asked_hold OR l.asked_until > now()
+  WHERE {which} AND (l.due_at IS NOT NULL OR l.asked_hold OR l.asked_until > now()
     OR r.state IN ('live', 'suspect', 'missing') AND {locking} AND {kept})
-  ON CONFLICT (tenant_id, replica_id) DO UPDATE SET due_at = now(), fence = object_locks.fence + 1, attempt = 0,
-    last_error = NULL"""
+  ORDER BY r.id
+  ON CONFLICT (tenant_id, replica_id) DO UPDATE SET due_at = EXCLUDED.due_at, fence = object_locks.fence + 1,
+    attempt = 0, last_error = NULL"""
 _KEPT: Final = f"""({HOLD} OR EXISTS (SELECT 1 FROM versions v
     JOIN documents d ON d.tenant_id = v.tenant_id AND d.id = v.document_id AND d.retain_until > now()
     WHERE v.tenant_id = r.tenant_id AND v.blob_id = r.blob_id))"""  # noqa: S608
@@ -54,18 +55,47 @@ _MARK_DOCUMENTS: Final = _MARK.format(
     which="w.tenant_id = %s AND w.document_id = ANY(%s)",
     locking=_LOCKING,
     kept=_KEPT,
+    due="now()",
 )
 _MARK_REPLICAS: Final = _MARK.format(
-    found="replicas r", which="r.tenant_id = %s AND r.id = ANY(%s)", locking=_LOCKING, kept=_KEPT
+    found="replicas r", which="r.tenant_id = %s AND r.id = ANY(%s)", locking=_LOCKING, kept=_KEPT, due="now()"
+)
+_MARK_LATER: Final = _MARK.format(
+    found="replicas r",
+    which="r.tenant_id = %s AND r.id = ANY(%s)",
+    locking=_LOCKING,
+    kept="true",
+    due="now() + interval '1 minute'",
 )
 _MARK_BLOBS: Final = _MARK.format(
-    found="replicas r", which="r.tenant_id = %s AND r.blob_id = ANY(%s)", locking=_LOCKING, kept=_KEPT
+    found="replicas r", which="r.tenant_id = %s AND r.blob_id = ANY(%s)", locking=_LOCKING, kept=_KEPT, due="now()"
 )
 
 
 async def mark_documents(uow: UnitOfWork, document_ids: Sequence[UUID]) -> int:
     """Have the locks of all replicas of these documents looked at; how many there are. None where no store locks."""
     return await uow.execute(_MARK_DOCUMENTS, [uow.tenant_id, list(document_ids)])
+
+
+async def share_documents(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Of replicas that are about to count at stores that lock: what keeps their documents stays as it is meanwhile.
+
+    Without it a hold that is placed at the same moment would see no replica yet, and the replica no hold.
+    """
+    await uow.execute(
+        f"""SELECT 1 FROM documents WHERE tenant_id = %(tenant)s AND id IN (
+              SELECT v.document_id FROM replicas r JOIN stores s ON s.id = r.store_id AND {_LOCKING}
+              JOIN versions v ON v.tenant_id = r.tenant_id AND v.blob_id = r.blob_id
+              WHERE r.tenant_id = %(tenant)s AND r.id = ANY(%(ids)s))
+            ORDER BY id FOR SHARE""",  # noqa: S608
+        {"tenant": uow.tenant_id, "ids": list(replica_ids)},
+    )
+
+
+async def mark_later(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Have replicas looked at in a minute, kept or not: by then whoever places a hold now has seen to it or can be
+    seen."""
+    await uow.execute(_MARK_LATER, [uow.tenant_id, list(replica_ids)])
 
 
 async def mark_replicas(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> int:
@@ -104,7 +134,7 @@ async def advance_survey(uow: UnitOfWork, survey: Survey, *, limit: int, lease_s
     """Mark what the next documents need; where to go on, or None at the end, or if another worker has taken over."""
     ids: list[UUID] = await uow.scalars(
         """SELECT id FROM documents WHERE tenant_id = %(tenant)s AND (%(after)s::uuid IS NULL OR id > %(after)s)
-           ORDER BY id LIMIT %(limit)s""",
+           ORDER BY id LIMIT %(limit)s FOR SHARE""",
         {"tenant": uow.tenant_id, "after": survey.after, "limit": limit},
     )
     await mark_documents(uow, ids)

@@ -54,9 +54,19 @@ class Locks:
             await self._defer(uow)
 
     async def want_for_replicas(self, uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
-        """These replicas are new, or count again."""
+        """These replicas are new; their documents were shared before (`share_documents`)."""
         if replica_ids and await repository.mark_replicas(uow, replica_ids):
             await self._defer(uow)
+
+    async def share_documents(self, uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+        """To be called before replicas are made live, and before anything else is locked."""
+        if replica_ids:
+            await repository.share_documents(uow, replica_ids)
+
+    async def want_later(self, uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+        """These replicas count again. The watchdog finds them when they are due."""
+        if replica_ids:
+            await repository.mark_later(uow, replica_ids)
 
     async def want_for_blobs(self, uow: UnitOfWork, blob_ids: Sequence[UUID]) -> None:
         """Nobody refers to these blobs any more: what we locked of them is let go."""

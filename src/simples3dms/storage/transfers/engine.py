@@ -249,6 +249,7 @@ class CopyEngine:
         finished = {written.ticket.replica_id for written in done}
         lost = [task.ticket.replica_id for task in tasks if task.ticket and task.ticket.replica_id not in finished]
         async with self._database.tenant(tenant_id) as uow:
+            await self._blobs.locks.share_documents(uow, [written.ticket.replica_id for written in done])
             live = await blobs_repository.confirm_copies(uow, done) if done else set()
             await self._blobs.locks.want_for_replicas(uow, list(live))
             if proven:
