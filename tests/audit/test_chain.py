@@ -78,7 +78,7 @@ async def test_an_act_that_follows_another_has_the_higher_number(
 
 async def test_i11_many_record_and_many_seal_at_once(audit: Audit, database: Database, tenant_id: UUID) -> None:
     """I11: gap-free, chained from the first, every earlier checkpoint a prefix, as many events as there were acts."""
-    done = asyncio.Event()
+    done, signed = asyncio.Event(), asyncio.Event()
     checkpoints = []
 
     async def seal(batch: int) -> None:
@@ -90,10 +90,13 @@ async def test_i11_many_record_and_many_seal_at_once(audit: Audit, database: Dat
         while not done.is_set():
             if (await audit.get_trail(tenant_id)).last_seq:
                 checkpoints.append(await audit.checkpoint_due(tenant_id))
+                signed.set()
             await asyncio.sleep(0.05)
 
     async def work(name: int) -> None:
         for number in range(30):
+            if number == 15:
+                await asyncio.wait_for(signed.wait(), 60)
             try:
                 async with database.tenant(tenant_id) as uow:
                     await record(
@@ -109,11 +112,11 @@ async def test_i11_many_record_and_many_seal_at_once(audit: Audit, database: Dat
     done.set()
     await asyncio.gather(*background)
     await audit.sealer.seal_all()
+    checkpoints.append(await audit.checkpoint_due(tenant_id))
     keys = {key.key_id: key.public_key for key in await audit.list_keys()}
     verdict = verify(await exported(audit, tenant_id), checkpoints=checkpoints, keys=keys)
     assert (verdict.breach, verdict.event_count) == (None, 4 * 24)
-    assert len(checkpoints) > 1
-    assert verdict.checkpoint_count == len({checkpoint.seq for checkpoint in checkpoints})
+    assert verdict.checkpoint_count == len({checkpoint.seq for checkpoint in checkpoints}) > 1
 
 
 async def test_a_sealer_that_stops_is_cut_off_and_seals_nothing_when_it_wakes(
