@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +77,13 @@ async def test_an_act_that_follows_another_has_the_higher_number(
     assert await numbers(audit, tenant_id) == {str(number): number + 1 for number in range(25)}
 
 
+async def act_or_fail(database: Database, tenant_id: UUID, target: str, *, fail: bool) -> None:
+    async with database.tenant(tenant_id) as uow:
+        await record(uow, ANNA, "thing.done", target_type="thing", target_id=target, tenant_id=tenant_id)
+        if fail:
+            raise KeyError
+
+
 async def test_i11_many_record_and_many_seal_at_once(audit: Audit, database: Database, tenant_id: UUID) -> None:
     """I11: gap-free, chained from the first, every earlier checkpoint a prefix, as many events as there were acts."""
     done, signed = asyncio.Event(), asyncio.Event()
@@ -97,15 +105,8 @@ async def test_i11_many_record_and_many_seal_at_once(audit: Audit, database: Dat
         for number in range(30):
             if number == 15:
                 await asyncio.wait_for(signed.wait(), 60)
-            try:
-                async with database.tenant(tenant_id) as uow:
-                    await record(
-                        uow, ANNA, "thing.done", target_type="thing", target_id=f"{name}/{number}", tenant_id=tenant_id
-                    )
-                    if number % 5 == 0:
-                        raise KeyError
-            except KeyError:
-                continue
+            with contextlib.suppress(KeyError):
+                await act_or_fail(database, tenant_id, f"{name}/{number}", fail=number % 5 == 0)
 
     background = [asyncio.create_task(one) for one in (seal(1), seal(3), sign())]
     await asyncio.gather(*(work(name) for name in range(4)))
