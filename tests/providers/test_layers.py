@@ -288,6 +288,27 @@ async def test_shares_take_turns_whatever_each_asks_for() -> None:
     assert len(done) == 305
 
 
+async def test_a_share_of_the_rate_is_all_that_is_used() -> None:
+    limited = RateLimitLayer(memory(), requests_per_second=100, bytes_per_second=None)
+    await limited.put("x", b"1")
+    limited.set_share(0.1)
+    asked = [asyncio.create_task(limited.head("x")) for _ in range(50)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    at_once = sum(task.done() for task in asked)
+    limited.set_share(1)
+    await asyncio.gather(*asked)
+    assert 5 <= at_once <= 20
+
+
+async def test_the_limit_doubles_in_a_round_until_the_store_slows_down() -> None:
+    pace = Fault("head", times=10_000, wait_seconds=0.002)
+    limited = ConcurrencyLayer(FaultLayer(memory(), pace), most=256, first=8)
+    await limited.put("x", b"1")
+    await asyncio.gather(*(limited.head("x") for _ in range(40)))
+    assert limited.limit > 24
+
+
 async def test_bytes_are_bounded_both_ways() -> None:
     limited = RateLimitLayer(memory(), requests_per_second=None, bytes_per_second=2_000_000)
     body = secrets.token_bytes(3_000_000)

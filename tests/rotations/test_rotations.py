@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.rotations.conftest import B2Side, Rotated
@@ -167,6 +168,26 @@ async def test_a_worker_that_was_overtaken_takes_its_key_back(rotated: Rotated) 
     await services.rotations.engine.advance(rotation.id)
     assert (await services.rotations.get(name)).state == "rolled_back"
     assert rotated.provider.key_ids() == before
+
+
+async def test_a_worker_that_is_quicker_is_waited_for(rotated: Rotated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for a rotation is told how it went, whoever took its first steps."""
+    services, name = rotated.services, rotated.store.name
+    advance, workers = services.rotations.engine.advance, []
+
+    async def behind_a_worker(rotation_id: UUID) -> None:
+        failpoints.arm("rotate.claimed=sleep:0.5@1", environment="test")
+        workers.append(asyncio.create_task(advance(rotation_id)))
+        while not (await services.rotations.get(name)).fence:
+            await asyncio.sleep(0.01)
+        await advance(rotation_id)
+
+    monkeypatch.setattr(services.rotations.engine, "advance", behind_a_worker)
+    try:
+        assert (await services.rotations.start(HOST, name)).state == "switched"
+    finally:
+        failpoints.arm("", environment="test")
+    await asyncio.gather(*workers)
 
 
 async def test_other_processes_turn_when_they_are_told(rotated: Rotated, settings: Settings, eventually: Wait) -> None:

@@ -89,6 +89,7 @@ async def _work(settings: Settings, name: str) -> None:
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as services:
         services.listener.start()
+        services.stores.budgets.start()
         keep_loaded()
         say(f"Worker {name} is ready.")
         await run_worker(services, stop=stop, name=name)

@@ -75,6 +75,7 @@ class Server(uvicorn.Server):
 async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bool, password_file: Path | None) -> None:
     async with running(settings) as services:
         services.listener.start()
+        services.stores.budgets.start()
         made = await services.identity.ensure_first_operator()
         await _ensure_default_store(services, settings)
         config = server_config(create_app(services, _door_options(settings)))

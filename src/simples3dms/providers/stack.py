@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from simples3dms.errors import Invalid
 from simples3dms.providers.base import StorageProvider
+from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.fault import Fault, FaultLayer
@@ -27,9 +28,21 @@ TUNABLE: Final[dict[str, tuple[float, float, str]]] = {
     "retry_longest_seconds": (0.001, 3600, "The longest pause; a store that asks for a longer one is asked no more."),
     "breaker_failures": (1, 1000, "Faults of the store in a row after which it is left alone for a while."),
     "breaker_cool_seconds": (0.05, 600, "How long, the first time; doubles up to a minute while it stays unwell."),
-    "most_concurrent": (1, 1024, "Calls that wait for the store at a time, at most; fewer while it throttles."),
-    "requests_per_second": (0.1, 1_000_000, "Requests per second, shared fairly among tenants."),
-    "bytes_per_second": (1024, 1e12, "Bytes per second both ways, shared fairly among tenants."),
+    "most_concurrent": (
+        1,
+        1024,
+        "Calls that wait for the store at a time, of all processes together; fewer while it throttles.",
+    ),
+    "requests_per_second": (
+        0.1,
+        1_000_000,
+        "Requests per second of all processes together, shared fairly among tenants.",
+    ),
+    "bytes_per_second": (
+        1024,
+        1e12,
+        "Bytes per second both ways of all processes together, shared fairly among tenants.",
+    ),
 }
 
 
@@ -84,6 +97,21 @@ def is_idle(stack: StorageProvider) -> bool:
     assert isinstance(stack, IntegrityLayer)
     assert isinstance(stack.inner, MeterLayer)
     return stack.inner.metered.under_way == 0
+
+
+def count_calls(stack: StorageProvider) -> int:
+    """How many calls a stack of `build_stack` has been asked for since it was made."""
+    assert isinstance(stack, IntegrityLayer)
+    assert isinstance(stack.inner, MeterLayer)
+    return stack.inner.metered.calls.total() + stack.inner.metered.under_way
+
+
+def set_share(stack: StorageProvider, share: float) -> None:
+    """Use so much of a store's limits from now on (above 0, up to 1): the rest is for other processes."""
+    while isinstance(stack, Layer):
+        if isinstance(stack, RateLimitLayer | ConcurrencyLayer):
+            stack.set_share(share)
+        stack = stack.inner
 
 
 def build_stack(provider: StorageProvider, settings: StackSettings, *faults: Fault) -> StorageProvider:

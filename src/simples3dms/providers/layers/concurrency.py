@@ -26,7 +26,8 @@ _FORGET: Final = 1.002
 class ConcurrencyLayer(CallLayer):
     """Bounds calls that wait for the store: between 1 and `most`; begins at `first`.
 
-    Additive growth while calls use the whole limit and latency holds; halved when the store throttles. A reader counts
+    Grows while calls use the whole limit and latency holds: by one a call until latency first rises or the store
+    throttles, by one a round of calls from then on. Halved when the store throttles. A reader counts
     until the store has answered, not while its bytes flow, and a stream to a store without parts not at all: they move
     at their other end's pace, and holding a place while waiting for another store could close a circle.
     """
@@ -39,10 +40,16 @@ class ConcurrencyLayer(CallLayer):
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._best_seconds: float | None = None
         self._halved_at = 0.0
+        self._share = 1.0
+        self._is_starting = True
 
     @property
     def limit(self) -> int:
-        return max(1, int(self._limit))
+        return max(1, int(min(self._limit, self._most * self._share)))
+
+    def set_share(self, share: float) -> None:
+        """Of `most`, only so much is this process's from now on (above 0, up to 1)."""
+        self._share = share
 
     @property
     def busy_count(self) -> int:
@@ -95,11 +102,14 @@ class ConcurrencyLayer(CallLayer):
             self._best_seconds = seconds
         else:
             self._best_seconds *= _FORGET
-        is_full = self._busy >= self.limit
-        if is_full and seconds <= max(self._best_seconds, _QUICK_SECONDS) * _SLOW * self._share():
-            self._limit = min(self._most, self._limit + 1 / self._limit)
+        if self._busy < self.limit:
+            return
+        if seconds > max(self._best_seconds, _QUICK_SECONDS) * _SLOW * self._crowding():
+            self._is_starting = False
+        else:
+            self._limit = min(self._most, self._limit + (1 if self._is_starting else 1 / self._limit))
 
-    def _share(self) -> float:
+    def _crowding(self) -> float:
         """Latency may grow with what we ourselves have under way, a little: stores answer some calls side by side."""
         return 1 + self._busy / 16
 
@@ -107,4 +117,5 @@ class ConcurrencyLayer(CallLayer):
         now = time.monotonic()
         if now - self._halved_at >= _HALVING_SECONDS:
             self._halved_at = now
+            self._is_starting = False
             self._limit = max(1.0, self._limit / 2)

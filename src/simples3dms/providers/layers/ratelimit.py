@@ -28,12 +28,20 @@ class _Bucket:
     """Tokens that come at a steady rate; whoever waits is served by shares in turn. One large use may go into debt."""
 
     def __init__(self, per_second: float) -> None:
-        self._per_second = per_second
-        self._burst = max(1.0, per_second * _BURST_SECONDS)
+        self._whole = self._per_second = per_second
         self._tokens = self._burst
         self._at = time.monotonic()
         self._queues: dict[str, deque[tuple[float, asyncio.Future[None]]]] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _burst(self) -> float:
+        return max(1.0, self._per_second * _BURST_SECONDS)
+
+    def set_share(self, share: float) -> None:
+        self._refill()
+        self._per_second = self._whole * share
+        self._tokens = min(self._tokens, self._burst)
 
     async def take(self, amount: float) -> None:
         self._refill()
@@ -80,6 +88,12 @@ class RateLimitLayer(CallLayer):
         super().__init__(inner)
         self._requests = None if requests_per_second is None else _Bucket(requests_per_second)
         self._bytes = None if bytes_per_second is None else _Bucket(bytes_per_second)
+
+    def set_share(self, share: float) -> None:
+        """Give out so much of the rates from now on (above 0, up to 1)."""
+        for bucket in (self._requests, self._bytes):
+            if bucket is not None:
+                bucket.set_share(share)
 
     async def before(self, call: Call) -> None:
         if call.operation in LOCAL:

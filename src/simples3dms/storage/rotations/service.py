@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -32,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 _TRIES: Final = 20
 _WARN_DAYS: Final = 14.0
+#: How often it is looked at what a worker makes of a rotation that was just asked for: for half a minute.
+_LOOKS: Final = 300
+_LOOK_SECONDS: Final = 0.1
 
 
 class Rotations:
@@ -85,7 +89,16 @@ class Rotations:
             await self._require_management(store, fields)
         begun = await self._begin(principal, store, fields, deletes_old, grace, expires_at)
         await self.engine.advance(begun)
-        return await self.get(name)
+        return await self._get_settled(name)
+
+    async def _get_settled(self, name: str) -> Rotation:
+        """A rotation that was just begun, after its first steps: a worker may have been quicker to begin with them."""
+        for _ in range(_LOOKS):
+            rotation = await self.get(name)
+            if rotation.state not in ("making", "staged") or rotation.error_code is not None:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        return rotation
 
     async def _begin(
         self,

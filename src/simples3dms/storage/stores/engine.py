@@ -17,7 +17,7 @@ from simples3dms.egress import Destination, EgressGuard
 from simples3dms.errors import Unavailable
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.registry import BuildOptions, ProviderKind, get_kind
-from simples3dms.providers.stack import StackSettings, build_stack, is_idle
+from simples3dms.providers.stack import StackSettings, build_stack, count_calls, is_idle, set_share
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
 
@@ -38,6 +38,8 @@ class _Pooled:
     version: int
     tuning: dict[str, Any]
     fresh_until: float
+    share: float = 1.0
+    call_count: int = 0
 
 
 class ProviderPool:
@@ -148,6 +150,8 @@ class ProviderPool:
             raise Unavailable("This process is stopping.", code="stopping")
         fresh = _Pooled(provider, owner, version, store.tuning, time.monotonic() + self._fresh_seconds)
         self._pooled[store_id] = fresh
+        if pooled is not None:
+            self.set_share(store_id, pooled.share)
         await self._retire(pooled)
         return fresh
 
@@ -160,6 +164,21 @@ class ProviderPool:
         expired = [(at, provider) for at, provider in self._retired if now - at > _GRACE_SECONDS and is_idle(provider)]
         self._retired = [one for one in self._retired if one not in expired]
         await _close_all([provider for _, provider in expired])
+
+    def take_used(self) -> dict[UUID, bool]:
+        """The stores that have a provider here, and whether it has been used since the last call of this."""
+        used = {}
+        for store_id, pooled in self._pooled.items():
+            before, pooled.call_count = pooled.call_count, count_calls(pooled.provider)
+            used[store_id] = pooled.call_count != before or not is_idle(pooled.provider)
+        return used
+
+    def set_share(self, store_id: UUID, share: float) -> None:
+        """Use so much of a store's limits from now on: the rest is for other processes."""
+        pooled = self._pooled.get(store_id)
+        if pooled is not None:
+            pooled.share = share
+            set_share(pooled.provider, share)
 
     def owner_of(self, store_id: UUID) -> UUID | None:
         """The tenant that brought a store whose provider is in use; None: the platform's, or not in use."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -295,3 +295,29 @@ async def insert_grant(uow: UnitOfWork, tenant_id: UUID, store_id: UUID, prefix:
     await uow.execute(
         "INSERT INTO store_grants (tenant_id, store_id, prefix) VALUES (%s, %s, %s)", [tenant_id, store_id, prefix]
     )
+
+
+async def note_users(uow: UnitOfWork, process_id: UUID, store_ids: Sequence[UUID]) -> None:
+    """Note that a process uses these stores now, and forget processes that have not been heard of for long."""
+    await uow.execute(
+        """INSERT INTO store_users (store_id, process_id) SELECT s.id, %s FROM stores s WHERE s.id = ANY(%s)
+           ON CONFLICT (store_id, process_id) DO UPDATE SET seen_at = now()""",
+        [process_id, list(store_ids)],
+    )
+    await uow.execute("DELETE FROM store_users WHERE seen_at < now() - interval '1 hour'")
+
+
+async def count_other_users(
+    uow: UnitOfWork, process_id: UUID, store_ids: Sequence[UUID], *, seconds: float
+) -> dict[UUID, int]:
+    """How many other processes have used each of these stores lately."""
+    cursor = await uow.connection.execute(
+        """SELECT store_id, count(*) FROM store_users WHERE store_id = ANY(%s) AND process_id <> %s
+             AND seen_at > now() - make_interval(secs => %s::float8) GROUP BY store_id""",
+        [list(store_ids), process_id, seconds],
+    )
+    return dict(await cursor.fetchall())
+
+
+async def forget_user(uow: UnitOfWork, process_id: UUID) -> None:
+    await uow.execute("DELETE FROM store_users WHERE process_id = %s", [process_id])

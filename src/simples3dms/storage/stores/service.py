@@ -29,6 +29,7 @@ from simples3dms.storage.rollout import errors as rollout_errors
 from simples3dms.storage.rollout.service import Rollouts, refuse_off, refuse_out_of_bounds, refuse_unruly
 from simples3dms.storage.rollout.values import OwnStoreRule
 from simples3dms.storage.stores import errors, moving, places, repository
+from simples3dms.storage.stores.budgets import Budgets
 from simples3dms.storage.stores.engine import ProviderPool, destinations
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.forms import checked_fields, settle
@@ -79,6 +80,7 @@ class Stores(Probes, Renewals):
             guard_all=guard_all,
             fresh_seconds=fresh_seconds,
         )
+        self.budgets = Budgets(database, self._pool)
 
     async def add_store(
         self,
@@ -385,6 +387,7 @@ class Stores(Probes, Renewals):
 
     async def close(self) -> None:
         """Close all providers, and the guard after them. Idempotent."""
+        await self.budgets.stop()
         await self._pool.close()
         await asyncio.to_thread(self._guard.close)
 
