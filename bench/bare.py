@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -58,4 +59,6 @@ async def _move(order: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_move(json.load(sys.stdin)))))
+    print(json.dumps(asyncio.run(_move(json.load(sys.stdin)))), flush=True)
+    # Not the orderly way: obstore's threads sometimes abort the process while Python takes itself apart.
+    os._exit(0)

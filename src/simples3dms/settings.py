@@ -71,7 +71,13 @@ class Settings(BaseSettings):
     )
 
     worker_concurrency: int = Field(default=4, ge=1, le=64, description="Jobs that one worker process runs at a time.")
-    copy_concurrency: int = Field(default=16, ge=1, le=256, description="Objects that one job copies at a time.")
+    copy_concurrency: int = Field(
+        default=64,
+        ge=1,
+        le=256,
+        description="Objects that one process copies at a time, at most: of those above 256 KiB a quarter as many, and "
+        "never more than the stores bear.",
+    )
     lease_seconds: Seconds = Field(
         default=60, description="How long a claim on a piece of work holds without a sign of life of its worker."
     )

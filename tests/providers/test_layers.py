@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from simples3dms.providers.layers.base import CallLayer, Layer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.fault import Fault, FaultLayer
+from simples3dms.providers.layers.meter import MeterLayer
 from simples3dms.providers.layers.ratelimit import RateLimitLayer, share_as
 from simples3dms.providers.layers.retry import RetryBudget, RetryLayer
 from simples3dms.providers.layers.timeout import TimeoutLayer
@@ -53,7 +55,7 @@ async def test_the_layers_are_nested_in_this_order() -> None:
 def test_every_layer_forwards_every_method_in_writing() -> None:
     members = {name for name in vars(StorageProvider) if not name.startswith("_")}
     assert members <= set(vars(Layer))
-    assert {"put", "open", "head", "delete", "discard", "list_page", "copy", "put_part"} <= set(vars(CallLayer))
+    assert {"put", "open", "get", "head", "delete", "discard", "list_page", "copy", "put_part"} <= set(vars(CallLayer))
 
 
 # --- retry --------------------------------------------------------------------------------------------------------
@@ -240,6 +242,35 @@ async def test_throttling_halves_the_limit_once_a_moment_and_use_grows_it_again(
     for _ in range(10):
         await asyncio.gather(*(limited.head("x") for _ in range(32)))
     assert limited.limit > 8
+
+
+async def test_a_small_object_in_one_call_is_repeated_compared_and_counted() -> None:
+    """What holds for `open` holds for `get`: it is repeated as a whole, and wrong bytes are not."""
+    body = secrets.token_bytes(5000)
+    expected = Expected(len(body), hashlib.sha256(body).digest())
+    provider = stack(Fault("open", down, times=2), Fault("open", down, times=1, after_bytes=10), retry_attempts=4)
+    await provider.put("x", body)
+    assert await provider.get("x", expected=expected) == body
+    faulty = layer(provider, FaultLayer)
+    assert faulty.operations == ["put", *["open"] * 4]  # type: ignore[attr-defined]
+    metered = layer(provider, MeterLayer).metered  # type: ignore[attr-defined]
+    assert (metered.calls["open"], metered.bytes_read, metered.under_way) == (1, len(body), 0)
+    with pytest.raises(IntegrityError):
+        await provider.get("x", expected=Expected(len(body), bytes(32)))
+    with pytest.raises(IntegrityError):
+        await provider.get("x", expected=Expected(len(body) - 1))
+    assert len(faulty.operations) == 7  # type: ignore[attr-defined]
+    assert layer(provider, ConcurrencyLayer).busy_count == 0  # type: ignore[attr-defined]
+
+
+async def test_a_small_object_that_does_not_come_is_not_waited_for() -> None:
+    provider = stack(
+        Fault("open", wait_seconds=60), connect_timeout_seconds=0.1, read_timeout_seconds=0.1, retry_attempts=1
+    )
+    await provider.put("x", b"1")
+    with pytest.raises(StoreTimedOut):
+        await provider.get("x", expected=Expected(1))
+    assert layer(provider, ConcurrencyLayer).busy_count == 0  # type: ignore[attr-defined]
 
 
 async def test_a_waiting_call_that_is_cancelled_gives_its_place_on() -> None:

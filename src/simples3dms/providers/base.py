@@ -252,6 +252,14 @@ class StorageProvider(Protocol):
         """
         ...
 
+    async def get(self, key: str, *, version_id: str | None = None, expected: Expected) -> bytes:
+        """All of a small object, in one call. Not streaming; may be retried as a whole.
+
+        `expected.size_bytes` is how much may be held in memory, and must be there. Raises ObjectNotFound;
+        IntegrityError where size or digest differ from what is expected.
+        """
+        ...
+
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         """What the store says of the object. Raises ObjectNotFound. Idempotent. Proves nothing about the bytes."""
         ...

@@ -5,25 +5,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Protocol
 
+from simples3dms.kit.streams import gather_small
 from simples3dms.providers.base import (
+    NOTHING_EXPECTED,
     Capabilities,
     CopySource,
+    Expected,
     Finding,
     ListPage,
     Location,
     LockMode,
     ObjectInfo,
     ObjectLock,
+    ObjectReader,
     ObjectRef,
     Part,
     PartsUpload,
     PutResult,
     SignedRequest,
 )
-from simples3dms.providers.errors import ProviderError, Unsupported
+from simples3dms.providers.errors import IntegrityError, ProviderError, Unsupported
 
 #: Pages without any entry that a listing may give in a row before the store is called unwell.
 _MOST_EMPTY_PAGES: Final = 100
@@ -51,6 +56,25 @@ class ProviderBase:
 
     def list_unfinished(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
         return iter_pages(self, prefix, unfinished=True)
+
+    def open(
+        self,
+        key: str,
+        *,
+        version_id: str | None = None,
+        start: int = 0,
+        length: int | None = None,
+        expected: Expected = NOTHING_EXPECTED,
+    ) -> AbstractAsyncContextManager[ObjectReader]:
+        raise Unsupported(f"the kind {self.kind} does not read", key=key)
+
+    async def get(self, key: str, *, version_id: str | None = None, expected: Expected) -> bytes:
+        assert expected.size_bytes is not None, "what is read whole is known to be small"
+        async with self.open(key, version_id=version_id, expected=expected) as reader:
+            try:
+                return await gather_small(reader, expected.size_bytes)
+            except ValueError:
+                raise IntegrityError("the object is longer than expected", key=key) from None
 
     async def get_lock(self, ref: ObjectRef) -> ObjectLock:
         raise _no_locks(self.kind, ref)

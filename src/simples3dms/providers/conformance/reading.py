@@ -54,6 +54,29 @@ async def another_size_is_noticed(bench: Bench) -> None:
         await bench.require_raises(IntegrityError, reading, "a body of another size read as right")
 
 
+@behaviour(GROUP)
+async def a_small_object_in_one_call(bench: Bench) -> None:
+    """A small object comes whole in one call, compared with what is expected."""
+    body = noise(_SIZE)
+    await bench.put("x", body)
+    digest = hashlib.sha256(body).digest()
+    found = await bench.store.get(bench.key("x"), expected=Expected(_SIZE, digest))
+    require(found == body, "other bytes came")
+    await bench.put("empty", b"")
+    require(await bench.store.get(bench.key("empty"), expected=Expected(0)) == b"", "an empty object read as more")
+
+
+@behaviour(GROUP)
+async def another_object_than_expected_in_one_call(bench: Bench) -> None:
+    """One call for a small object raises where its digest or its size is another, or where it is not there."""
+    await bench.put("x", noise(1000))
+    for expected in (Expected(1000, bytes(32)), Expected(999), Expected(1001)):
+        reading = bench.store.get(bench.key("x"), expected=expected)
+        await bench.require_raises(IntegrityError, reading, "a wrong body read as right")
+    missing = bench.store.get(bench.key("missing"), expected=Expected(1000))
+    await bench.require_raises(ObjectNotFound, missing, "an object that is not there was read")
+
+
 async def _range(bench: Bench, start: int, length: int | None) -> None:
     body = noise(_SIZE)
     await bench.put("x", body)

@@ -64,6 +64,12 @@ class IntegrityLayer(Layer):
         whole = start == 0 and length is None
         return _CheckedOpen(opened, key, expected if whole else NOTHING_EXPECTED, start, length)
 
+    async def get(self, key: str, *, version_id: str | None = None, expected: Expected) -> bytes:
+        body = await self.inner.get(key, version_id=version_id, expected=expected)
+        digest = b"" if expected.sha256 is None else _sha256_of(body)
+        _compare(key, expected, len(body), digest, None if expected.sha1 is None else _sha1_of(body))
+        return body
+
 
 def _sha256_of(body: bytes) -> bytes:
     """The digest of a whole body. The lock is kept for a small one: hashing it takes ten microseconds, and getting the

@@ -160,6 +160,9 @@ class RetryLayer(Layer):
 
         return _ResumingOpen(self, reopen)
 
+    async def get(self, key: str, *, version_id: str | None = None, expected: Expected) -> bytes:
+        return await self._repeat(lambda: self.inner.get(key, version_id=version_id, expected=expected))
+
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         return await self._repeat(lambda: self.inner.head(key, version_id=version_id))
 

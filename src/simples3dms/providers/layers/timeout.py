@@ -78,6 +78,13 @@ class TimeoutLayer(Layer):
         opened = self.inner.open(key, version_id=version_id, start=start, length=length, expected=expected)
         return _BoundedOpen(opened, self._answer_seconds, self._read_seconds)
 
+    async def get(self, key: str, *, version_id: str | None = None, expected: Expected) -> bytes:
+        try:
+            async with asyncio.timeout(self._by_size(expected.size_bytes or 0)):
+                return await self.inner.get(key, version_id=version_id, expected=expected)
+        except TimeoutError as error:
+            raise StoreTimedOut("the store did not answer in time") from error
+
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         return await self._bounded(self._call_seconds, lambda: self.inner.head(key, version_id=version_id))
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from simples3dms.errors import Failure, StorageFailed
-from simples3dms.kit.streams import gather_small
 from simples3dms.providers.base import Expected, StorageProvider
 from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError
 from simples3dms.storage.blobs.values import SMALL_BYTES, Blob, Replica
@@ -95,10 +94,7 @@ class Reading:
         while (replica := await self._next()) is not None:
             try:
                 provider = await self._around.provider(replica.store_id)
-                async with provider.open(replica.key, version_id=replica.version_id, expected=expected) as reader:
-                    return await gather_small(reader, blob.size_bytes)
-            except ValueError:
-                await self._note(replica, IntegrityError("the object is longer than recorded", key=replica.key))
+                return await provider.get(replica.key, version_id=replica.version_id, expected=expected)
             except ProviderError as error:
                 await self._note(replica, error)
         raise self._unreadable()

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 _PROOF_PAGE = 5000
 _CHUNKS_AHEAD = 64
-_BATCH_BLOBS = 64
+_BATCH_BLOBS = 250
 #: Large blobs go several to a batch, or a batch would copy them one after the other.
 _BATCH_BYTES = 1024 * 1024 * 1024
 #: Small enough that several workers find something to do, and that a lost claim is soon made up for.

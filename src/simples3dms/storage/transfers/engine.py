@@ -12,8 +12,7 @@ import structlog
 from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.kit.failpoints import fp
-from simples3dms.kit.streams import gather_small
-from simples3dms.providers.base import Body, Expected, ObjectReader, PutResult, StorageProvider
+from simples3dms.providers.base import Body, Expected, PutResult, StorageProvider
 from simples3dms.providers.errors import (
     AccessDenied,
     BadCredential,
@@ -41,7 +40,9 @@ log = structlog.get_logger(__name__)
 
 #: Bodies up to this size go through memory whole, so that one request each way is enough and may be retried.
 WHOLE_BYTES = 4 * 1024 * 1024
-#: Copies of larger bodies that run at a time in one job: each holds a few parts in memory.
+#: Up to this size as many as there may be are in memory at a time; of those above, a quarter as many.
+_LITTLE_BYTES = 256 * 1024
+#: Copies of bodies above `WHOLE_BYTES` that run at a time in one process: each holds a few parts in memory.
 _LARGE_PARALLEL = 4
 #: Errors that say something about the store and nothing about this object.
 STORE_FAULTS = (
@@ -75,8 +76,9 @@ class CopyEngine:
     def __init__(self, database: Database, blobs: Blobs, *, concurrency: int) -> None:
         self._database = database
         self._blobs = blobs
-        self._slots = asyncio.Semaphore(concurrency)
-        self._large_slots = asyncio.Semaphore(_LARGE_PARALLEL)
+        self._little_slots = asyncio.Semaphore(concurrency)
+        self._whole_slots = asyncio.Semaphore(max(1, concurrency // 4))
+        self._large_slots = asyncio.Semaphore(min(concurrency, _LARGE_PARALLEL))
 
     async def copy(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> list[Result]:
         """Bring these blobs to the granted store, each proven by reading it back. One result for each that needs work.
@@ -140,8 +142,7 @@ class CopyEngine:
         self, tenant_id: UUID, task: _Task, grant: Grant, done: list[Written], proven: list[Replica]
     ) -> Result:
         blob = task.deficit.blob
-        slots = self._slots if blob.size_bytes <= WHOLE_BYTES else self._large_slots
-        async with slots:
+        async with self._slots(blob.size_bytes):
             try:
                 if task.ticket is None:
                     assert task.deficit.at_target is not None
@@ -160,6 +161,11 @@ class CopyEngine:
                 return Result(
                     blob.id, blob.size_bytes, Outcome.FAILED, error.problem_code, error.message, error.retryable
                 )
+
+    def _slots(self, size_bytes: int) -> asyncio.Semaphore:
+        if size_bytes <= _LITTLE_BYTES:
+            return self._little_slots
+        return self._whole_slots if size_bytes <= WHOLE_BYTES else self._large_slots
 
     async def _from_any(
         self, tenant_id: UUID, deficit: Deficit, target: StorageProvider, ticket: WriteTicket
@@ -195,8 +201,7 @@ class CopyEngine:
             put = await self._stream(provider, source, target, ticket, expected)
         await fp("copy.after_put")
         # What the target says of its write proves nothing: read it back and compare with the record.
-        async with target.open(ticket.key, version_id=put.version_id, expected=expected) as reader:
-            await _drain(reader)
+        await _read_back(target, ticket.key, put.version_id, expected)
         await fp("copy.proven")
         return Written(ticket, put.version_id, blob.digest, blob.size_bytes)
 
@@ -236,8 +241,7 @@ class CopyEngine:
         provider = await self._blobs.provider(replica.store_id)
         expected = Expected(blob.size_bytes, blob.digest)
         try:
-            async with provider.open(replica.key, version_id=replica.version_id, expected=expected) as reader:
-                await _drain(reader)
+            await _read_back(provider, replica.key, replica.version_id, expected)
         except (IntegrityError, ObjectNotFound) as error:
             await self._blobs.report_bad(tenant_id, replica, error)
             raise
@@ -280,19 +284,20 @@ class _nothing:
 
 
 async def _read_whole(provider: StorageProvider, source: Replica, expected: Expected) -> bytes:
-    assert expected.size_bytes is not None
     try:
-        async with provider.open(source.key, version_id=source.version_id, expected=expected) as reader:
-            return await gather_small(reader, expected.size_bytes)
-    except ValueError as error:
-        raise _SourceFailed(IntegrityError("the object is longer than recorded", key=source.key)) from error
+        return await provider.get(source.key, version_id=source.version_id, expected=expected)
     except ProviderError as error:
         raise _SourceFailed(error) from error
 
 
-async def _drain(reader: ObjectReader) -> None:
-    async for _ in reader:
-        pass
+async def _read_back(provider: StorageProvider, key: str, version_id: str | None, expected: Expected) -> None:
+    """All of an object, compared with the record."""
+    if expected.size_bytes is not None and expected.size_bytes <= WHOLE_BYTES:
+        await provider.get(key, version_id=version_id, expected=expected)
+        return
+    async with provider.open(key, version_id=version_id, expected=expected) as reader:
+        async for _ in reader:
+            pass
 
 
 def _failure(blob: Blob, error: ProviderError) -> Result:

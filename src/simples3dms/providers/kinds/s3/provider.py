@@ -36,6 +36,7 @@ from simples3dms.providers.base import (
     check_key,
 )
 from simples3dms.providers.errors import (
+    IntegrityError,
     ObjectNotFound,
     ObjectTooLarge,
     ProviderError,
@@ -162,6 +163,16 @@ class S3Provider(ProviderBase):
             return
         async with self._open_part(key, version_id, start, length) as reader:
             yield reader
+
+    async def get(self, key: str, *, version_id: str | None = None, expected: Expected) -> bytes:
+        size = expected.size_bytes
+        assert size is not None, "what is read whole is known to be small"
+        if size > reading.WINDOW_BYTES:
+            return await super().get(key, version_id=version_id, expected=expected)
+        result = await self._get(key, version_id, None)
+        if result.meta["size"] != size:
+            raise IntegrityError(f"the store says {result.meta['size']} bytes, expected {size}", key=key)
+        return bytes(await self._obstore(key, result.bytes_async()))
 
     @asynccontextmanager
     async def _open_part(
