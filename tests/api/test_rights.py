@@ -50,6 +50,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "add_store": {"name": "x", "kind": "local"},
     # Another short name: nobody deletes the tenant that the test stands on.
     "confirm_deletion": {"short_name": "x"},
+    "declare_restore": {"reason": "x"},
     "create_tenant": {"slug": "x", "name": "x"},
     "create_platform_service": {"name": "x"},
     "create_platform_service_token": {"name": "x"},
@@ -90,6 +91,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_member": {"role": "viewer"},
     "set_rotation_schedule": {"every_days": 30},
     "start_rotation": {"credential": {}},
+    "start_scrub": {"store": "disk-b"},
+    "trust_store": {"reason": "x"},
     "set_platform_role": {"platform_role": "auditor"},
     "set_place": {"settings": {}, "credential": {}},
     "set_placement": {"write": "disk-b"},

@@ -54,6 +54,7 @@ TENANT_RIGHTS = {
     "lock_surveys": "SELECT UPDATE",
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
+    "scrubs": "SELECT INSERT UPDATE",
     "takeouts": "SELECT INSERT",
     "tenant_deletions": "SELECT",
     "invitations": "SELECT",

@@ -46,6 +46,16 @@ def upgrade_database() -> None:
     hosting.upgrade_database()
 
 
+@db_app.command("restored")
+def declare_restored(
+    reason: Annotated[str, typer.Option(help="Which backup, and why; it is kept in the audit.")],
+) -> None:
+    """Say that the database was restored from a backup: nothing is removed from stores until that is confirmed."""
+    from simples3dms.cli import hosting
+
+    hosting.declare_restored(reason)
+
+
 def fsck(
     read_data: Annotated[bool, typer.Option("--read-data", help="Read every replica back and compare.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,

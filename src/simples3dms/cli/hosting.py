@@ -115,6 +115,18 @@ def upgrade_database() -> None:
     say(f"The schema is at revision {revision}.")
 
 
+def declare_restored(reason: str) -> None:
+    """Hold removals back."""
+    settings = read_settings()
+
+    async def declare() -> None:
+        async with running(settings) as services:
+            await services.restores.declare(HOST, reason)
+
+    asyncio.run(declare())
+    say("Nothing is removed from stores any more, until `simples3dms upkeep confirm-restore`.")
+
+
 def _user_of(url: str) -> str:
     user = conninfo_to_dict(url).get("user")
     if not user:

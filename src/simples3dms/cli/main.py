@@ -21,7 +21,9 @@ from simples3dms.cli import (
     persons,
     residency,
     rollouts,
+    stores,
     takeouts,
+    upkeep,
 )
 from simples3dms.cli.output import messages, plain
 from simples3dms.cli.session import TenantOption
@@ -59,6 +61,9 @@ app.add_typer(migrations.app, name="migration")
 app.add_typer(holds.hold_app, name="hold")
 app.add_typer(holds.retention_app, name="retention")
 app.add_typer(takeouts.app, name="takeout")
+app.add_typer(upkeep.scrub_app, name="scrub")
+app.add_typer(upkeep.upkeep_app, name="upkeep")
+upkeep.install(stores.store_app)
 lifecycle.install(admin.tenant_app)
 persons.install(admin.user_app)
 

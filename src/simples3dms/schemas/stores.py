@@ -63,6 +63,8 @@ class Store(Response):
     disabled_at: datetime | None
     jurisdiction: str | None = Field(description="A country's code or a bloc's (EU, EEA); null: nobody has said.")
     jurisdiction_source: str | None = Field(description="provider: its region is known; operator: one said so.")
+    untrusted_at: datetime | None = Field(description="Since when nothing there is repaired by itself; null: it is.")
+    untrusted_reason: str | None
 
 
 class SetJurisdiction(Request):

@@ -33,6 +33,9 @@ class Store:
     """Under whose law its bytes lie: a country's code, or a bloc's such as EU; None: nobody has said."""
     jurisdiction_source: str | None = None
     """Who says so: `provider` (its region is known) or `operator`."""
+    untrusted_at: datetime | None = None
+    untrusted_reason: str | None = None
+    """Why what is bad there is not mended by itself, until an operator says so; None: it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,11 @@ class Transfers:
         """See to a replica that is suspect or missing: owe a fresh copy, to its store or to where new ones are written.
 
         The watchdog calls again until nothing doubtful is left of the blob or a transfer of it has failed for good.
+        Nothing happens while the store is not trusted.
         """
         async with self._database.tenant(tenant_id) as uow:
+            if not await blobs_repository.is_trusted(uow, store_id):
+                return
             placement = await placement_repository.share(uow)
             if placement is None:
                 return

@@ -12,6 +12,7 @@ from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.providers.base import Expected, ObjectInfo
 from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.upkeep import repository
 from simples3dms.storage.upkeep.values import Copy, Finding, FsckReport, Granted
@@ -24,14 +25,18 @@ _MOST_FINDINGS = 1000
 class Upkeep:
     """Checks over all tenants. Changes nothing."""
 
-    def __init__(self, database: Database, stores: Stores, audit: Audit) -> None:
+    def __init__(self, database: Database, stores: Stores, audit: Audit, restores: RestoreGuard) -> None:
         self._database = database
         self._stores = stores
         self._audit = audit
+        self._restores = restores
 
     async def fsck(self, *, read_data: bool = False) -> FsckReport:
         """Check every tenant; with `read_data`, read every live replica back and compare it with its record."""
         report = FsckReport()
+        guard = await self._restores.get()
+        if guard.held_at is not None:
+            _add(report, "restore_unconfirmed", PLATFORM, "removals", guard.held_reason or "")
         seen: set[UUID] = set()
         async for grant in self._iter_grants():
             if grant.tenant_id not in seen:

@@ -1,0 +1,73 @@
+"""Upkeep of what lies in stores: scrubs, and replicas that were found wrong or gone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from simples3dms.schemas.base import Request, Response
+
+
+class StartScrub(Request):
+    store: str = Field(description="A store that is granted to the tenant.")
+    level: Literal["light", "deep"] = Field(
+        default="light",
+        description="`light`: is each replica there, and of the right size? `deep`: read it back and compare its "
+        "SHA-256; that is a download, at the store's price.",
+    )
+
+
+class Scrub(Response):
+    """A scrub of the tenant's replicas in one store, with its progress. Counts are of what it found itself."""
+
+    id: UUID
+    store: str
+    level: str
+    state: str = Field(description="`running`, `paused` or `done`.")
+    is_scheduled: bool
+    progress: float = Field(description="The share that is done, from 0 to 1.")
+    checked_count: int
+    checked_bytes: int = Field(description="Read and compared by a deep one.")
+    suspect_count: int = Field(description="Replicas with other bytes, of another size, or that can't be read.")
+    missing_count: int = Field(description="Replicas that are not there.")
+    lost_count: int = Field(
+        description="Blobs of which that left no good replica anywhere. Nothing of them is deleted."
+    )
+    error_code: str | None = Field(description="Why it waits, or was paused.")
+    error_message: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DoubtfulReplica(Response):
+    """A replica that was found wrong or gone, and that has not been copied anew yet."""
+
+    id: UUID
+    blob_id: UUID
+    document_id: UUID | None = Field(description="One that needs it.")
+    document_name: str | None
+    store: str
+    state: str = Field(description="`suspect`: wrong, or unreadable; `missing`: not there.")
+    error: str | None
+    since: datetime
+    is_lost: bool = Field(description="No good replica is left: bring the bytes back, or accept the loss.")
+
+
+class RestoreGuard(Response):
+    """Whether removals from stores are held back, since the records may be older than what lies there."""
+
+    held_at: datetime | None = Field(description="Null: they are not.")
+    held_reason: str | None
+    confirmed_at: datetime | None = Field(description="When an operator last let them go on.")
+    confirmed_by_name: str | None
+
+
+class DeclareRestore(Request):
+    reason: str = Field(min_length=1, max_length=500, description="Which backup, and why; it is kept in the audit.")
+
+
+class TrustStore(Request):
+    reason: str = Field(min_length=1, max_length=500, description="What was found out; it is kept in the audit.")
