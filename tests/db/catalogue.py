@@ -55,6 +55,8 @@ TENANT_RIGHTS = {
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
     "scrubs": "SELECT INSERT UPDATE",
+    "reconciles": "SELECT INSERT UPDATE",
+    "reconcile_findings": "SELECT INSERT UPDATE",
     "takeouts": "SELECT INSERT",
     "tenant_deletions": "SELECT",
     "invitations": "SELECT",

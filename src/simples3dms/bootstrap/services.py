@@ -44,6 +44,8 @@ from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
+from simples3dms.storage.reconciles.engine import ReconcileEngine
+from simples3dms.storage.reconciles.service import Reconciles
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.rotations.service import Rotations
@@ -95,6 +97,7 @@ class Services:
     persons: Persons
     upkeep: Upkeep
     scrubs: Scrubs
+    reconciles: Reconciles
     checkpoints: Checkpoints
     refusals: Refusals
     worker_concurrency: int
@@ -262,6 +265,18 @@ def build_services(settings: Settings) -> Services:
             ),
             light_days=settings.scrub_light_days,
             deep_days=settings.scrub_deep_days,
+        ),
+        reconciles=Reconciles(
+            database,
+            stores,
+            ReconcileEngine(
+                database,
+                queue,
+                stores,
+                blobs,
+                lease_seconds=settings.lease_seconds,
+                retry_base_seconds=settings.retry_base_seconds,
+            ),
         ),
         refusals=refusals,
         checkpoints=Checkpoints(

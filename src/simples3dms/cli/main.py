@@ -19,6 +19,7 @@ from simples3dms.cli import (
     migrations,
     own_stores,
     persons,
+    reconciles,
     residency,
     rollouts,
     stores,
@@ -62,6 +63,8 @@ app.add_typer(holds.hold_app, name="hold")
 app.add_typer(holds.retention_app, name="retention")
 app.add_typer(takeouts.app, name="takeout")
 app.add_typer(upkeep.scrub_app, name="scrub")
+app.add_typer(reconciles.app, name="reconcile")
+reconciles.install(stores.store_app)
 app.add_typer(upkeep.upkeep_app, name="upkeep")
 upkeep.install(stores.store_app)
 lifecycle.install(admin.tenant_app)

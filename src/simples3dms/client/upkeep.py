@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
@@ -51,3 +52,36 @@ class UpkeepMixin(Transport):
 
     def confirm_restore(self) -> upkeep.RestoreGuard:
         return self.send("POST", upkeep.RestoreGuard, at("restore", "confirm"))
+
+    def set_price(self, store: str, price_per_gib_month: Decimal | None) -> Store:
+        body = upkeep.SetPrice(price_per_gib_month=price_per_gib_month)
+        return self.send("PUT", Store, at("stores", store, "price"), body)
+
+    def start_reconcile(self, tenant: str, *, store: str, older_than_days: float = 7) -> upkeep.Reconcile:
+        body = upkeep.StartReconcile(store=store, older_than_days=older_than_days)
+        return self.send("POST", upkeep.Reconcile, at("tenants", tenant, "reconciles"), body)
+
+    def iter_reconciles(self, tenant: str) -> Iterator[upkeep.Reconcile]:
+        """Newest first."""
+        path = at("tenants", tenant, "reconciles")
+        return iter_pages(lambda after: self.get(Page[upkeep.Reconcile], path, limit=_PAGE, after=after))
+
+    def get_reconcile(self, tenant: str, reconcile_id: UUID) -> upkeep.Reconcile:
+        return self.get(upkeep.Reconcile, at("tenants", tenant, "reconciles", reconcile_id))
+
+    def iter_reconcile_findings(self, tenant: str, reconcile_id: UUID) -> Iterator[upkeep.ReconcileFinding]:
+        """By key and version."""
+        path, key, version = at("tenants", tenant, "reconciles", reconcile_id, "findings"), "", ""
+        while True:
+            page = self.list_all(
+                upkeep.ReconcileFinding, path, limit=_PAGE, after_key=key or None, after_version=version or None
+            )
+            yield from page
+            if len(page) < _PAGE:
+                return
+            key, version = page[-1].key, page[-1].version_id
+
+    def remove_unexplained(self, tenant: str, reconcile_id: UUID, *, count: int) -> upkeep.Reconcile:
+        """`count`: how many things that are, as the reconcile says."""
+        path = at("tenants", tenant, "reconciles", reconcile_id, "remove")
+        return self.send("POST", upkeep.Reconcile, path, upkeep.RemoveUnexplained(count=count))

@@ -92,7 +92,10 @@ def _of_upkeep(services: Services) -> list[tuple[str, Work]]:
     async def run_scrub(tenant_id: str, scrub_id: str) -> None:
         await services.scrubs.engine.run(UUID(tenant_id), UUID(scrub_id))
 
-    return [("scrub.run", run_scrub)]
+    async def run_reconcile(tenant_id: str, reconcile_id: str) -> None:
+        await services.reconciles.engine.run(UUID(tenant_id), UUID(reconcile_id))
+
+    return [("scrub.run", run_scrub), ("reconcile.run", run_reconcile)]
 
 
 def _copying_checkpoints(services: Services) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
@@ -71,3 +72,60 @@ class DeclareRestore(Request):
 
 class TrustStore(Request):
     reason: str = Field(min_length=1, max_length=500, description="What was found out; it is kept in the audit.")
+
+
+class SetPrice(Request):
+    price_per_gib_month: Decimal | None = Field(
+        ge=0, lt=1_000_000, decimal_places=6, description="What a GiB costs there a month; null: nobody knows."
+    )
+
+
+class StartReconcile(Request):
+    store: str = Field(description="A store that is granted to the tenant.")
+    older_than_days: float = Field(
+        default=7, ge=0, le=36_500, description="What came to the store later than that is passed over."
+    )
+
+
+class Reconcile(Response):
+    """What a store lists of the tenant, compared with the records. Nothing is removed unless that is asked for."""
+
+    id: UUID
+    store: str
+    state: str = Field(description="`running`, `done`; `removing`, `removed`.")
+    older_than_days: float
+    is_sorted: bool = Field(
+        description="False: the store lists in an order of its own; missing ones were not looked for."
+    )
+    listed_count: int
+    listed_bytes: int
+    unexplained_count: int = Field(description="Objects that no record explains.")
+    unexplained_bytes: int
+    hidden_count: int = Field(description="Further versions of objects that the records know.")
+    hidden_bytes: int
+    unfinished_count: int = Field(description="Uploads in parts without a record.")
+    compared_count: int = Field(description="Replicas that were looked for in the listing.")
+    missing_count: int = Field(description="Those that the store does not have: they are copied anew.")
+    lost_count: int = Field(description="Blobs of which that left no good replica anywhere.")
+    cost_per_month: Decimal | None = Field(description="Of what is unexplained or hidden, by the store's price.")
+    removable_count: int = Field(description="To be typed back to have it removed; up to 10,000 are kept by name.")
+    removed_count: int
+    kept_count: int = Field(description="Not removed after all: explained by now, changed, or refused by the store.")
+    error_code: str | None = Field(description="Why it waits.")
+    error_message: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class ReconcileFinding(Response):
+    kind: str = Field(description="`object`, `version` or `upload`.")
+    key: str
+    version_id: str
+    size_bytes: int
+    modified_at: datetime | None
+    state: str = Field(description="`found`, `removed` or `kept`.")
+    error: str | None
+
+
+class RemoveUnexplained(Request):
+    count: int = Field(ge=1, description="How many things that are: `removable_count`, typed back.")

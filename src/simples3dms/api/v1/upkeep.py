@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from fastapi import Query
+
 from simples3dms.api.deps import (
     After,
     Limit,
@@ -17,10 +21,12 @@ from simples3dms.api.routing import new_router
 from simples3dms.schemas import upkeep as schemas
 from simples3dms.schemas.base import Page
 from simples3dms.schemas.stores import Store
+from simples3dms.storage.reconciles.errors import not_found as reconcile_not_found
 from simples3dms.storage.scrubs.errors import not_found
 
 router = new_router(tags=["upkeep"])
 _SCRUBS = "/tenants/{tenant}/scrubs"
+_RECONCILES = "/tenants/{tenant}/reconciles"
 
 
 @router.post(_SCRUBS, operation_id="start_scrub", status_code=201, summary="Look at every replica in a store")
@@ -89,3 +95,64 @@ async def declare_restore(
 async def confirm_restore(services: ServicesDep, principal: StoresWriter) -> schemas.RestoreGuard:
     """By the records as they are now: first see to what they lack (`reconcile`)."""
     return schemas.RestoreGuard.model_validate(await services.restores.confirm(principal))
+
+
+@router.put("/stores/{store}/price", operation_id="set_price", summary="What a GiB costs there (operators)")
+async def set_price(store: str, body: schemas.SetPrice, services: ServicesDep, principal: StoresWriter) -> Store:
+    """By which `reconcile` says what unexplained objects cost. In your own currency."""
+    return Store.model_validate(await services.reconciles.set_price(principal, store, body.price_per_gib_month))
+
+
+@router.post(_RECONCILES, operation_id="start_reconcile", status_code=201, summary="Compare a store with the records")
+async def start_reconcile(body: schemas.StartReconcile, services: ServicesDep, seat: UpkeepWriter) -> schemas.Reconcile:
+    """In both directions: what no record explains, and what the records have and the store has not."""
+    row = await services.reconciles.start(
+        seat.principal, seat.tenant_id, store=body.store, older_than_days=body.older_than_days
+    )
+    return schemas.Reconcile.model_validate(row)
+
+
+@router.get(_RECONCILES, operation_id="list_reconciles", summary="Newest first")
+async def list_reconciles(
+    services: ServicesDep, seat: StorageReader, after: After = None, limit: Limit = 50
+) -> Page[schemas.Reconcile]:
+    rows = await services.reconciles.list_page(seat.tenant_id, after=after, limit=limit + 1)
+    return as_page(schemas.Reconcile, rows, limit)
+
+
+@router.get(f"{_RECONCILES}/{{reconcile}}", operation_id="get_reconcile", summary="One, with what it found")
+async def get_reconcile(reconcile: str, services: ServicesDep, seat: StorageReader) -> schemas.Reconcile:
+    found = await services.reconciles.get(seat.tenant_id, as_id(reconcile, reconcile_not_found()))
+    return schemas.Reconcile.model_validate(found)
+
+
+@router.get(
+    f"{_RECONCILES}/{{reconcile}}/findings", operation_id="list_reconcile_findings", summary="What no record explains"
+)
+async def list_reconcile_findings(
+    reconcile: str,
+    services: ServicesDep,
+    seat: StorageReader,
+    after_key: Annotated[str, Query(max_length=1024, description="The last key of the page before.")] = "",
+    after_version: Annotated[str, Query(max_length=1024, description="And its version.")] = "",
+    limit: Limit = 100,
+) -> list[schemas.ReconcileFinding]:
+    """By key and version."""
+    rows = await services.reconciles.list_findings(
+        seat.tenant_id, as_id(reconcile, reconcile_not_found()), after=(after_key, after_version), limit=limit
+    )
+    return [schemas.ReconcileFinding.model_validate(row) for row in rows]
+
+
+@router.post(
+    f"{_RECONCILES}/{{reconcile}}/remove", operation_id="remove_unexplained", summary="Remove what no record explains"
+)
+async def remove_unexplained(
+    reconcile: str, body: schemas.RemoveUnexplained, services: ServicesDep, principal: StoresWriter, tenant: str
+) -> schemas.Reconcile:
+    """For operators. Each is looked at once more: what a record explains by now is kept."""
+    found = await services.tenants.get_tenant(tenant)
+    row = await services.reconciles.remove(
+        principal, found.id, as_id(reconcile, reconcile_not_found()), count=body.count
+    )
+    return schemas.Reconcile.model_validate(row)

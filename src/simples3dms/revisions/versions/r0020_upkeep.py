@@ -67,6 +67,60 @@ CREATE UNIQUE INDEX scrubs_one_active ON scrubs (tenant_id, store_id) WHERE stat
 CREATE INDEX scrubs_due ON scrubs (due_at) WHERE state = 'running';
 """
 
+RECONCILES = """
+-- Keys are bytes, and compared as stores do: a listing and the records are walked side by side.
+ALTER TABLE replicas ALTER COLUMN key TYPE text COLLATE "C";
+ALTER TABLE stores ADD COLUMN price_per_gib_month numeric(12, 6) CHECK (price_per_gib_month >= 0);
+CREATE TABLE reconciles (
+  tenant_id uuid NOT NULL REFERENCES tenants (id),
+  id uuid NOT NULL,
+  store_id uuid NOT NULL,
+  state text NOT NULL CHECK (state IN ('running', 'done', 'removing', 'removed')),
+  older_than_days double precision NOT NULL CHECK (older_than_days >= 0),
+  position text,
+  is_sorted boolean NOT NULL DEFAULT true,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  finished_at timestamptz,
+  listed_count bigint NOT NULL DEFAULT 0,
+  listed_bytes bigint NOT NULL DEFAULT 0,
+  unexplained_count bigint NOT NULL DEFAULT 0,
+  unexplained_bytes bigint NOT NULL DEFAULT 0,
+  hidden_count bigint NOT NULL DEFAULT 0,
+  hidden_bytes bigint NOT NULL DEFAULT 0,
+  unfinished_count bigint NOT NULL DEFAULT 0,
+  compared_count bigint NOT NULL DEFAULT 0,
+  missing_count bigint NOT NULL DEFAULT 0,
+  lost_count bigint NOT NULL DEFAULT 0,
+  removed_count bigint NOT NULL DEFAULT 0,
+  kept_count bigint NOT NULL DEFAULT 0,
+  error_code text,
+  error_message text,
+  due_at timestamptz NOT NULL DEFAULT now(),
+  lease_until timestamptz,
+  fence bigint NOT NULL DEFAULT 0,
+  attempt integer NOT NULL DEFAULT 0,
+  PRIMARY KEY (tenant_id, id),
+  FOREIGN KEY (tenant_id, store_id) REFERENCES store_grants (tenant_id, store_id)
+);
+CREATE UNIQUE INDEX reconciles_one_active ON reconciles (tenant_id, store_id) WHERE state IN ('running', 'removing');
+CREATE INDEX reconciles_due ON reconciles (due_at) WHERE state IN ('running', 'removing');
+CREATE TABLE reconcile_findings (
+  tenant_id uuid NOT NULL,
+  reconcile_id uuid NOT NULL,
+  kind text NOT NULL CHECK (kind IN ('object', 'version', 'upload')),
+  key text COLLATE "C" NOT NULL,
+  version_id text NOT NULL,
+  size_bytes bigint NOT NULL,
+  modified_at timestamptz,
+  state text NOT NULL DEFAULT 'found' CHECK (state IN ('found', 'removed', 'kept')),
+  error text,
+  PRIMARY KEY (tenant_id, reconcile_id, key, version_id, kind),
+  FOREIGN KEY (tenant_id, reconcile_id) REFERENCES reconciles (tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX reconcile_findings_to_remove ON reconcile_findings (tenant_id, reconcile_id, key, version_id)
+  WHERE state = 'found';
+"""
+
 GUARD = """
 -- One row, written when an installation first looks. It names the database and the transaction that wrote it.
 CREATE TABLE restore_guard (
@@ -92,10 +146,11 @@ def _run(statements: str) -> None:
 def upgrade() -> None:
     _run(TRUST)
     _run(SCRUBS)
+    _run(RECONCILES)
     _run(GUARD)
     _run(PLATFORM_POLICY.format(table="restore_guard"))
     everything = "SELECT, INSERT, UPDATE, DELETE"
-    for table in ("scrubs",):
+    for table in ("scrubs", "reconciles", "reconcile_findings"):
         _run(TENANT_POLICY.format(table=table, rights="SELECT, INSERT, UPDATE", platform_rights=everything))
 
 
