@@ -31,6 +31,7 @@ def _upkeep() -> list[Step]:
             {"count": 1},
             first=_found,
         ),
+        step("repair_replicas", f"POST {_ACME}/repairs", {}),
         step("declare_restore", "POST /restore/declare", {"reason": "x"}),
         step("confirm_restore", "POST /restore/confirm"),
         step("resume_scrub", f"POST {base}/{{scrub}}/resume", first=_scrub("paused")),

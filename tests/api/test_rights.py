@@ -92,6 +92,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_rotation_schedule": {"every_days": 30},
     "start_rotation": {"credential": {}},
     "start_reconcile": {"store": "disk-b"},
+    "repair_replicas": {},
     "remove_unexplained": {"count": 1},
     "set_price": {"price_per_gib_month": "0.01"},
     "start_scrub": {"store": "disk-b"},

@@ -134,13 +134,13 @@ def _user_of(url: str) -> str:
     return str(user)
 
 
-def fsck(*, read_data: bool, as_json: bool) -> bool:
+def fsck(*, read_data: bool, share: float = 1.0, as_json: bool) -> bool:
     """Check everything, print what was found; whether all is well."""
     settings = read_settings()
 
     async def check() -> bool:
         async with running(settings) as services:
-            report = await services.upkeep.fsck(read_data=read_data)
+            report = await services.upkeep.fsck(read_data=read_data, share=share)
             for row in await services.keys.list_broken():
                 report.findings.append(Finding("sealed_row_broken", PLATFORM, f"{row.table} {row.row}", row.code))
         findings = [

@@ -49,7 +49,8 @@ def root(tenant: TenantOption = None) -> None:
 
 app.command()(host.serve)
 app.command()(host.worker)
-app.command()(host.fsck)
+app.command(cls=host.FsckCommand)(host.fsck)
+app.command()(upkeep.repair)
 app.command()(host.recover)
 app.add_typer(host.db_app, name="db")
 app.add_typer(keys.keys_app, name="keys")

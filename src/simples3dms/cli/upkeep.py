@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from simples3dms.cli.output import console, show_json, show_one, show_rows, size
+from simples3dms.cli.output import console, done, show_json, show_one, show_rows, size
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
@@ -102,6 +102,17 @@ def list_doubtful(tenant: TenantOption = None, as_json: JsonFlag = False) -> Non
     with connect() as client:
         rows = client.iter_doubtful_replicas(require_tenant(tenant))
         show_rows(rows, columns, as_json=as_json, empty="Nothing is doubtful.")
+
+
+def repair(
+    store: Annotated[str | None, typer.Option(help="Only what is doubtful there.")] = None,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have the tenant's doubtful replicas copied anew, also those that were given up."""
+    with connect() as client:
+        count = client.repair_replicas(require_tenant(tenant), store=store)
+    done(f"{count} replicas are to be copied anew.", as_json=as_json, count=count)
 
 
 def trust_store(

@@ -40,6 +40,16 @@ class UpkeepMixin(Transport):
         path = at("tenants", tenant, "doubtful-replicas")
         return iter_pages(lambda after: self.get(Page[upkeep.DoubtfulReplica], path, limit=_PAGE, after=after))
 
+    def repair_replicas(self, tenant: str, *, store: str | None = None) -> int:
+        """Have all that is doubtful copied anew; how many replicas that are."""
+        count, after = 0, None
+        while True:
+            body = upkeep.RepairReplicas(store=store, after=after)
+            done = self.send("POST", upkeep.Repaired, at("tenants", tenant, "repairs"), body)
+            count, after = count + done.count, done.next_after
+            if after is None:
+                return count
+
     def trust_store(self, store: str, *, reason: str) -> Store:
         return self.send("POST", Store, at("stores", store, "trust"), upkeep.TrustStore(reason=reason))
 

@@ -70,6 +70,16 @@ class DeclareRestore(Request):
     reason: str = Field(min_length=1, max_length=500, description="Which backup, and why; it is kept in the audit.")
 
 
+class RepairReplicas(Request):
+    store: str | None = Field(default=None, description="Only what is doubtful there; null: everywhere.")
+    after: UUID | None = Field(default=None, description="The `next_after` of the request before.")
+
+
+class Repaired(Response):
+    count: int = Field(description="Doubtful replicas that a fresh copy is owed for now.")
+    next_after: UUID | None = Field(description="Go on after it; null: that was all.")
+
+
 class TrustStore(Request):
     reason: str = Field(min_length=1, max_length=500, description="What was found out; it is kept in the audit.")
 

@@ -72,6 +72,13 @@ async def list_doubtful_replicas(
     return as_page(schemas.DoubtfulReplica, rows, limit)
 
 
+@router.post("/tenants/{tenant}/repairs", operation_id="repair_replicas", summary="Copy what is doubtful anew")
+async def repair_replicas(body: schemas.RepairReplicas, services: ServicesDep, seat: UpkeepWriter) -> schemas.Repaired:
+    """Up to 200 replicas a request, also those that were given up. What is not given up is copied anew by itself."""
+    done = await services.transfers.repair_page(seat.principal, seat.tenant_id, store=body.store, after=body.after)
+    return schemas.Repaired.model_validate(done)
+
+
 @router.post("/stores/{store}/trust", operation_id="trust_store", summary="Let repairs at it go on (operators)")
 async def trust_store(store: str, body: schemas.TrustStore, services: ServicesDep, principal: StoresWriter) -> Store:
     """After a scrub found too much that was bad to be mended without a person. A store of a tenant's: by its id."""
