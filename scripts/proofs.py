@@ -66,13 +66,17 @@ FAULTS: Final[Mapping[str, str]] = {
     "f30": "A body that is short and says so",
     "f31": "A bit that flips on the way",
     "f32": "A bit that flips at rest",
+    "f33": "A bit that flips in every copy",
+    "f34": "An object that was deleted behind our back",
     "f35": "An object that was replaced by another of its size",
+    "f36": "A store of which much is bad at once",
     "f43": "A disk that is full, broken or read-only",
     "f47": "A credential that is wrong, expired or revoked",
     "f48": "A credential that may do less than before",
     "f49": "A bucket that is gone",
     "f50": "Buckets that keep versions, or lock objects",
     "f51": "Two owners of one place",
+    "f52": "A database that was put back from a backup",
     "f65": "Processes with different key rings",
 }
 #: What went wrong for users of comparable systems.

@@ -51,6 +51,10 @@ class Cluster:
         )
         with psycopg.connect(self.server.superuser_dsn("postgres"), autocommit=True) as connection:
             connection.execute(statement)
+        if template is not None:
+            # To be a copy is what the guard of restores is about; a test's own database is none.
+            with psycopg.connect(self.server.superuser_dsn(name), autocommit=True) as connection:
+                connection.execute("DELETE FROM restore_guard")
         return Provisioned(
             make_conninfo(self.template.owner_url, dbname=name), make_conninfo(self.template.app_url, dbname=name)
         )

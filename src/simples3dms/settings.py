@@ -112,6 +112,23 @@ class Settings(BaseSettings):
     probe_hours: float = Field(
         default=24, gt=0, le=8760, description="Hours after which a store in use is probed again."
     )
+    scrub_light_days: float = Field(
+        default=7,
+        ge=0,
+        le=3650,
+        description="Days after which it is asked again of every replica whether it is there, and how large. "
+        "0: only by hand.",
+    )
+    scrub_deep_days: float = Field(
+        default=0,
+        ge=0,
+        le=3650,
+        description="Days after which every replica is read back and compared again, at the store's price. "
+        "0: only by hand.",
+    )
+    scrub_bytes_per_second: float = Field(
+        default=20_000_000, ge=0, le=1e12, description="Bytes that one scrub reads a second, at most. 0: no limit."
+    )
     audit_seal_seconds: Seconds = Field(
         default=1, description="How often a worker numbers and chains what has been recorded in the audit."
     )

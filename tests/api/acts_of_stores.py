@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.api.acts import Step, step, until
+from tests.api.acts import Installation, Step, step, until
 from tests.rotations.conftest import B2Side
 
 
@@ -30,9 +30,15 @@ def _local(root: Path) -> list[Step]:
         step("plan_residency", "POST /tenants/acme/residency/plan", {"allowed": ["DE"]}),
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": ["DE"]}),
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": None}),
+        step("set_price", f"PUT {store}/price", {"price_per_gib_month": "0.006"}),
+        step("trust_store", f"POST {store}/trust", {"reason": "x"}, first=_distrusted),
         step("revoke_grant", f"DELETE {store}/grants/acme"),
         step("disable_store", f"POST {store}/disable"),
     ]
+
+
+def _distrusted(at: Installation) -> None:
+    at.rows("UPDATE stores SET untrusted_at = now(), untrusted_reason = 'x' WHERE name = 'disk-c' RETURNING id")
 
 
 def _rotated(side: B2Side) -> list[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from tests.api.acts import Installation, Step, step, until
@@ -10,7 +11,52 @@ _ACME = "/tenants/acme"
 
 
 def steps() -> list[Step]:
-    return [*_documents(), *_migrations(), *_audit(), *_tenants()]
+    return [*_documents(), *_upkeep(), *_migrations(), *_audit(), *_tenants()]
+
+
+def _upkeep() -> list[Step]:
+    base = f"{_ACME}/scrubs"
+    return [
+        step("start_scrub", f"POST {base}", {"store": "disk-a"}, keep={"scrub": "id"}),
+        step("pause_scrub", f"POST {base}/{{scrub}}/pause", first=_scrub("running")),
+        step(
+            "start_reconcile",
+            f"POST {_ACME}/reconciles",
+            {"store": "disk-a", "older_than_days": 0},
+            keep={"reconcile": "id"},
+        ),
+        step(
+            "remove_unexplained",
+            f"POST {_ACME}/reconciles/{{reconcile}}/remove",
+            {"count": 1},
+            first=_found,
+        ),
+        step("repair_replicas", f"POST {_ACME}/repairs", {}),
+        step("declare_restore", "POST /restore/declare", {"reason": "x"}),
+        step("confirm_restore", "POST /restore/confirm"),
+        step("resume_scrub", f"POST {base}/{{scrub}}/resume", first=_scrub("paused")),
+    ]
+
+
+def _found(at: Installation) -> None:
+    """One unexplained object of a reconcile that is done."""
+    at.rows(
+        """UPDATE reconciles SET state = 'done', finished_at = now(), fence = fence + 1, due_at = 'infinity',
+             unexplained_count = 1, hidden_count = 0, unfinished_count = 0 RETURNING id"""
+    )
+
+
+def _scrub(state: str) -> Callable[[Installation], None]:
+    """Put the scrub back into a state: a worker may have been at it."""
+
+    def put(at: Installation) -> None:
+        at.rows(
+            """UPDATE scrubs SET state = %s, finished_at = NULL, fence = fence + 1,
+                 due_at = CASE WHEN %s = 'running' THEN 'infinity' ELSE now() END RETURNING id""",
+            *(state, state),
+        )
+
+    return put
 
 
 def _documents() -> list[Step]:

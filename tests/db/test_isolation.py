@@ -132,6 +132,12 @@ ROWS = {
     "holds": """INSERT INTO holds (tenant_id, id, document_id, name, reason, placed_by)
                 VALUES (%(t)s, %(i)s, %(i)s, 'case', 'because', 'host')""",
     "tenant_settings": "INSERT INTO tenant_settings (tenant_id, version) VALUES (%(t)s, 1)",
+    "scrubs": """INSERT INTO scrubs (tenant_id, id, store_id, level, state, is_scheduled, seed)
+                 VALUES (%(t)s, %(i)s, %(store)s, 'deep', 'running', false, 1)""",
+    "reconciles": """INSERT INTO reconciles (tenant_id, id, store_id, state, older_than_days)
+                     VALUES (%(t)s, %(i)s, %(store)s, 'running', 1)""",
+    "reconcile_findings": """INSERT INTO reconcile_findings (tenant_id, reconcile_id, kind, key, version_id, size_bytes)
+                             VALUES (%(t)s, %(i)s, 'object', 'key', '', 1)""",
     "takeouts": "INSERT INTO takeouts (tenant_id, id, upto_seq, created_by) VALUES (%(t)s, %(i)s, 1, 'host')",
     "tenant_deletions": """INSERT INTO tenant_deletions (tenant_id, id, state, reason, requested_by_name, waits_until)
                            VALUES (%(t)s, %(i)s, 'requested', 'over', 'host', now())""",

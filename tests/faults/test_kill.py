@@ -25,7 +25,9 @@ def points(*protocols: str) -> list[str]:
 
 def test_every_fail_point_is_killed_at_here() -> None:
     covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal", "tenant_delete"))
-    covered |= set(points("lock")) | set(points("rewrap", "rotate"))  # the last two: test_kill_keys.py
+    covered |= set(points("lock", "scrub", "reconcile")) | set(
+        points("rewrap", "rotate")
+    )  # the last two: test_kill_keys.py
     assert covered == set(FAIL_POINTS)
 
 
@@ -132,6 +134,85 @@ def test_the_worker_is_killed_while_it_locks_at_a_store(installation: Installati
             installation.assert_readable(tenant, bodies)
         finally:
             installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("scrub"))
+def test_f34_the_worker_is_killed_during_a_scrub(installation: Installation, point: str) -> None:
+    """Nothing is counted twice, nothing is passed over, and what was found is mended."""
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    with installation.connect() as client:
+        client.set_placement(tenant, write="b2-main", copies=["s3-eu"])
+    bodies = installation.fill(tenant, 4)
+    worker = installation.start("worker")
+    prefix = f"t/{_tenant_id(installation, tenant)}/"
+    eventually(lambda: len(_copies(installation, prefix)) == len(bodies))
+    installation.assert_clean()
+    installation.end(worker)
+    gone = _copies(installation, prefix)[0]
+    installation.s3.client().delete_object(Bucket="fault-documents", Key=gone)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    with installation.connect() as client:
+        begun = client.start_scrub(tenant, store="s3-eu", level="deep")
+        assert victim.wait(90) == -signal.SIGKILL
+        worker = installation.start("worker")
+        try:
+            eventually(lambda: client.get_scrub(tenant, begun.id).state == "done")
+            found = client.get_scrub(tenant, begun.id)
+            assert (found.checked_count, found.missing_count, found.lost_count) == (len(bodies), 1, 0)
+            eventually(lambda: list(client.iter_doubtful_replicas(tenant)) == [])
+            installation.assert_clean()
+            installation.assert_readable(tenant, bodies)
+        finally:
+            installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("reconcile"))
+def test_f34_the_worker_is_killed_during_a_reconcile(installation: Installation, point: str) -> None:
+    """Of a store that lacks one object and has one too many; the latter is removed, as it was asked for."""
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    with installation.connect() as client:
+        client.set_placement(tenant, write="b2-main", copies=["s3-eu"])
+    bodies = installation.fill(tenant, 4)
+    worker = installation.start("worker")
+    prefix = f"t/{_tenant_id(installation, tenant)}/"
+    eventually(lambda: len(_copies(installation, prefix)) == len(bodies))
+    installation.assert_clean()
+    installation.end(worker)
+    s3 = installation.s3.client()
+    s3.delete_object(Bucket="fault-documents", Key=_copies(installation, prefix)[0])
+    s3.put_object(Bucket="fault-documents", Key=f"{prefix}7f/nobody-s", Body=b"nobody's")
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    is_of_removal = point.endswith(("after_delete", "in_removal_txn"))
+    with installation.connect() as client:
+        begun = client.start_reconcile(tenant, store="s3-eu", older_than_days=0)
+
+        def state() -> str:
+            return client.get_reconcile(tenant, begun.id).state
+
+        if not is_of_removal:
+            assert victim.wait(90) == -signal.SIGKILL
+            worker = installation.start("worker")
+        eventually(lambda: state() == "done")
+        found = client.get_reconcile(tenant, begun.id)
+        assert (found.unexplained_count, found.missing_count, found.compared_count) == (1, 1, len(bodies))
+        client.remove_unexplained(tenant, begun.id, count=1)
+        if is_of_removal:
+            assert victim.wait(90) == -signal.SIGKILL
+            worker = installation.start("worker")
+        try:
+            eventually(lambda: state() == "removed")
+            assert client.get_reconcile(tenant, begun.id).removed_count == 1
+            eventually(lambda: list(client.iter_doubtful_replicas(tenant)) == [])
+            installation.assert_clean()
+            installation.assert_readable(tenant, bodies)
+        finally:
+            installation.end(worker)
+
+
+def _copies(installation: Installation, prefix: str) -> list[str]:
+    return [key for key in list_s3(installation.s3, "fault-documents", prefix) if "/audit/" not in key]
 
 
 @pytest.mark.parametrize("point", points("seal"))

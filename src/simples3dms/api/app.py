@@ -38,6 +38,7 @@ from simples3dms.api.v1 import (
     stores,
     takeouts,
     tenants,
+    upkeep,
 )
 from simples3dms.bootstrap import Services
 from simples3dms.identity.permissions import Permission
@@ -114,7 +115,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     for module in (
         *(health, identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
         *(stores, own_stores, rollouts, rotations, documents, content, holds, takeouts, migrations),
-        *(compliance, persons, letters),
+        *(compliance, persons, letters, upkeep),
     ):
         app.router.routes.extend(module.router.routes)
         app.state.permissions |= permissions_of(module.router.routes)

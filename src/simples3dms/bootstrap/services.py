@@ -44,8 +44,13 @@ from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
+from simples3dms.storage.reconciles.engine import ReconcileEngine
+from simples3dms.storage.reconciles.service import Reconciles
+from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.rotations.service import Rotations
+from simples3dms.storage.scrubs.engine import ScrubEngine
+from simples3dms.storage.scrubs.service import Scrubs
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.service import Transfers
@@ -77,6 +82,7 @@ class Services:
     stores: Stores
     placements: Placements
     locks: Locks
+    restores: RestoreGuard
     blobs: Blobs
     transfers: Transfers
     migration_engine: MigrationEngine
@@ -90,6 +96,8 @@ class Services:
     deletions: Deletions
     persons: Persons
     upkeep: Upkeep
+    scrubs: Scrubs
+    reconciles: Reconciles
     checkpoints: Checkpoints
     refusals: Refusals
     worker_concurrency: int
@@ -156,11 +164,13 @@ def build_services(settings: Settings) -> Services:
         lease_seconds=settings.lease_seconds,
         retry_base_seconds=settings.retry_base_seconds,
     )
+    restores = RestoreGuard(database, audit)
     blobs = Blobs(
         database,
         stores,
         queue,
         locks,
+        restores,
         lease_seconds=settings.lease_seconds,
         retry_base_seconds=settings.retry_base_seconds,
     )
@@ -223,6 +233,7 @@ def build_services(settings: Settings) -> Services:
         stores=stores,
         placements=Placements(database),
         locks=locks,
+        restores=restores,
         blobs=blobs,
         transfers=transfers,
         migration_engine=engine,
@@ -240,13 +251,40 @@ def build_services(settings: Settings) -> Services:
             grace_seconds=settings.credential_grace_seconds,
             settle_seconds=settings.credential_settle_seconds,
         ),
-        upkeep=Upkeep(database, stores, audit),
+        upkeep=Upkeep(database, stores, audit, restores),
+        scrubs=Scrubs(
+            database,
+            stores,
+            ScrubEngine(
+                database,
+                queue,
+                blobs,
+                lease_seconds=settings.lease_seconds,
+                retry_base_seconds=settings.retry_base_seconds,
+                bytes_per_second=settings.scrub_bytes_per_second,
+            ),
+            light_days=settings.scrub_light_days,
+            deep_days=settings.scrub_deep_days,
+        ),
+        reconciles=Reconciles(
+            database,
+            stores,
+            ReconcileEngine(
+                database,
+                queue,
+                stores,
+                blobs,
+                lease_seconds=settings.lease_seconds,
+                retry_base_seconds=settings.retry_base_seconds,
+            ),
+        ),
         refusals=refusals,
         checkpoints=Checkpoints(
             database,
             queue,
             stores,
             audit,
+            restores,
             lease_seconds=settings.lease_seconds,
             retry_base_seconds=settings.retry_base_seconds,
         ),

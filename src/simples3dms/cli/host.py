@@ -7,9 +7,10 @@ that only speak HTTP need not wait for it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 
@@ -46,15 +47,50 @@ def upgrade_database() -> None:
     hosting.upgrade_database()
 
 
+@db_app.command("restored")
+def declare_restored(
+    reason: Annotated[str, typer.Option(help="Which backup, and why; it is kept in the audit.")],
+) -> None:
+    """Say that the database was restored from a backup: nothing is removed from stores until that is confirmed."""
+    from simples3dms.cli import hosting
+
+    hosting.declare_restored(reason)
+
+
 def fsck(
-    read_data: Annotated[bool, typer.Option("--read-data", help="Read every replica back and compare.")] = False,
+    read_data: Annotated[
+        bool, typer.Option("--read-data", help="Read every replica back and compare; --read-data=5%: a sample.")
+    ] = False,
+    sample: Annotated[str, typer.Option(help="Of the replicas that are read, this share, such as 5%.")] = "100%",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Check the promises over the records and the stores' listings, and on demand over every byte."""
     from simples3dms.cli import hosting
 
-    if not hosting.fsck(read_data=read_data, as_json=as_json):
+    if not hosting.fsck(read_data=read_data, share=_share_of(sample), as_json=as_json):
         raise typer.Exit(1)
+
+
+class FsckCommand(TyperCommand):
+    """Takes `--read-data=5%` for `--read-data --sample 5%`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spelled: list[str] = []
+        for argument in args:
+            name, equals, share = argument.partition("=")
+            spelled += [name, "--sample", share] if name == "--read-data" and equals else [argument]
+        return super().parse_args(ctx, spelled)
+
+
+def _share_of(text: str) -> float:
+    """From 0 to 1. Raises BadParameter for what is no percentage."""
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = -1
+    if not 0 < percent <= 100:
+        raise typer.BadParameter("A sample is a percentage over 0, such as 5%.")
+    return percent / 100
 
 
 def recover(

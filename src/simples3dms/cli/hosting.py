@@ -125,6 +125,18 @@ def upgrade_database() -> None:
     say(f"The schema is at revision {revision}.")
 
 
+def declare_restored(reason: str) -> None:
+    """Hold removals back."""
+    settings = read_settings()
+
+    async def declare() -> None:
+        async with running(settings) as services:
+            await services.restores.declare(HOST, reason)
+
+    asyncio.run(declare())
+    say("Nothing is removed from stores any more, until `simples3dms upkeep confirm-restore`.")
+
+
 def _user_of(url: str) -> str:
     user = conninfo_to_dict(url).get("user")
     if not user:
@@ -132,13 +144,13 @@ def _user_of(url: str) -> str:
     return str(user)
 
 
-def fsck(*, read_data: bool, as_json: bool) -> bool:
+def fsck(*, read_data: bool, share: float = 1.0, as_json: bool) -> bool:
     """Check everything, print what was found; whether all is well."""
     settings = read_settings()
 
     async def check() -> bool:
         async with running(settings) as services:
-            report = await services.upkeep.fsck(read_data=read_data)
+            report = await services.upkeep.fsck(read_data=read_data, share=share)
             for row in await services.keys.list_broken():
                 report.findings.append(Finding("sealed_row_broken", PLATFORM, f"{row.table} {row.row}", row.code))
         findings = [

@@ -19,9 +19,12 @@ from simples3dms.cli import (
     migrations,
     own_stores,
     persons,
+    reconciles,
     residency,
     rollouts,
+    stores,
     takeouts,
+    upkeep,
 )
 from simples3dms.cli.output import messages, plain
 from simples3dms.cli.session import TenantOption
@@ -46,7 +49,8 @@ def root(tenant: TenantOption = None) -> None:
 
 app.command()(host.serve)
 app.command()(host.worker)
-app.command()(host.fsck)
+app.command(cls=host.FsckCommand)(host.fsck)
+app.command()(upkeep.repair)
 app.command()(host.recover)
 app.add_typer(host.db_app, name="db")
 app.add_typer(keys.keys_app, name="keys")
@@ -59,6 +63,11 @@ app.add_typer(migrations.app, name="migration")
 app.add_typer(holds.hold_app, name="hold")
 app.add_typer(holds.retention_app, name="retention")
 app.add_typer(takeouts.app, name="takeout")
+app.add_typer(upkeep.scrub_app, name="scrub")
+app.add_typer(reconciles.app, name="reconcile")
+reconciles.install(stores.store_app)
+app.add_typer(upkeep.upkeep_app, name="upkeep")
+upkeep.install(stores.store_app)
 lifecycle.install(admin.tenant_app)
 persons.install(admin.user_app)
 

@@ -14,6 +14,7 @@ from simples3dms.client.people import PeopleMixin
 from simples3dms.client.rotations import RotationsMixin
 from simples3dms.client.stores import StoresMixin, revealed, store_body
 from simples3dms.client.transport import at, iter_pages
+from simples3dms.client.upkeep import UpkeepMixin
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import documents, identity, migrations, stores, tenants
 from simples3dms.schemas.base import Page
@@ -21,7 +22,7 @@ from simples3dms.schemas.base import Page
 _PAGE = 200
 
 
-class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMixin, StoresMixin):
+class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMixin, StoresMixin, UpkeepMixin):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.

@@ -137,8 +137,8 @@ class Transport:
     def get(self, model: type[M], path: str, **params: Any) -> M:
         return self.parse(model, self.call("GET", path, params=params))
 
-    def list_all(self, model: type[M], path: str) -> list[M]:
-        return self.parse(list[model], self.call("GET", path))  # type: ignore[valid-type]
+    def list_all(self, model: type[M], path: str, **params: Any) -> list[M]:
+        return self.parse(list[model], self.call("GET", path, params=params))  # type: ignore[valid-type]
 
     def send(self, method: str, model: type[M], path: str, body: BaseModel | None = None) -> M:
         return self.parse(model, self.call(method, path, body=body))

@@ -26,6 +26,7 @@ class Permission(StrEnum):
     PLACEMENT_WRITE = "placement.write"
     OWN_STORES_WRITE = "own_stores.write"
     MIGRATIONS_WRITE = "migrations.write"
+    UPKEEP_WRITE = "upkeep.write"
     MEMBERS_READ = "members.read"
     MEMBERS_WRITE = "members.write"
     OWNERS_WRITE = "owners.write"
@@ -65,6 +66,7 @@ MEANINGS: Final[Mapping[Permission, str]] = {
     Permission.PLACEMENT_WRITE: "Say where the bytes belong.",
     Permission.OWN_STORES_WRITE: "Bring stores, test and tune them, replace their credentials, disable them.",
     Permission.MIGRATIONS_WRITE: "Plan migrations, and run them.",
+    Permission.UPKEEP_WRITE: "Have replicas looked at, read back and compared, at the stores' price.",
     Permission.MEMBERS_READ: "See who belongs to the tenant.",
     Permission.MEMBERS_WRITE: "Give and take places in the tenant, up to administrator.",
     Permission.OWNERS_WRITE: "Make, change and remove owners.",

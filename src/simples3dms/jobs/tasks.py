@@ -57,6 +57,7 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("checkpoint.copy", _copying_checkpoints(services)),
         ("letter.send", services.letters.run),
         *_of_locks(services),
+        *_of_upkeep(services),
         *_of_keys(services),
         *_of_endings(services),
     )
@@ -85,6 +86,16 @@ def _of_locks(services: Services) -> list[tuple[str, Work]]:
         await services.locks.survey(UUID(tenant_id))
 
     return [("lock.apply", apply_locks), ("lock.survey", survey_locks)]
+
+
+def _of_upkeep(services: Services) -> list[tuple[str, Work]]:
+    async def run_scrub(tenant_id: str, scrub_id: str) -> None:
+        await services.scrubs.engine.run(UUID(tenant_id), UUID(scrub_id))
+
+    async def run_reconcile(tenant_id: str, reconcile_id: str) -> None:
+        await services.reconciles.engine.run(UUID(tenant_id), UUID(reconcile_id))
+
+    return [("scrub.run", run_scrub), ("reconcile.run", run_reconcile)]
 
 
 def _copying_checkpoints(services: Services) -> Work:

@@ -50,14 +50,20 @@ async def tick(services: Services) -> None:
     await _watch_keys(services, rewraps)
     await services.letters.defer_due(limit=_LIMIT)
     await services.locks.defer_due(limit=_LIMIT)
+    await services.scrubs.start_due(limit=_LIMIT)
+    await services.reconciles.defer_due(limit=_LIMIT)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:
             await services.transfers.defer_run(tenant, transfer.id, once=True)
     for migration in migrations:
         async with services.database.tenant(migration.tenant_id) as tenant:
             await services.migration_engine.defer_advance(tenant, migration.id)
+    is_held = await services.restores.is_held()
+    if is_held:
+        log.error("removals.held", reason="the database was restored: simples3dms upkeep confirm-restore")
     await _queue_endings(services)
-    for document in to_purge:
+    # What these records have in the trash may have been taken out of it since.
+    for document in () if is_held else to_purge:
         try:
             await services.documents.expire_document(WORKER, document.tenant_id, document.id, days=services.trash_days)
         except Failure as failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -63,6 +64,9 @@ class Store(Response):
     disabled_at: datetime | None
     jurisdiction: str | None = Field(description="A country's code or a bloc's (EU, EEA); null: nobody has said.")
     jurisdiction_source: str | None = Field(description="provider: its region is known; operator: one said so.")
+    untrusted_at: datetime | None = Field(description="Since when nothing there is repaired by itself; null: it is.")
+    untrusted_reason: str | None
+    price_per_gib_month: Decimal | None = Field(description="As an operator says, in their own currency.")
 
 
 class SetJurisdiction(Request):

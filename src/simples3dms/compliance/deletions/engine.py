@@ -94,6 +94,8 @@ class DeletionEngine:
 
     async def _purge(self, deletion: Deletion) -> None:
         tenant_id = deletion.tenant_id
+        # A request that these records know may have been cancelled by those that are gone.
+        await self._blobs.restores.refuse()
         async with self._database.platform(acting_for=tenant_id) as uow:
             await self._hold(uow, deletion)
             await repository.close_tenant(uow, tenant_id)

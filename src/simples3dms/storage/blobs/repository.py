@@ -168,16 +168,51 @@ class Doubtful:
 
 
 async def list_doubtful(uow: UnitOfWork, *, limit: int) -> list[Doubtful]:
-    """Replicas to be copied anew, of living blobs without a transfer under way or failed. For the platform."""
+    """Replicas to be copied anew, of living blobs without a transfer under way or failed. For the platform.
+
+    A store that is not trusted waits for a person, with all that it holds.
+    """
     return await uow.rows(
         Doubtful,
-        """SELECT r.tenant_id, r.blob_id, r.store_id FROM replicas r
-           JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL
-           WHERE r.state IN ('suspect', 'missing') AND NOT EXISTS (
-             SELECT 1 FROM transfers t WHERE t.tenant_id = r.tenant_id AND t.blob_id = r.blob_id)
-           LIMIT %s""",
-        [limit],
+        """SELECT r.tenant_id, r.blob_id, r.store_id FROM stores s CROSS JOIN LATERAL (
+             SELECT r.tenant_id, r.blob_id, r.store_id FROM replicas r
+             JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL
+             WHERE r.store_id = s.id AND r.state IN ('suspect', 'missing') AND NOT EXISTS (
+               SELECT 1 FROM transfers t WHERE t.tenant_id = r.tenant_id AND t.blob_id = r.blob_id)
+             LIMIT %(limit)s) r
+           WHERE s.untrusted_at IS NULL LIMIT %(limit)s""",
+        {"limit": limit},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulOne:
+    """A doubtful replica of the tenant's."""
+
+    id: UUID
+    blob_id: UUID
+    store_id: UUID
+
+
+async def list_doubtful_ones(
+    uow: UnitOfWork, *, store_id: UUID | None, after: UUID | None, limit: int
+) -> list[DoubtfulOne]:
+    """The tenant's replicas to be copied anew (None: wherever they are, but for stores that are not trusted), by id."""
+    return await uow.rows(
+        DoubtfulOne,
+        """SELECT r.id, r.blob_id, r.store_id FROM replicas r JOIN stores s ON s.id = r.store_id
+           JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL
+           WHERE r.tenant_id = %(tenant)s AND r.state IN ('suspect', 'missing') AND s.untrusted_at IS NULL
+             AND (%(store)s::uuid IS NULL OR r.store_id = %(store)s)
+             AND (%(after)s::uuid IS NULL OR r.id > %(after)s) ORDER BY r.id LIMIT %(limit)s""",
+        {"tenant": uow.tenant_id, "store": store_id, "after": after, "limit": limit},
+    )
+
+
+async def is_trusted(uow: UnitOfWork, store_id: UUID) -> bool:
+    """Whether what is bad at a store may be mended without a person."""
+    found = await uow.scalar("SELECT 1 FROM stores WHERE id = %s AND untrusted_at IS NULL", [store_id])
+    return found is not None
 
 
 async def has_doubtful(uow: UnitOfWork, blob_id: UUID) -> bool:

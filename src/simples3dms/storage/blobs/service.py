@@ -28,11 +28,13 @@ from simples3dms.providers.errors import (
 from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository
 from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
+from simples3dms.storage.blobs.looking import confirm_place
 from simples3dms.storage.blobs.values import OBJECT_LOCKED, Blob, Doomed, Kept, Replica, WriteTicket, Written
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
 from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
 
@@ -64,6 +66,7 @@ class Blobs:
         stores: Stores,
         queue: JobQueue,
         locks: Locks,
+        restores: RestoreGuard,
         *,
         lease_seconds: float,
         retry_base_seconds: float,
@@ -72,6 +75,7 @@ class Blobs:
         self._stores = stores
         self._queue = queue
         self.locks = locks
+        self.restores = restores
         self.lease_seconds = lease_seconds
         self._retry_base_seconds = retry_base_seconds
 
@@ -203,12 +207,22 @@ class Blobs:
             ) from failure
 
     async def report_bad(self, tenant_id: UUID, replica: Replica, error: ProviderError) -> None:
-        """Take a replica's word back after a read that showed it wrong or gone, and have it copied anew."""
+        """Take a replica's word back after a read that showed it wrong or gone, and have it copied anew.
+
+        Nothing is taken back where the whole place may be gone: that says nothing of one object.
+        """
+        if isinstance(error, ObjectNotFound):
+            try:
+                await confirm_place(await self.provider(replica.store_id))
+            except ProviderError as fault:
+                log.warning("store.not_confirmed", store=str(replica.store_id), error=fault.kind)
+                return
         state = "missing" if isinstance(error, ObjectNotFound) else "suspect"
         async with self._database.tenant(tenant_id) as uow:
             if not await repository.mark_lost(uow, replica.id, state=state, error=error.kind):
                 return
-            await self.defer_repair(uow, replica.blob_id, replica.store_id)
+            if await repository.is_trusted(uow, replica.store_id):
+                await self.defer_repair(uow, replica.blob_id, replica.store_id)
         log.warning("replica.lost", replica=str(replica.id), store=str(replica.store_id), state=state)
 
     async def defer_repair(self, uow: UnitOfWork, blob_id: UUID, store_id: UUID) -> None:
@@ -227,9 +241,10 @@ class Blobs:
         """Remove, from the place of a tenant that has no replicas any more, objects that nobody recorded; how many.
 
         There are none unless a frozen writer woke up late. Only keys of our own making go: what else is there is not
-        ours. Raises Failure where the store can't be looked into.
+        ours. Raises Failure where the store can't be looked into, and while a restore waits to be confirmed.
         """
         share_as(str(tenant_id))
+        await self.restores.refuse()
         try:
             provider = await self.provider(store_id)
             keys = [info.key async for info in provider.list(prefix) if _is_ours(info.key, prefix)]
@@ -241,10 +256,13 @@ class Blobs:
         return len(set(keys))
 
     async def sweep(self, tenant_id: UUID) -> int:
-        """Remove what is retiring from the tenant's stores, and forget it. Returns how many replicas went."""
+        """Remove what is retiring from the tenant's stores, and forget it. Returns how many replicas went.
+
+        None while a restore waits to be confirmed: what these records call dead may have come to life since.
+        """
         share_as(str(tenant_id))
         removed = 0
-        while True:
+        while not await self.restores.is_held():
             async with self._database.tenant(tenant_id) as uow:
                 await repository.expire_writes(uow, limit=_SWEEP_BATCH, grace_seconds=self.lease_seconds)
                 doomed = await repository.claim_retiring(uow, limit=_SWEEP_BATCH, lease_seconds=self.lease_seconds)
@@ -255,6 +273,7 @@ class Blobs:
                 return removed
             await fp("purge.claimed")
             removed += await self._remove(tenant_id, [item for item in doomed if item.allowed])
+        return removed
 
     async def _remove(self, tenant_id: UUID, doomed: list[Doomed]) -> int:
         by_store: dict[UUID, list[Doomed]] = {}
@@ -266,7 +285,8 @@ class Blobs:
                 permitted = await repository.recheck(uow, items, lease_seconds=self.lease_seconds)
             gone: list[Doomed] = []
             failed: list[Kept] = []
-            await self._remove_at(store_id, [item for item in items if item.id in permitted], gone, failed)
+            wanted = [item for item in items if item.id in permitted]
+            await self._remove_at(tenant_id, store_id, wanted, gone, failed)
             await fp("purge.after_delete")
             async with self._database.tenant(tenant_id) as uow:
                 count += await repository.remove(uow, gone)
@@ -276,7 +296,9 @@ class Blobs:
             await fp("purge.committed")
         return count
 
-    async def _remove_at(self, store_id: UUID, items: list[Doomed], gone: list[Doomed], failed: list[Kept]) -> None:
+    async def _remove_at(
+        self, tenant_id: UUID, store_id: UUID, items: list[Doomed], gone: list[Doomed], failed: list[Kept]
+    ) -> None:
         """Delete what is known to be one plain object in one call; look for whatever else may be there, key by key.
 
         Else is: what a doubtful write left, and the second version, or the parts, that a repeat after a lost answer
@@ -285,11 +307,12 @@ class Blobs:
         try:
             provider = await self.provider(store_id)
             is_ours = await self._stores.is_place_ours(store_id)
+            is_behind = await self.restores.is_behind(provider, tenant_id, store_id)
         except ProviderError as error:
             failed.extend(Kept(item, error.kind) for item in items)
             return
-        if not is_ours:
-            failed.extend(Kept(item, "place_taken") for item in items)
+        if not is_ours or is_behind or await self.restores.is_held():
+            failed.extend(Kept(item, "restore_unconfirmed" if is_ours else "place_taken") for item in items)
             return
         part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
         plain = [item for item in items if _is_plain(item, part)]

@@ -1,7 +1,8 @@
 """Copy signed checkpoints into the tenant's stores, apart from everything that anybody waits for.
 
 A copy's bytes never change and its key is the checkpoint's own, so that a repeat writes the same again: the one place
-where a key may be written twice. Nothing here is ever deleted.
+where a key may be written twice. Nothing here is ever deleted; and another checkpoint of the same number tells that the
+database was restored, so that it is not written over before somebody has confirmed that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.checkpoints import repository
 from simples3dms.storage.checkpoints.values import Copy
 from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.restores.errors import unconfirmed
+from simples3dms.storage.restores.service import RestoreGuard, key_of
 from simples3dms.storage.stores.service import Stores
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ class Checkpoints:
         queue: JobQueue,
         stores: Stores,
         audit: Audit,
+        restores: RestoreGuard,
         *,
         lease_seconds: float,
         retry_base_seconds: float,
@@ -47,6 +51,7 @@ class Checkpoints:
         self._queue = queue
         self._stores = stores
         self._audit = audit
+        self._restores = restores
         self._lease_seconds = lease_seconds
         self._retry_base_seconds = retry_base_seconds
 
@@ -82,10 +87,7 @@ class Checkpoints:
         checkpoint = await self._audit.get_checkpoint(tenant_id, copy.seq)
         body = chain.canonical(chain.checkpoint_document(checkpoint)).encode("ascii") + b"\n"
         provider = await self._stores.provider(copy.store_id)
+        if await self._restores.is_contradicted(provider, copy.key, checkpoint):
+            raise unconfirmed()
         expected = Expected(len(body), hashlib.sha256(body).digest())
         await provider.put(copy.key, body, expected=expected, content_type="application/json")
-
-
-def key_of(prefix: str, seq: int) -> str:
-    """Below the tenant's prefix; in the order of the numbers."""
-    return f"{prefix}audit/checkpoint-{seq:020d}.json"

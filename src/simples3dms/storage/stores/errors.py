@@ -188,6 +188,13 @@ def disabled(name: str) -> Conflict:
     return Conflict(f"The store {name!r} is disabled.", code="store_disabled")
 
 
+def untrusted(reason: str) -> Conflict:
+    return Conflict(
+        f"{reason} Nothing at this store is repaired by itself until an operator trusts it again.",
+        code="store_untrusted",
+    )
+
+
 def locks_in_use(name: str) -> Conflict:
     return Conflict(
         f"The store {name!r} keeps documents by locks that were set there: it goes on using them until they are over.",

@@ -13,7 +13,8 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, Sample, Store
 
 _STORE: Final = """id, name, kind, settings, created_at, disabled_at, tuning, probe_verdict, probed_at,
-  owner_tenant_id, jurisdiction, jurisdiction_source"""
+  owner_tenant_id, jurisdiction, jurisdiction_source, untrusted_at, untrusted_reason,
+  price_per_gib_month"""
 _GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix, s.jurisdiction, s.owner_tenant_id IS NOT NULL AS is_own
   FROM store_grants g JOIN stores s ON s.id = g.store_id"""
 #: Held while it is decided whether a place, or a prefix in it, is free.

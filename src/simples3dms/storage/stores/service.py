@@ -234,10 +234,7 @@ class Stores(Probes, Renewals):
         require_operator(principal)
         if code is not None and not is_jurisdiction(code):
             raise errors.jurisdiction_unknown(code)
-        store_id = as_uuid(name_or_id)
-        async with self._database.platform() as uow:
-            store = await repository.find_anyones(uow, store_id) if store_id else None
-        store = store or await self.get_store(name_or_id)
+        store = await self.find_anyones(name_or_id)
         known = known_jurisdiction(store.kind, store.settings)
         if known is not None and code != known:
             raise errors.jurisdiction_contradicted(store.name, known)
@@ -247,6 +244,13 @@ class Stores(Probes, Renewals):
                 await repository.set_jurisdiction(uow, store.id, code)
                 await _record(uow, principal, "store.located", store, before=held.jurisdiction, jurisdiction=code)
         return await self.get_store(str(store.id), owner=store.owner_tenant_id)
+
+    async def find_anyones(self, name_or_id: str) -> Store:
+        """A store of the platform, or by its id anyone's. Raises NotFound (`store_not_found`)."""
+        store_id = as_uuid(name_or_id)
+        async with self._database.platform() as uow:
+            store = await repository.find_anyones(uow, store_id) if store_id else None
+        return store or await self.get_store(name_or_id)
 
     async def _try(self, store: Store, fields: Mapping[str, str]) -> None:
         """See whether a provider of these works, and finds no other owner's mark."""
@@ -272,6 +276,9 @@ class Stores(Probes, Renewals):
             return CheckResult(False, failure.problem_code, failure.message)
         except Failure as failure:
             return CheckResult(False, failure.problem_code, failure.message)
+        if store.untrusted_reason is not None:
+            untrusted = errors.untrusted(store.untrusted_reason)
+            return CheckResult(False, untrusted.problem_code, untrusted.message)
         return CheckResult(True)
 
     async def set_credential(

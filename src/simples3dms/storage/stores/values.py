@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -33,6 +34,11 @@ class Store:
     """Under whose law its bytes lie: a country's code, or a bloc's such as EU; None: nobody has said."""
     jurisdiction_source: str | None = None
     """Who says so: `provider` (its region is known) or `operator`."""
+    untrusted_at: datetime | None = None
+    untrusted_reason: str | None = None
+    """Why what is bad there is not mended by itself, until an operator says so; None: it is."""
+    price_per_gib_month: Decimal | None = None
+    """What an operator says that it costs; None: nobody has said."""
 
 
 @dataclass(frozen=True, slots=True)

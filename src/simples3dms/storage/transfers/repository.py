@@ -9,7 +9,7 @@ from uuid import UUID
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.values import Blob, Replica
-from simples3dms.storage.transfers.values import Deficit, TransferFailure, TransferRow
+from simples3dms.storage.transfers.values import Deficit, GrantedStore, TransferFailure, TransferRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +222,24 @@ async def revive(
             "ids": list(ids) if ids is not None else None,
             "limit": limit,
         },
+    )
+
+
+async def find_granted(uow: UnitOfWork, name: str) -> GrantedStore | None:
+    return await uow.find(
+        GrantedStore,
+        """SELECT s.id, s.untrusted_reason FROM store_grants g JOIN stores s ON s.id = g.store_id
+           WHERE g.tenant_id = %s AND s.name = %s AND g.revoked_at IS NULL""",
+        [uow.tenant_id, name],
+    )
+
+
+async def revive_blobs(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> list[UUID]:
+    """Make what was given up of these blobs pending again, with fresh attempts; the transfers' ids."""
+    return await uow.scalars(
+        """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL
+           WHERE tenant_id = %s AND blob_id = ANY(%s) AND state = 'failed' RETURNING id""",
+        [uow.tenant_id, list(blob_ids)],
     )
 
 

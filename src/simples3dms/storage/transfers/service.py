@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from simples3dms.audit.service import record
+from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
@@ -12,12 +14,15 @@ from simples3dms.kit.streams import heartbeat
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import write_store_of
-from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.placement.values import Grant, Policy
+from simples3dms.storage.stores.errors import not_granted, untrusted
 from simples3dms.storage.transfers import repository
 from simples3dms.storage.transfers.engine import CopyEngine
-from simples3dms.storage.transfers.values import Outcome, Result, TransferRow
+from simples3dms.storage.transfers.values import Outcome, Repaired, Result, TransferRow
 
 _LONGEST_DELAY_SECONDS = 3600.0
+#: Doubtful replicas that one request sees to.
+_REPAIR_PAGE = 200
 #: Debts that one job pays at a time.
 _BATCH = 32
 
@@ -74,17 +79,59 @@ class Transfers:
         """See to a replica that is suspect or missing: owe a fresh copy, to its store or to where new ones are written.
 
         The watchdog calls again until nothing doubtful is left of the blob or a transfer of it has failed for good.
+        Nothing happens while the store is not trusted.
+        """
+        async with self._database.tenant(tenant_id) as uow:
+            if not await blobs_repository.is_trusted(uow, store_id):
+                return
+            placement = await placement_repository.share(uow)
+            if placement is not None:
+                await self._repair(uow, placement.policy, blob_id, store_id)
+
+    async def _repair(self, uow: UnitOfWork, policy: Policy, blob_id: UUID, store_id: UUID) -> None:
+        assert uow.tenant_id is not None
+        wanted = policy.wanted_store_ids
+        if await blobs_repository.retire_doubtful(uow, blob_id, except_at=wanted):
+            await self._queue.defer(uow, "replica.sweep", once=f"sweep:{uow.tenant_id}", tenant_id=uow.tenant_id)
+        if await blobs_repository.has_doubtful(uow, blob_id):
+            target = store_id if store_id in wanted else write_store_of(policy, blob_id)
+            await self.owe_copies(uow, blob_id, [target], migration_id=None)
+
+    async def repair_page(
+        self, principal: Principal, tenant_id: UUID, *, store: str | None = None, after: UUID | None = None
+    ) -> Repaired:
+        """Owe a fresh copy for the next doubtful replicas of the tenant (of one store), also where that was given up.
+
+        Stores that are not trusted are passed over; to name one is Conflict (`store_untrusted`). Raises NotFound
+        (`store_not_granted`).
         """
         async with self._database.tenant(tenant_id) as uow:
             placement = await placement_repository.share(uow)
-            if placement is None:
-                return
-            wanted = placement.policy.wanted_store_ids
-            if await blobs_repository.retire_doubtful(uow, blob_id, except_at=wanted):
-                await self._queue.defer(uow, "replica.sweep", once=f"sweep:{tenant_id}", tenant_id=tenant_id)
-            if await blobs_repository.has_doubtful(uow, blob_id):
-                target = store_id if store_id in wanted else write_store_of(placement.policy, blob_id)
-                await self.owe_copies(uow, blob_id, [target], migration_id=None)
+            store_id = None if store is None else await self._find_store(uow, store)
+            found = await blobs_repository.list_doubtful_ones(uow, store_id=store_id, after=after, limit=_REPAIR_PAGE)
+            for transfer_id in await repository.revive_blobs(uow, [one.blob_id for one in found]):
+                await self.defer_run(uow, transfer_id)
+            if placement is not None:
+                for one in found:
+                    await self._repair(uow, placement.policy, one.blob_id, one.store_id)
+            await record(
+                uow,
+                principal,
+                "replica.repair_asked",
+                target_type="tenant",
+                target_id=str(tenant_id),
+                tenant_id=tenant_id,
+                details={"store": store, "count": len(found)},
+            )
+        return Repaired(len(found), found[-1].id if len(found) == _REPAIR_PAGE else None)
+
+    async def _find_store(self, uow: UnitOfWork, name: str) -> UUID:
+        found = await repository.find_granted(uow, name)
+        if found is None:
+            raise not_granted(name)
+        if found.untrusted_reason is not None:
+            raise untrusted(found.untrusted_reason)
+        return found.id
 
     async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:
         """Pay a debt, and with it others towards the same store. Nothing happens if it is paid, or held by another."""

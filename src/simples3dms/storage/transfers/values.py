@@ -68,3 +68,19 @@ class TransferFailure:
     state: str
     waived_reason: str | None
     waived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """How many doubtful replicas a request has seen to, and after which the next one goes on (None: there are none)."""
+
+    count: int
+    next_after: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedStore:
+    """A store of the tenant by its name, and why it is not trusted, if it is not."""
+
+    id: UUID
+    untrusted_reason: str | None

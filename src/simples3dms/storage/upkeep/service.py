@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.providers.base import Expected, ObjectInfo
 from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.upkeep import repository
 from simples3dms.storage.upkeep.values import Copy, Finding, FsckReport, Granted
@@ -24,21 +26,28 @@ _MOST_FINDINGS = 1000
 class Upkeep:
     """Checks over all tenants. Changes nothing."""
 
-    def __init__(self, database: Database, stores: Stores, audit: Audit) -> None:
+    def __init__(self, database: Database, stores: Stores, audit: Audit, restores: RestoreGuard) -> None:
         self._database = database
         self._stores = stores
         self._audit = audit
+        self._restores = restores
 
-    async def fsck(self, *, read_data: bool = False) -> FsckReport:
-        """Check every tenant; with `read_data`, read every live replica back and compare it with its record."""
+    async def fsck(self, *, read_data: bool = False, share: float = 1.0) -> FsckReport:
+        """Check every tenant; with `read_data`, read every live replica back and compare it with its record.
+
+        `share`: of the replicas, from 0 to 1; which of them is another matter of chance each time.
+        """
         report = FsckReport()
+        guard = await self._restores.get()
+        if guard.held_at is not None:
+            _add(report, "restore_unconfirmed", PLATFORM, "removals", guard.held_reason or "")
         seen: set[UUID] = set()
         async for grant in self._iter_grants():
             if grant.tenant_id not in seen:
                 seen.add(grant.tenant_id)
                 await self._check_records(grant.tenant_id, report)
                 if read_data:
-                    await self._read_back(grant.tenant_id, report)
+                    await self._read_back(grant.tenant_id, report, share)
             await self._check_listing(grant, report)
         report.counts["tenants"] = len(seen)
         await self._check_audit(report)
@@ -100,13 +109,16 @@ class Upkeep:
         if pending.failed:
             _add(report, "failed_transfers", tenant_id, str(pending.failed), "copies were given up; see failures")
 
-    async def _read_back(self, tenant_id: UUID, report: FsckReport) -> None:
+    async def _read_back(self, tenant_id: UUID, report: FsckReport, share: float) -> None:
         after: UUID | None = None
         slots = asyncio.Semaphore(_READERS)
         while True:
             async with self._database.tenant(tenant_id) as uow:
                 page = await repository.list_live(uow, after=after, limit=_PAGE)
-            await asyncio.gather(*(self._read_one(tenant_id, copy, slots, report) for copy in page))
+            chosen = [copy for copy in page if random.random() < share]  # noqa: S311 a sample
+            if len(chosen) < len(page):
+                report.counts["replicas_passed_over"] += len(page) - len(chosen)
+            await asyncio.gather(*(self._read_one(tenant_id, copy, slots, report) for copy in chosen))
             if len(page) < _PAGE:
                 return
             after = page[-1].id

@@ -1,0 +1,124 @@
+"""Start reconciles, show what they found, and have it removed once somebody has typed back how much that is."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from uuid import UUID
+
+from simples3dms.audit.service import record
+from simples3dms.context import Principal
+from simples3dms.db.session import Database, UnitOfWork
+from simples3dms.identity.service import require_operator
+from simples3dms.kit.ids import new_id
+from simples3dms.storage.reconciles import errors, repository
+from simples3dms.storage.reconciles.engine import ReconcileEngine
+from simples3dms.storage.reconciles.values import Finding, Reconcile
+from simples3dms.storage.scrubs import repository as scrubs_repository
+from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.stores.values import Store
+
+
+class Reconciles:
+    """The reconciles of all tenants."""
+
+    def __init__(self, database: Database, stores: Stores, engine: ReconcileEngine) -> None:
+        self._database = database
+        self._stores = stores
+        self.engine = engine
+
+    async def start(self, principal: Principal, tenant_id: UUID, *, store: str, older_than_days: float) -> Reconcile:
+        """Begin one. Raises NotFound (`store_not_granted`), Conflict (`reconcile_active`)."""
+        reconcile_id = new_id()
+        async with self._database.tenant(tenant_id) as uow:
+            store_id = await scrubs_repository.find_store(uow, store)
+            if store_id is None:
+                raise errors.not_granted(store)
+            if not await repository.insert(uow, reconcile_id, store_id, older_than_days=older_than_days):
+                raise errors.active(store)
+            await self.engine.defer(uow, reconcile_id)
+            await _record(uow, principal, "reconcile.started", reconcile_id, store=store, days=older_than_days)
+            return await _load(uow, reconcile_id)
+
+    async def get(self, tenant_id: UUID, reconcile_id: UUID) -> Reconcile:
+        """Raises NotFound (`reconcile_not_found`)."""
+        async with self._database.tenant(tenant_id) as uow:
+            return await _load(uow, reconcile_id)
+
+    async def list_page(self, tenant_id: UUID, *, after: UUID | None = None, limit: int = 50) -> list[Reconcile]:
+        """Newest first."""
+        async with self._database.tenant(tenant_id) as uow:
+            return await repository.list_page(uow, after=after, limit=limit)
+
+    async def list_findings(
+        self, tenant_id: UUID, reconcile_id: UUID, *, after: tuple[str, str] = ("", ""), limit: int = 100
+    ) -> list[Finding]:
+        """What was found that no record explains, by key and version; up to 10,000 are kept. Raises NotFound."""
+        async with self._database.tenant(tenant_id) as uow:
+            await _load(uow, reconcile_id)
+            return await repository.list_findings(uow, reconcile_id, after=after, limit=limit)
+
+    async def remove(self, principal: Principal, tenant_id: UUID, reconcile_id: UUID, *, count: int) -> Reconcile:
+        """Have what was found removed from the store. `count`: how many things that are, typed back.
+
+        Raises NotFound, Conflict (`reconcile_state_wrong`, `reconcile_active`), Invalid (`reconcile_count_wrong`), and
+        Unavailable (`restore_unconfirmed`) while a restore waits to be confirmed.
+        """
+        await self.engine.refuse_held()
+        async with self._database.tenant(tenant_id) as uow:
+            row = await repository.lock(uow, reconcile_id)
+            if row is None:
+                raise errors.not_found()
+            if row.state != "done":
+                raise errors.wrong_state(row.state)
+            if count != row.removable_count or count < 1:
+                raise errors.count_wrong(count)
+            if await repository.has_active(uow, row.store_id):
+                raise errors.active(row.store)
+            await repository.begin_removal(uow, reconcile_id)
+            await self.engine.defer(uow, reconcile_id)
+            await _record(uow, principal, "reconcile.removal_started", reconcile_id, store=row.store, count=count)
+            return await _load(uow, reconcile_id)
+
+    async def defer_due(self, *, limit: int) -> None:
+        """Queue again those whose job was lost or whose worker is gone."""
+        async with self._database.platform() as uow:
+            due = await repository.list_due(uow, limit=limit)
+        for one in due:
+            async with self._database.tenant(one.tenant_id) as uow:
+                await self.engine.defer(uow, one.id)
+
+    async def set_price(self, principal: Principal, name_or_id: str, price: Decimal | None) -> Store:
+        """Say what a GiB costs there a month, in the operator's own currency; None: nobody knows. For operators."""
+        require_operator(principal)
+        store = await self._stores.find_anyones(name_or_id)
+        async with self._database.platform() as uow:
+            await repository.set_price(uow, store.id, price)
+            await record(
+                uow,
+                principal,
+                "store.priced",
+                target_type="store",
+                target_id=str(store.id),
+                tenant_id=store.owner_tenant_id,
+                details={"name": store.name, "price_per_gib_month": None if price is None else str(price)},
+            )
+        return await self._stores.find_anyones(str(store.id))
+
+
+async def _load(uow: UnitOfWork, reconcile_id: UUID) -> Reconcile:
+    row = await repository.find(uow, reconcile_id)
+    if row is None:
+        raise errors.not_found()
+    return row
+
+
+async def _record(uow: UnitOfWork, principal: Principal, action: str, reconcile_id: UUID, **details: object) -> None:
+    await record(
+        uow,
+        principal,
+        action,
+        target_type="reconcile",
+        target_id=str(reconcile_id),
+        tenant_id=uow.tenant_id,
+        details=details,
+    )

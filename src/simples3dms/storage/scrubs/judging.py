@@ -1,0 +1,83 @@
+"""What follows when replicas are found bad: they are marked and mended, unless so many are that a person decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from simples3dms.audit.service import record
+from simples3dms.context import WORKER
+from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.scrubs import repository
+from simples3dms.storage.scrubs.values import Found, is_too_much
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """Which piece of work found them, and at which store."""
+
+    noun: str
+    id: UUID
+    store_id: UUID
+    store: str
+
+
+async def mark(uow: UnitOfWork, found: Found) -> bool:
+    """Take a bad replica's word back. False where a reader has been first."""
+    assert found.state is not None
+    return await blobs_repository.mark_lost(uow, found.copy.id, state=found.state, error=found.error or found.state)
+
+
+async def answer(
+    blobs: Blobs,
+    uow: UnitOfWork,
+    by: Finder,
+    bad: Sequence[Found],
+    lost: Sequence[UUID],
+    *,
+    checked_count: int,
+    bad_count: int,
+) -> str | None:
+    """For the platform's unit of work that marked them. The reason, if the store is not trusted from now on.
+
+    `lost`: blobs that have no good replica any more. The counts are those of the whole piece of work so far.
+    """
+    if lost:
+        log.error("blob.lost", store=by.store, blobs=[str(blob_id) for blob_id in lost])
+        details: dict[str, object] = {"store": by.store, "blobs": [str(blob_id) for blob_id in lost]}
+        await record(
+            uow,
+            WORKER,
+            "blob.lost",
+            target_type=by.noun,
+            target_id=str(by.id),
+            tenant_id=uow.tenant_id,
+            details=details,
+        )
+    for one in bad:
+        log.warning("replica.lost", replica=str(one.copy.id), store=by.store, state=one.state)
+    reason = f"A {by.noun} found {bad_count} of {checked_count} replicas bad."
+    is_news = is_too_much(checked_count, bad_count) and await repository.distrust(uow, by.store_id, reason)
+    if is_news:
+        log.error("store.distrusted", store=by.store, reason=reason)
+        await record(
+            uow,
+            WORKER,
+            "store.distrusted",
+            target_type="store",
+            target_id=str(by.store_id),
+            tenant_id=await repository.find_owner(uow, by.store_id),
+            details={"name": by.store, by.noun: str(by.id), "reason": reason},
+        )
+    if await blobs_repository.is_trusted(uow, by.store_id):
+        for one in bad:
+            assert one.copy.blob_id is not None
+            await blobs.defer_repair(uow, one.copy.blob_id, by.store_id)
+    return reason if is_news else None
