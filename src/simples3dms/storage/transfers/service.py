@@ -83,8 +83,10 @@ class Transfers:
             if await blobs_repository.retire_doubtful(uow, blob_id, except_at=wanted):
                 await self._queue.defer(uow, "replica.sweep", once=f"sweep:{tenant_id}", tenant_id=tenant_id)
             if await blobs_repository.has_doubtful(uow, blob_id):
-                target = store_id if store_id in wanted else write_store_of(placement.policy, blob_id)
-                await self.owe_copies(uow, blob_id, [target], migration_id=None)
+                subject = await placement_repository.find_subject(uow, blob_id)
+                if subject is not None:
+                    target = store_id if store_id in wanted else write_store_of(placement.policy, subject)
+                    await self.owe_copies(uow, blob_id, [target], migration_id=None)
 
     async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:
         """Pay a debt, and with it others towards the same store. Nothing happens if it is paid, or held by another."""
