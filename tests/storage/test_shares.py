@@ -17,10 +17,14 @@ from simples3dms.errors import Conflict, Failure, Invalid
 from simples3dms.kit.ids import new_id
 from simples3dms.storage.placement import repository
 from simples3dms.storage.placement.router import missing_stores, write_store_of
-from simples3dms.storage.placement.values import Policy
+from simples3dms.storage.placement.values import Policy, Subject
 
 STORES = [UUID(int=n) for n in range(1, 6)]
 WEIGHTS = st.lists(st.integers(1, 1000), min_size=2, max_size=5)
+
+
+def store_of(policy: Policy, blob_id: UUID) -> UUID:
+    return write_store_of(policy, Subject(blob_id))
 
 
 def policy(weights: list[int]) -> Policy:
@@ -35,18 +39,18 @@ def test_a_raised_weight_only_draws_blobs_to_its_store(
     index %= len(weights)
     raised = [weight + more * (n == index) for n, weight in enumerate(weights)]
     for blob_id in blobs:
-        before, after = write_store_of(policy(weights), blob_id), write_store_of(policy(raised), blob_id)
+        before, after = store_of(policy(weights), blob_id), store_of(policy(raised), blob_id)
         assert after in (before, STORES[index])
         # Back again, and each is where it was: nothing but id and weights decides.
-        assert write_store_of(policy(weights), blob_id) == before
+        assert store_of(policy(weights), blob_id) == before
 
 
 @given(WEIGHTS, st.lists(st.integers(0, 900), min_size=5, max_size=5), st.uuids())
 def test_ten_per_cent_stay_the_same_ten_per_cent(weights: list[int], lowered: list[int], blob_id: UUID) -> None:
     """One weight rises while all others fall, as in 10:90 becoming 20:80: what was at its store stays there."""
     fewer = [weights[0], *(max(1, weight - less) for weight, less in zip(weights[1:], lowered, strict=False))]
-    if write_store_of(policy(weights), blob_id) == STORES[0]:
-        assert write_store_of(policy(fewer), blob_id) == STORES[0]
+    if store_of(policy(weights), blob_id) == STORES[0]:
+        assert store_of(policy(fewer), blob_id) == STORES[0]
 
 
 @given(WEIGHTS, st.uuids(), st.sets(st.sampled_from(STORES)))
@@ -55,8 +59,8 @@ def test_a_blob_is_wanted_in_one_of_the_shared_stores_and_in_all_copies(
 ) -> None:
     copies = (UUID(int=8), UUID(int=9))
     shared = Policy(STORES[0], copies, write_weights=policy(weights).write_weights)
-    missing = missing_stores(shared, blob_id, present)
-    mine = write_store_of(shared, blob_id)
+    missing = missing_stores(shared, Subject(blob_id), present)
+    mine = store_of(shared, blob_id)
     assert missing == [one for one in (mine, *copies) if one not in present]
     assert set(shared.wanted_store_ids) >= {mine, *copies}
 
@@ -66,13 +70,13 @@ def test_each_store_has_its_share() -> None:
     for weights in ([10, 90], [1, 1], [1, 99], [50, 30, 20]):
         counts = [0] * len(weights)
         for blob_id in blobs:
-            counts[STORES.index(write_store_of(policy(weights), blob_id))] += 1
+            counts[STORES.index(store_of(policy(weights), blob_id))] += 1
         for weight, count in zip(weights, counts, strict=True):
             assert abs(count / len(blobs) - weight / sum(weights)) < 0.015, weights
 
 
 def test_without_weights_the_write_target_has_all() -> None:
-    assert {write_store_of(Policy(STORES[2]), new_id()) for _ in range(50)} == {STORES[2]}
+    assert {store_of(Policy(STORES[2]), new_id()) for _ in range(50)} == {STORES[2]}
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ async def test_new_documents_are_shared_out_and_the_rest_stays_right(services: S
     row_policy = await _policy(services, place)
     for blob_id, store_id in await _replicas(services, place):
         if blob_id != await _blob_of(services, place, old.document.id):
-            assert write_store_of(row_policy, blob_id) == store_id
+            assert store_of(row_policy, blob_id) == store_id
     await assert_clean(services)
     # Both are in use now.
     for name in (place.a, place.b):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,7 +18,7 @@ from simples3dms.cli.output import console, done, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
-from simples3dms.schemas.stores import Probe
+from simples3dms.schemas.stores import PlacementRule, Probe, Spread
 
 _SECRET_WORDS = ("secret", "key", "token", "password")
 store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
@@ -247,15 +248,35 @@ def set_placement(
     share: Annotated[
         list[str] | None, typer.Option(help="STORE=WEIGHT: its share of new documents; repeat, --write's too.")
     ] = None,
+    spread: Annotated[int, typer.Option(help="So many further copies, in stores drawn for each document.")] = 0,
+    across: Annotated[str, typer.Option(help="What they differ in: stores, providers or jurisdictions.")] = "stores",
+    min_acks: Annotated[int, typer.Option(help="How many stores have the bytes before an upload is answered.")] = 1,
+    rules: Annotated[Path | None, typer.Option(help="A JSON file with a list of rules.", dir_okay=False)] = None,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Set it for what is written from now on. Existing documents are moved by `simples3dms migration`."""
+    if across not in ("stores", "providers", "jurisdictions"):
+        raise typer.BadParameter("--across takes stores, providers or jurisdictions.")
     with connect() as client:
         placement = client.set_placement(
-            require_tenant(tenant), write=write, copies=copy or [], read=read or [], shares=_shares(share or [])
+            require_tenant(tenant),
+            write=write,
+            copies=copy or [],
+            read=read or [],
+            shares=_shares(share or []),
+            spread=Spread.model_validate({"copies": spread, "across": across}) if spread else None,
+            min_acks=min_acks,
+            rules=_rules(rules) if rules else [],
         )
         show_one(placement, as_json=as_json)
+
+
+def _rules(path: Path) -> list[PlacementRule]:
+    try:
+        return TypeAdapter(list[PlacementRule]).validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise typer.BadParameter(f"--rules: {error}") from None
 
 
 def _shares(pairs: list[str]) -> dict[str, int]:

@@ -185,6 +185,9 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         copies: Sequence[str] = (),
         read: Sequence[str] = (),
         shares: Mapping[str, int] | None = None,
+        spread: stores.Spread | None = None,
+        min_acks: int = 1,
+        rules: Sequence[stores.PlacementRule] = (),
         expected_version: int | None = None,
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
@@ -193,6 +196,9 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
             copies=list(copies),
             read=list(read),
             shares=dict(shares or {}),
+            spread=spread,
+            min_acks=min_acks,
+            rules=list(rules),
             expected_version=expected_version,
         )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)

@@ -24,7 +24,7 @@ from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import missing_stores, write_store_of
 from simples3dms.storage.placement.service import not_set
-from simples3dms.storage.placement.values import PlacementRow
+from simples3dms.storage.placement.values import PlacementRow, Subject
 from simples3dms.storage.transfers.service import Transfers
 from simples3dms.tenants import repository as tenants_repository
 
@@ -128,7 +128,8 @@ class Uploads:
                 raise not_set()
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
             blob_id = new_id()
-            ticket = await self._blobs.begin_write(uow, grants[write_store_of(placement.policy, blob_id)])
+            subject = Subject(blob_id, request.content_type, request.size_bytes)
+            ticket = await self._blobs.begin_write(uow, grants[write_store_of(placement.policy, subject)])
             lease = self._blobs.lease_seconds
             reserved = most.reserved(request.size_bytes)
             if earlier is not None:
@@ -202,7 +203,7 @@ class Uploads:
     ) -> UploadResult:
         """Blob, live replica, version, debts of copies, audit; all or none of it."""
         blob_id = session.blob_id
-        await self._blobs.record_blob(uow, written, blob_id)
+        await self._blobs.record_blob(uow, written, blob_id, content_type=request.content_type)
         document_id, number = await _add_version(uow, principal, request, blob_id)
         await self._blobs.locks.want_for_document(uow, document_id)
         if not await repository.complete_upload(
@@ -211,7 +212,9 @@ class Uploads:
             raise errors.upload_under_way()
         is_new = request.document_id is None
         await repository.count_usage(uow, documents=int(is_new), size_bytes=written.size_bytes)
-        wanted = missing_stores(placement.policy, blob_id, [written.ticket.store_id])
+        # By its real size: one that was not announced may have hidden which rule the blob follows.
+        subject = Subject(blob_id, request.content_type, written.size_bytes)
+        wanted = missing_stores(placement.policy, subject, [written.ticket.store_id])
         if wanted:
             migration_id = await migrations_repository.find_active_id(uow)
             await self._transfers.owe_copies(uow, blob_id, wanted, migration_id=migration_id)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
 
@@ -118,25 +118,72 @@ class Residency(Response):
     outside: list[Outside]
 
 
-class SetPlacement(Request):
-    """For what is written from now on; existing documents are moved by a migration."""
+class Spread(BaseModel):
+    """Further copies, in stores that are drawn for each document."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    copies: int = Field(ge=1, le=10, description="How many, beside the written one and those in `copies`.")
+    across: Literal["stores", "providers", "jurisdictions"] = Field(
+        default="stores", description="What no two copies of a document have in common."
+    )
+
+
+class Match(BaseModel):
+    """Which documents a rule is for: those that meet every condition that is given."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    content_types: list[str] = Field(
+        default_factory=list, max_length=20, description="Patterns such as `image/*`; one of them is enough."
+    )
+    min_bytes: int | None = Field(default=None, ge=0)
+    max_bytes: int | None = Field(default=None, ge=0)
+    min_age_days: int | None = Field(default=None, ge=0, description="Whole days since the bytes were stored.")
+    max_age_days: int | None = Field(default=None, ge=0)
+
+
+class Layout(BaseModel):
+    """Where documents belong."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
 
     write: str = Field(description="The store that new documents are written to.")
-    copies: list[str] = Field(default_factory=list, max_length=10)
-    read: list[str] = Field(default_factory=list, max_length=10, description="Which stores to read first.")
+    copies: list[str] = Field(default_factory=list, max_length=10, description="Stores that hold a copy of each.")
     shares: dict[str, int] = Field(
         default_factory=dict,
         max_length=10,
         description="Weights by which new documents are shared out among stores, `write` being one of them. "
         "Empty: it has them all.",
     )
+    spread: Spread | None = None
+    min_acks: int = Field(
+        default=1, ge=1, le=4, description="How many stores have the bytes before an upload is answered."
+    )
+
+
+class PlacementRule(Layout):
+    """Another layout for the documents that match."""
+
+    match: Match
+
+
+class SetPlacement(Layout):
+    """For what is written from now on; existing documents are moved by a migration."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    read: list[str] = Field(default_factory=list, max_length=10, description="Which stores to read first.")
+    rules: list[PlacementRule] = Field(
+        default_factory=list, max_length=20, description="In this order; the first that matches holds."
+    )
     expected_version: int | None = None
 
 
-class Placement(Response):
+class Placement(Layout):
+    model_config = ConfigDict(from_attributes=True, extra="ignore")
+
     version: int
-    write: str
-    copies: list[str]
     read: list[str]
-    shares: dict[str, int]
+    rules: list[PlacementRule]
     updated_at: datetime

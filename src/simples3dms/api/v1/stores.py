@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import SecretStr
 
 from simples3dms.api.deps import (
@@ -15,6 +17,7 @@ from simples3dms.api.deps import (
 from simples3dms.api.routing import new_router
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
+from simples3dms.storage.placement.values import Across, Match, RuleWords, SpreadWords
 
 router = new_router()
 
@@ -179,10 +182,24 @@ async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat:
     placement = await services.placements.set_placement(
         seat.principal,
         seat.tenant_id,
-        write=body.write,
-        copies=body.copies,
+        **_layout(body),
         read=body.read,
-        shares=body.shares,
+        rules=[RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules],
         expected_version=body.expected_version,
     )
     return schemas.Placement.model_validate(placement)
+
+
+def _layout(body: schemas.Layout) -> dict[str, Any]:
+    spread = SpreadWords(body.spread.copies, Across(body.spread.across)) if body.spread else None
+    return {
+        "write": body.write,
+        "copies": tuple(body.copies),
+        "shares": body.shares,
+        "spread": spread,
+        "min_acks": body.min_acks,
+    }
+
+
+def _match(body: schemas.Match) -> Match:
+    return Match(tuple(body.content_types), body.min_bytes, body.max_bytes, body.min_age_days, body.max_age_days)

@@ -45,11 +45,11 @@ async def extend_leases(uow: UnitOfWork, replica_ids: Sequence[UUID], *, lease_s
     )
 
 
-async def insert_blob(uow: UnitOfWork, blob_id: UUID, *, digest: bytes, size_bytes: int) -> None:
+async def insert_blob(uow: UnitOfWork, blob_id: UUID, *, digest: bytes, size_bytes: int, content_type: str) -> None:
     """Record a blob. The caller shares the placement row, so that its `seq` can't slip below a barrier."""
     await uow.execute(
-        "INSERT INTO blobs (tenant_id, id, digest, size_bytes) VALUES (%s, %s, %s, %s)",
-        [uow.tenant_id, blob_id, digest, size_bytes],
+        "INSERT INTO blobs (tenant_id, id, digest, size_bytes, content_type) VALUES (%s, %s, %s, %s, %s)",
+        [uow.tenant_id, blob_id, digest, size_bytes, content_type],
     )
 
 

@@ -128,12 +128,14 @@ class Blobs:
             message = "The write was taken for dead and given up; send it again."
             raise Unavailable(message, code="lease_lost") from None
 
-    async def record_blob(self, uow: UnitOfWork, written: Written, blob_id: UUID) -> None:
+    async def record_blob(self, uow: UnitOfWork, written: Written, blob_id: UUID, *, content_type: str) -> None:
         """Make the written bytes a blob with one live replica. The caller shares the placement row.
 
-        Its id is older than it: where it is written to depends on it.
+        Its id is older than it: where it is written to depends on it. `content_type` is kept for the placement's rules.
         """
-        await repository.insert_blob(uow, blob_id, digest=written.digest, size_bytes=written.size_bytes)
+        await repository.insert_blob(
+            uow, blob_id, digest=written.digest, size_bytes=written.size_bytes, content_type=content_type
+        )
         if not await repository.make_live(uow, written, blob_id):
             raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
 

@@ -55,6 +55,21 @@ def weighted() -> Conflict:
     )
 
 
+def drawn() -> Conflict:
+    return Conflict(
+        "Further copies are drawn for each document; set a placement without `spread` first, then move.",
+        code="placement_spread",
+    )
+
+
+def lacks_stores() -> Conflict:
+    return Conflict(
+        "After this move, uploads would have to wait for more stores than hold their bytes; name another store for "
+        "copies or lower `min_acks` first.",
+        code="placement_min_acks",
+    )
+
+
 def active() -> Conflict:
     return Conflict(
         "This tenant has a migration that has not ended; finish it, roll it back or cancel it first.",

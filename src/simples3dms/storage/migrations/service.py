@@ -20,6 +20,14 @@ from simples3dms.storage.migrations.values import ENDED, Migration, MigrationPla
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.residency import refuse_new
 from simples3dms.storage.placement.service import not_set, swap
+from simples3dms.storage.placement.turns import (
+    is_drawn,
+    lacks_stores,
+    soaking,
+    turned,
+    with_copies_at,
+    without_copies_at,
+)
 from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.stores.errors import explain
@@ -65,6 +73,8 @@ class Migrations:
                 raise not_set()
             if placement.write_weights:
                 raise errors.weighted()
+            if is_drawn(placement.policy):
+                raise errors.drawn()
             grants = {grant.name: grant for grant in await placement_repository.list_grants(uow)}
         names = {grant.store_id: grant.name for grant in grants.values()}
         leaving = source or names.get(placement.write_store_id, "")
@@ -78,6 +88,8 @@ class Migrations:
                 f"New documents are not written to {leaving}; a migration starts from the write target.",
                 code="migration_source_not_in_use",
             )
+        if lacks_stores(turned(placement.policy, grants[leaving].store_id, grants[target].store_id)):
+            raise errors.lacks_stores()
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
         blockers = await self._blockers(grants[target].store_id)
@@ -146,6 +158,10 @@ class Migrations:
                 raise errors.wrong_state("start", row.state)
             if placement.write_weights:
                 raise errors.weighted()
+            if is_drawn(placement.policy):
+                raise errors.drawn()
+            if lacks_stores(turned(placement.policy, row.source_store_id, row.target_store_id)):
+                raise errors.lacks_stores()
             if placement.write_store_id != row.source_store_id:
                 raise Conflict("The placement has changed since this was planned; plan anew.", code="plan_outdated")
             # Held from here on, or a grant could be taken back between the look and the policy that names it.
@@ -154,10 +170,10 @@ class Migrations:
                 raise errors.blocked(("the target is no longer granted to this tenant",))
             await refuse_new(uow, [grants[row.target_store_id]], closed)
             # Roll-back has to leave the tenant with what it had: a target that held its copies before keeps them.
-            await repository.note_target(uow, row, was_copy=row.target_store_id in placement.copy_store_ids)
+            await repository.note_target(uow, row, was_copy=row.target_store_id in placement.policy.wanted_store_ids)
             await transfers_repository.forget_waived(uow, target_store_id=row.target_store_id)
-            copies = tuple(dict.fromkeys((*placement.copy_store_ids, row.target_store_id)))
-            await swap(uow, placement, _policy(placement, copies=copies), reason=f"migration {row.id} started")
+            policy = with_copies_at(placement.policy, row.target_store_id)
+            await swap(uow, placement, policy, reason=_started(row))
             await repository.set_state(uow, row, State.COPYING)
             await repository.begin_phase(uow, row.id)
             await self._engine.defer_advance(uow, row.id)
@@ -263,12 +279,7 @@ class Migrations:
             backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
             if backlog.failed:
                 return f"{backlog.failed} copies have failed"
-            others = [s for s in placement.copy_store_ids if s not in (row.source_store_id, row.target_store_id)]
-            policy = Policy(
-                row.target_store_id,
-                (*others, row.source_store_id),
-                _moved_first(placement.read_store_ids, row.target_store_id, row.source_store_id),
-            )
+            policy = soaking(await _policy_before(uow, row), row.source_store_id, row.target_store_id)
             await swap(uow, placement, policy, reason=f"migration {row.id} cut over")
             await repository.set_state(uow, row, State.SOAKING)
             await self._audit(uow, principal, "migration.cut_over", row.id)
@@ -292,13 +303,7 @@ class Migrations:
             state = row.resume_state or row.state
             if state not in {State.COPYING, State.READY, State.SOAKING}:
                 raise errors.wrong_state("roll back", row.state)
-            others = tuple(s for s in placement.copy_store_ids if s not in (row.source_store_id, row.target_store_id))
-            if row.target_was_copy:
-                others = (*others, row.target_store_id)
-            read = _moved_first(placement.read_store_ids, row.source_store_id, row.target_store_id)
-            await swap(
-                uow, placement, Policy(row.source_store_id, others, read), reason=f"migration {row.id} rolled back"
-            )
+            await swap(uow, placement, await _policy_before(uow, row), reason=f"migration {row.id} rolled back")
             if row.target_was_copy:
                 # Nothing is to be emptied: the target goes on holding copies, as it did before.
                 await repository.set_state(uow, row, State.ROLLED_BACK)
@@ -314,8 +319,8 @@ class Migrations:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.SOAKING:
                 raise errors.wrong_state("finalize", row.state)
-            copies = tuple(s for s in placement.copy_store_ids if s != row.source_store_id)
-            await swap(uow, placement, _policy(placement, copies=copies), reason=f"migration {row.id} finalized")
+            policy = without_copies_at(placement.policy, row.source_store_id)
+            await swap(uow, placement, policy, reason=f"migration {row.id} finalized")
             await self._leave(uow, row, State.FINALIZING, leaving=row.source_store_id)
             await self._audit(uow, principal, "migration.finalizing", row.id)
             return await self._load(uow, row.id)
@@ -372,15 +377,15 @@ class Migrations:
         )
 
 
-def _policy(placement: PlacementRow, *, copies: tuple[UUID, ...]) -> Policy:
-    return Policy(placement.write_store_id, copies, tuple(placement.read_store_ids))
+def _started(row: MigrationRow) -> str:
+    return f"migration {row.id} started"
 
 
-def _moved_first(read: Sequence[UUID], first: UUID, *after: UUID) -> tuple[UUID, ...]:
-    """The read order with one store put in front, and the one that is left put last where it was listed."""
-    rest = [store_id for store_id in read if store_id != first and store_id not in after]
-    listed_last = [store_id for store_id in read if store_id in after]
-    return (first, *rest, *listed_last) if read else ()
+async def _policy_before(uow: UnitOfWork, row: MigrationRow) -> Policy:
+    """What the tenant had when the migration started. Nobody else has changed it since: the migration owns it."""
+    policy = await placement_repository.find_before(uow, reason=_started(row))
+    assert policy is not None, "the history keeps what was in force before the start"
+    return policy
 
 
 async def _in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) -> Migration:

@@ -8,10 +8,15 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
+from simples3dms.storage.placement.values import Grant, PlacementRow, Policy, Subject, from_document, to_document
 
 _COLUMNS = """tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at,
-  coalesce(held_until > now(), false) AS is_held, write_weights"""
+  coalesce(held_until > now(), false) AS is_held, write_weights, more"""
+
+#: A subject's columns, of `blobs b`. Blobs that are older than their own content type have that of their first version.
+SUBJECT: Final = """b.id AS blob_id, coalesce(b.content_type, (SELECT v.content_type FROM versions v
+    WHERE v.tenant_id = b.tenant_id AND v.blob_id = b.id ORDER BY v.created_at, v.document_id, v.number LIMIT 1), '')
+  AS content_type, b.size_bytes, extract(epoch FROM now() - b.created_at)::float8 AS age_seconds"""
 
 
 async def find(uow: UnitOfWork) -> PlacementRow | None:
@@ -41,13 +46,16 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
 
     False if the version before is not the one in force: two first ones at a time have no row to lock.
     """
-    weights = {str(store_id): weight for store_id, weight in policy.write_weights}
+    document = to_document(policy)
     count = await uow.execute(
-        """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids, write_weights)
-           VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[], %(weights)s)
+        """INSERT INTO placements (tenant_id, version, write_store_id, copy_store_ids, read_store_ids, write_weights,
+             more, store_ids)
+           VALUES (%(tenant)s, %(version)s, %(write)s, %(copies)s::uuid[], %(read)s::uuid[], %(weights)s, %(more)s,
+             %(stores)s::uuid[])
            ON CONFLICT (tenant_id) DO UPDATE SET version = EXCLUDED.version, write_store_id = EXCLUDED.write_store_id,
              copy_store_ids = EXCLUDED.copy_store_ids, read_store_ids = EXCLUDED.read_store_ids,
-             write_weights = EXCLUDED.write_weights, updated_at = now(), held_until = NULL
+             write_weights = EXCLUDED.write_weights, more = EXCLUDED.more, store_ids = EXCLUDED.store_ids,
+             updated_at = now(), held_until = NULL
              WHERE placements.version = EXCLUDED.version - 1""",
         {
             "tenant": uow.tenant_id,
@@ -55,22 +63,38 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
             "write": policy.write_store_id,
             "copies": list(policy.copy_store_ids),
             "read": list(policy.read_store_ids),
-            "weights": Jsonb(weights),
+            "weights": Jsonb(document["weights"]),
+            "more": Jsonb({name: document[name] for name in ("spread", "min_acks", "rules")}),
+            "stores": list(policy.wanted_store_ids),
         },
     )
     if count != 1:
         return False
-    document = {
-        "write": str(policy.write_store_id),
-        "copies": [str(store_id) for store_id in policy.copy_store_ids],
-        "read": [str(store_id) for store_id in policy.read_store_ids],
-        "weights": weights,
-    }
     await uow.execute(
         "INSERT INTO placement_versions (tenant_id, version, policy, reason) VALUES (%s, %s, %s, %s)",
         [uow.tenant_id, version, Jsonb(document), reason],
     )
     return True
+
+
+async def find_before(uow: UnitOfWork, *, reason: str) -> Policy | None:
+    """The policy that was in force before the newest change with this reason."""
+    document = await uow.scalar(
+        """SELECT policy FROM placement_versions WHERE tenant_id = %(tenant)s AND version = (
+             SELECT version - 1 FROM placement_versions WHERE tenant_id = %(tenant)s AND reason = %(reason)s
+             ORDER BY version DESC LIMIT 1)""",
+        {"tenant": uow.tenant_id, "reason": reason},
+    )
+    return from_document(document) if isinstance(document, dict) else None
+
+
+async def find_subject(uow: UnitOfWork, blob_id: UUID) -> Subject | None:
+    """What the placement may ask of a living blob."""
+    return await uow.find(
+        Subject,
+        f"SELECT {SUBJECT} FROM blobs b WHERE b.tenant_id = %s AND b.id = %s AND b.dead_at IS NULL",  # noqa: S608
+        [uow.tenant_id, blob_id],
+    )
 
 
 async def hold(uow: UnitOfWork, *, seconds: float) -> None:
@@ -81,7 +105,7 @@ async def hold(uow: UnitOfWork, *, seconds: float) -> None:
     )
 
 
-_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction FROM store_grants g
+_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction, s.settings FROM store_grants g
   JOIN stores s ON s.id = g.store_id
   WHERE g.tenant_id = %s AND s.disabled_at IS NULL AND g.revoked_at IS NULL ORDER BY s.name LIMIT 1000"""
 

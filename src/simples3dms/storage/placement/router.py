@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
-from simples3dms.storage.placement.values import Policy
+from simples3dms.storage.placement.values import Layout, Match, Policy, Rule, Spread, Subject
+
+_DAY_SECONDS: Final = 86_400
 
 
 class Located(Protocol):
@@ -32,26 +35,77 @@ def order_for_reading(policy: Policy | None, replicas: Iterable[L]) -> list[L]:
     return sorted(replicas, key=lambda replica: preference.get(replica.store_id, last))
 
 
-def write_store_of(policy: Policy, blob_id: UUID) -> UUID:
+def rule_of(policy: Policy, blob: Subject) -> Rule | None:
+    """The first rule that the blob matches; None: it follows the policy's own layout."""
+    return next((rule for rule in policy.rules if matches(rule.match, blob)), None)
+
+
+def matches(match: Match, blob: Subject) -> bool:
+    """Whether the blob meets every condition. One about its size is not met while the size is not known."""
+    if match.content_types:
+        content_type = blob.content_type.partition(";")[0].strip().lower()
+        if not any(fnmatchcase(content_type, pattern) for pattern in match.content_types):
+            return False
+    return _is_within(match.min_bytes, blob.size_bytes, match.max_bytes) and _is_within(
+        match.min_age_days, math.floor(blob.age_seconds / _DAY_SECONDS), match.max_age_days
+    )
+
+
+def _is_within(least: int | None, value: int | None, most: int | None) -> bool:
+    if value is None:
+        return least is None and most is None
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def layout_of(policy: Policy, blob: Subject) -> Layout:
+    """Where the blob belongs, before anything is drawn."""
+    rule = rule_of(policy, blob)
+    return policy.layout if rule is None else rule.layout
+
+
+def write_store_of(policy: Policy, blob: Subject) -> UUID:
     """The store that a blob is written to: always the same one, and each store has its share of all blobs.
 
     Weighted rendezvous hashing: every store draws a number for the blob, which its weight makes greater, and the
     greatest wins. So a weight that is raised only draws blobs to its store, and one that is lowered only lets go.
     """
-    if not policy.write_weights:
-        return policy.write_store_id
-    return max(policy.write_weights, key=lambda share: (_draw(share[0], share[1], blob_id), share[0]))[0]
+    return _written(layout_of(policy, blob), blob.blob_id)
 
 
-def _draw(store_id: UUID, weight: int, blob_id: UUID) -> float:
+def _written(layout: Layout, blob_id: UUID) -> UUID:
+    if not layout.write_weights:
+        return layout.write_store_id
+    return max(layout.write_weights, key=lambda share: (draw(share[0], share[1], blob_id), share[0]))[0]
+
+
+def draw(store_id: UUID, weight: int, blob_id: UUID) -> float:
+    """The number that a store draws for a blob."""
     digest = hashlib.sha256(store_id.bytes + blob_id.bytes).digest()
     # 53 bits, as a float has, and never 0 or 1.
     uniform = ((int.from_bytes(digest[:8]) >> 11) + 0.5) / 2**53
     return weight / -math.log(uniform)
 
 
-def missing_stores(policy: Policy, blob_id: UUID, present: Iterable[UUID]) -> list[UUID]:
+def wanted_stores(policy: Policy, blob: Subject) -> list[UUID]:
+    """The stores that the policy wants a replica of the blob in: where it is written first, then the copies."""
+    layout = layout_of(policy, blob)
+    named = list(dict.fromkeys((_written(layout, blob.blob_id), *layout.copy_store_ids)))
+    return [*named, *(_spread(layout.spread, blob.blob_id, named) if layout.spread else ())]
+
+
+def _spread(spread: Spread, blob_id: UUID, named: Sequence[UUID]) -> list[UUID]:
+    """The further copies: the stores that draw the greatest numbers, each of a group that none before it is of."""
+    groups = dict(spread.groups)
+    taken = {groups.get(store_id) for store_id in named}
+    chosen: list[UUID] = []
+    for store_id in sorted(spread.store_ids, key=lambda one: (draw(one, 1, blob_id), one), reverse=True):
+        if len(chosen) < spread.copy_count and store_id not in named and groups[store_id] not in taken:
+            chosen.append(store_id)
+            taken.add(groups[store_id])
+    return chosen
+
+
+def missing_stores(policy: Policy, blob: Subject, present: Iterable[UUID]) -> list[UUID]:
     """The stores that the policy wants a replica of the blob in and that hold none, in the policy's order."""
     have = set(present)
-    wanted = dict.fromkeys((write_store_of(policy, blob_id), *policy.copy_store_ids))
-    return [store_id for store_id in wanted if store_id not in have]
+    return [store_id for store_id in wanted_stores(policy, blob) if store_id not in have]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
 from uuid import UUID
 
@@ -19,8 +21,12 @@ from simples3dms.storage.placement.values import (
     Placement,
     PlacementRow,
     Policy,
+    PolicyWords,
     Residency,
+    RuleWords,
+    SpreadWords,
 )
+from simples3dms.storage.placement.words import in_words, to_policy
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.stores.errors import jurisdiction_unknown
 from simples3dms.storage.stores.jurisdictions import is_inside, is_jurisdiction
@@ -29,8 +35,6 @@ from simples3dms.tenants.repository import set_allowed_jurisdictions
 from simples3dms.tenants.service import require_operator
 
 _COUNT_PAGE: Final = 10_000
-MOST_SHARES: Final = 10
-LARGEST_WEIGHT: Final = 10_000
 
 
 class Placements:
@@ -57,16 +61,22 @@ class Placements:
         copies: Sequence[str] = (),
         read: Sequence[str] = (),
         shares: Mapping[str, int] | None = None,
+        spread: SpreadWords | None = None,
+        min_acks: int = 1,
+        rules: Sequence[RuleWords] = (),
         expected_version: int | None = None,
     ) -> Placement:
         """Put a policy in force for what is written from now on; a migration moves what is there already.
 
         `shares`: weights by which new blobs are shared out among stores, `write` being one of them; which blob goes
-        where never changes while they grow. Refused while a migration is under way: it owns the policy then. Raises
-        Conflict (`placement_changed`) when `expected_version` is given and another version is in force. A store that
-        the policy in force does not name is new: Conflict (`kind_not_enabled`, `residency_violated`) where it may not
-        be used; what is in use may stay.
+        where never changes while they grow. `spread`: further copies in stores that are drawn for each blob. `rules`:
+        other places for blobs that match; the first that does holds. Refused while a migration is under way: it owns
+        the policy then. Raises Invalid (`placement_invalid`, with the fields that are wrong), and Conflict
+        (`placement_changed`) when `expected_version` is given and another version is in force. A store that the policy
+        in force does not name is new: Conflict (`kind_not_enabled`, `residency_violated`) where it may not be used;
+        what is in use may stay.
         """
+        words = PolicyWords(write, tuple(copies), dict(shares or {}), spread, min_acks, tuple(read), tuple(rules))
         closed = await self._rollouts.closed_kinds(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             row = await repository.lock(uow)
@@ -82,8 +92,9 @@ class Placements:
                     code="migration_active",
                 )
             grants = await repository.hold_grants(uow)
-            policy = to_policy(grants, write=write, copies=copies, read=read, shares=shares)
             held = row.policy.wanted_store_ids if row else ()
+            allowed = await allowed_jurisdictions(uow, tenant_id)
+            policy = to_policy(grants, words, closed=closed, allowed=allowed, held=held)
             new = [one for one in grants if one.store_id in policy.wanted_store_ids and one.store_id not in held]
             await refuse_new(uow, new, closed)
             if not await repository.save(uow, policy, version=current + 1, reason="set"):
@@ -95,7 +106,7 @@ class Placements:
                 target_type="placement",
                 target_id=str(current + 1),
                 tenant_id=tenant_id,
-                details={"write": write, "copies": list(copies), "read": list(read), "shares": dict(shares or {})},
+                details=_details(words),
             )
             saved = await repository.find(uow)
             assert saved is not None
@@ -174,53 +185,19 @@ def _codes(allowed: Sequence[str] | None) -> list[str] | None:
     return sorted(set(allowed))
 
 
+def _details(words: PolicyWords) -> dict[str, object]:
+    """For the audit: the policy in words, without what it leaves to the rest."""
+    always = {name: getattr(words, name) for name in ("write", "copies", "read", "shares")}
+    details = {**always, **{name: value for name, value in asdict(words).items() if value and name not in always}}
+    if words.min_acks == 1:
+        del details["min_acks"]
+    return json.loads(json.dumps(details)) if details else {}
+
+
 def not_set() -> NotFound:
     return NotFound(
         "This tenant has no placement yet: an administrator sets one with `simples3dms placement set --write STORE`.",
         code="placement_not_set",
-    )
-
-
-def to_policy(
-    grants: Sequence[Grant],
-    *,
-    write: str,
-    copies: Sequence[str],
-    read: Sequence[str],
-    shares: Mapping[str, int] | None = None,
-) -> Policy:
-    """A policy from store names. Raises Invalid (`placement_invalid`) with the reason."""
-    by_name = {grant.name: grant.store_id for grant in grants}
-    weights = dict(shares or {})
-    for name in (write, *copies, *read, *weights):
-        if name not in by_name:
-            raise Invalid(f"There is no store {name!r} granted to this tenant.", code="placement_invalid")
-    if write in copies or len(set(copies)) != len(copies):
-        raise Invalid("Each store may be named once among the write target and the copies.", code="placement_invalid")
-    if weights and (write not in weights or set(weights) & set(copies) or len(weights) > MOST_SHARES):
-        raise Invalid(
-            f"Shares name the write target and up to {MOST_SHARES - 1} other stores, none of which holds copies.",
-            code="placement_invalid",
-        )
-    if any(not 1 <= weight <= LARGEST_WEIGHT for weight in weights.values()):
-        raise Invalid(f"A share is a whole number from 1 to {LARGEST_WEIGHT}.", code="placement_invalid")
-    return Policy(
-        by_name[write],
-        tuple(by_name[name] for name in copies),
-        tuple(dict.fromkeys(by_name[name] for name in read)),
-        tuple((by_name[name], weight) for name, weight in weights.items()) if len(weights) > 1 else (),
-    )
-
-
-def in_words(row: PlacementRow, grants: Sequence[Grant]) -> Placement:
-    names = {grant.store_id: grant.name for grant in grants}
-    return Placement(
-        version=row.version,
-        write=names.get(row.write_store_id, str(row.write_store_id)),
-        copies=tuple(names.get(store_id, str(store_id)) for store_id in row.copy_store_ids),
-        read=tuple(names.get(store_id, str(store_id)) for store_id in row.read_store_ids),
-        updated_at=row.updated_at,
-        shares={names.get(store_id, str(store_id)): weight for store_id, weight in row.policy.write_weights},
     )
 
 

@@ -1,14 +1,94 @@
-"""The placement policy in force for a tenant."""
+"""The placement policy of a tenant: by store id, in words, and as it is written down."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from enum import StrEnum
+from typing import Any, Final
 from uuid import UUID
+
+from simples3dms.storage.stores.values import provider_of
 
 #: How far the copies in one store are counted for a person.
 COUNTED: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a placement may ask of a blob. A size of None is not known yet: rules about sizes don't match."""
+
+    blob_id: UUID
+    content_type: str = ""
+    size_bytes: int | None = None
+    age_seconds: float = 0.0
+    """Since its bytes were stored, by the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which blobs a rule is for: those that meet every condition that it names."""
+
+    content_types: tuple[str, ...] = ()
+    """Patterns such as `image/*`, in lower case; one of them is enough. Parameters (`; charset=`) don't count."""
+    min_bytes: int | None = None
+    max_bytes: int | None = None
+    min_age_days: int | None = None
+    max_age_days: int | None = None
+
+
+class Across(StrEnum):
+    """What no two copies of a blob may have in common."""
+
+    STORES = "stores"
+    PROVIDERS = "providers"
+    JURISDICTIONS = "jurisdictions"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """So many further copies of each blob, in stores that are drawn for it.
+
+    `store_ids` are those it may draw from, and `groups` what each store that the policy names belongs to: both as they
+    were when the policy was set, so that the same blob draws the same stores for as long as it is in force.
+    """
+
+    copy_count: int
+    across: Across
+    store_ids: tuple[UUID, ...]
+    groups: tuple[tuple[UUID, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where blobs belong: their write target (or shares of several), the stores that hold copies, and how many more."""
+
+    write_store_id: UUID
+    copy_store_ids: tuple[UUID, ...] = ()
+    write_weights: tuple[tuple[UUID, int], ...] = ()
+    spread: Spread | None = None
+    min_acks: int = 1
+    """How many stores have the bytes before an upload is answered."""
+
+    @property
+    def write_store_ids(self) -> tuple[UUID, ...]:
+        """Each store that blobs are written to, the write target first."""
+        return tuple(dict.fromkeys((self.write_store_id, *(store_id for store_id, _ in self.write_weights))))
+
+    @property
+    def store_ids(self) -> tuple[UUID, ...]:
+        """Each store that it names or may draw."""
+        drawn = self.spread.store_ids if self.spread else ()
+        return tuple(dict.fromkeys((*self.write_store_ids, *self.copy_store_ids, *drawn)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where the blobs that match belong, instead of where the policy's other ones do."""
+
+    match: Match
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +100,36 @@ class Policy:
     read_store_ids: tuple[UUID, ...] = ()
     write_weights: tuple[tuple[UUID, int], ...] = ()
     """Among which stores new blobs are shared out, and how; the write target is one of them. Empty: it has them all."""
+    spread: Spread | None = None
+    min_acks: int = 1
+    rules: tuple[Rule, ...] = ()
+    """In this order; the first that matches holds. What none matches follows the policy's own layout."""
 
     @property
-    def write_store_ids(self) -> tuple[UUID, ...]:
-        """Each store that new blobs are written to, the write target first."""
-        return tuple(dict.fromkeys((self.write_store_id, *(store_id for store_id, _ in self.write_weights))))
+    def layout(self) -> Layout:
+        """Where blobs belong that no rule is for."""
+        return Layout(self.write_store_id, self.copy_store_ids, self.write_weights, self.spread, self.min_acks)
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The policy's own, then those of its rules."""
+        return (self.layout, *(rule.layout for rule in self.rules))
 
     @property
     def wanted_store_ids(self) -> tuple[UUID, ...]:
-        """Each store that blobs belong in, the write target first. Which of them one blob does, the router says."""
-        return (*self.write_store_ids, *self.copy_store_ids)
+        """Each store that blobs may belong in, the write target first. Which of them one blob does, the router says."""
+        return tuple(dict.fromkeys(store_id for layout in self.layouts for store_id in layout.store_ids))
+
+    def with_layout(self, layout: Layout) -> Policy:
+        """The same with another layout of its own."""
+        return replace(
+            self,
+            write_store_id=layout.write_store_id,
+            copy_store_ids=layout.copy_store_ids,
+            write_weights=layout.write_weights,
+            spread=layout.spread,
+            min_acks=layout.min_acks,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +147,64 @@ class PlacementRow:
     updated_at: datetime
     is_held: bool
     write_weights: dict[str, int]
+    more: dict[str, Any]
+    """What else the policy says, as `forms` writes it down."""
 
     @property
     def policy(self) -> Policy:
-        weights = tuple((UUID(store_id), weight) for store_id, weight in self.write_weights.items())
-        return Policy(self.write_store_id, tuple(self.copy_store_ids), tuple(self.read_store_ids), weights)
+        layout = _layout_from(
+            {
+                "write": str(self.write_store_id),
+                "copies": [str(store_id) for store_id in self.copy_store_ids],
+                "weights": self.write_weights,
+                **self.more,
+            }
+        )
+        rules = _rules_from(self.more)
+        return Policy(self.write_store_id, read_store_ids=tuple(self.read_store_ids), rules=rules).with_layout(layout)
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """The policy in words: store names."""
+class SpreadWords:
+    """So many further copies, no two of them (nor the written one) in the same store, provider or jurisdiction."""
+
+    copies: int
+    across: Across = Across.STORES
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutWords:
+    """A layout in words: store names."""
+
+    write: str
+    copies: tuple[str, ...] = ()
+    shares: Mapping[str, int] = field(default_factory=dict)
+    """Weights by which new blobs are shared out among stores; empty: `write` has them all."""
+    spread: SpreadWords | None = None
+    min_acks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RuleWords(LayoutWords):
+    """A rule in words."""
+
+    match: Match = Match()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyWords(LayoutWords):
+    """A policy in words."""
+
+    read: tuple[str, ...] = ()
+    rules: tuple[RuleWords, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement(PolicyWords):
+    """The policy in force, in words."""
 
     version: int
-    write: str
-    copies: tuple[str, ...]
-    read: tuple[str, ...]
     updated_at: datetime
-    shares: dict[str, int]
-    """Weights by which new blobs are shared out among stores; empty: `write` has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +236,73 @@ class Grant:
     kind: str
     prefix: str
     jurisdiction: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def group(self, across: Across) -> str | None:
+        """What the store shares with others that are not to hold copies of the same blob; None: nobody has said."""
+        if across is Across.PROVIDERS:
+            return provider_of(self.kind, self.settings)
+        return str(self.store_id) if across is Across.STORES else self.jurisdiction
+
+
+def to_document(policy: Policy) -> dict[str, Any]:
+    """The policy as it is written down: in the history, and (but for what has columns) in the row in force."""
+    return {
+        **_layout_document(policy.layout),
+        "read": [str(store_id) for store_id in policy.read_store_ids],
+        "rules": [
+            {"match": {k: v for k, v in asdict(rule.match).items() if v not in (None, ())}}
+            | _layout_document(rule.layout)
+            for rule in policy.rules
+        ],
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> Policy:
+    """The policy that was written down; what an earlier version of this program wrote lacks the newer words."""
+    read = tuple(UUID(store_id) for store_id in document["read"])
+    layout = _layout_from(document)
+    return Policy(layout.write_store_id, read_store_ids=read, rules=_rules_from(document)).with_layout(layout)
+
+
+def _layout_document(layout: Layout) -> dict[str, Any]:
+    spread = layout.spread
+    return {
+        "write": str(layout.write_store_id),
+        "copies": [str(store_id) for store_id in layout.copy_store_ids],
+        "weights": {str(store_id): weight for store_id, weight in layout.write_weights},
+        "min_acks": layout.min_acks,
+        "spread": spread
+        and {
+            "copies": spread.copy_count,
+            "across": str(spread.across),
+            "stores": [str(store_id) for store_id in spread.store_ids],
+            "groups": {str(store_id): group for store_id, group in spread.groups},
+        },
+    }
+
+
+def _layout_from(document: Mapping[str, Any]) -> Layout:
+    spread = document.get("spread")
+    return Layout(
+        UUID(document["write"]),
+        tuple(UUID(store_id) for store_id in document["copies"]),
+        tuple((UUID(store_id), weight) for store_id, weight in document.get("weights", {}).items()),
+        Spread(
+            spread["copies"],
+            Across(spread["across"]),
+            tuple(UUID(store_id) for store_id in spread["stores"]),
+            tuple((UUID(store_id), group) for store_id, group in spread["groups"].items()),
+        )
+        if spread
+        else None,
+        document.get("min_acks", 1),
+    )
+
+
+def _rules_from(document: Mapping[str, Any]) -> tuple[Rule, ...]:
+    return tuple(Rule(_match_from(rule["match"]), _layout_from(rule)) for rule in document.get("rules", []))
+
+
+def _match_from(match: Mapping[str, Any]) -> Match:
+    return Match(**{**match, "content_types": tuple(match.get("content_types", ()))})

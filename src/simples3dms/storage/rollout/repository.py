@@ -58,7 +58,8 @@ async def preview(uow: UnitOfWork, kind: str, change: Change) -> Preview:
               count(*) FILTER (WHERE c.after AND NOT c.before) AS gained,
               count(*) FILTER (WHERE c.before AND NOT c.after) AS lost,
               count(*) FILTER (WHERE c.before AND NOT c.after AND EXISTS (
-                SELECT 1 FROM placements p JOIN stores s ON s.id = p.write_store_id OR s.id = ANY (p.copy_store_ids)
+                SELECT 1 FROM placements p JOIN stores s ON s.id = p.write_store_id
+                  OR s.id = ANY (p.copy_store_ids || p.store_ids)
                   OR p.write_weights ? s.id::text
                 WHERE p.tenant_id = c.id AND s.kind = %(kind)s)) AS kept,
               count(*) FILTER (WHERE c.after) AS reached, count(*) AS tenants

@@ -191,7 +191,7 @@ async def list_neighbours(uow: UnitOfWork, kind: str, bucket: str) -> list[Store
 async def is_in_use(uow: UnitOfWork, store_id: UUID) -> bool:
     """Whether a placement writes to the store, or a migration that has not ended names it."""
     found = await uow.scalar(
-        """SELECT 1 FROM placements WHERE write_store_id = %(store)s OR %(store)s = ANY (copy_store_ids)
+        """SELECT 1 FROM placements WHERE write_store_id = %(store)s OR %(store)s = ANY (copy_store_ids || store_ids)
              OR write_weights ? (%(store)s::uuid)::text
            UNION ALL
            SELECT 1 FROM migrations WHERE %(store)s IN (source_store_id, target_store_id)
@@ -246,7 +246,7 @@ async def list_needs(uow: UnitOfWork, tenant_id: UUID, store_id: UUID) -> list[s
              SELECT 1 FROM transfers WHERE tenant_id = %(tenant)s AND target_store_id = %(store)s)
            UNION ALL SELECT 'its placement names it' WHERE EXISTS (
              SELECT 1 FROM placements WHERE tenant_id = %(tenant)s AND (write_store_id = %(store)s
-               OR %(store)s = ANY (copy_store_ids) OR %(store)s = ANY (read_store_ids)
+               OR %(store)s = ANY (copy_store_ids || store_ids) OR %(store)s = ANY (read_store_ids)
                OR write_weights ? (%(store)s::uuid)::text))
            UNION ALL SELECT 'a migration names it' WHERE EXISTS (
              SELECT 1 FROM migrations WHERE tenant_id = %(tenant)s AND %(store)s IN (source_store_id, target_store_id)

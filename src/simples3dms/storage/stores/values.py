@@ -134,3 +134,17 @@ def _host_and_port(url: str) -> str:
     if not parts.hostname:
         return url
     return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
+
+
+def provider_of(kind: str, settings: Mapping[str, Any]) -> str:
+    """Whose service a store is, as far as its settings tell: by the domain of its endpoint.
+
+    Where it can't be told apart (two hosts of one domain), it is one: copies are spread too far rather than not enough.
+    """
+    if kind == "b2":
+        return "backblazeb2.com"
+    if kind != "s3":
+        return kind
+    host = urlsplit(str(settings.get("endpoint") or "https://amazonaws.com")).hostname or ""
+    is_address = ":" in host or host.replace(".", "").isdigit()
+    return host if is_address else ".".join(host.split(".")[-2:])

@@ -94,8 +94,10 @@ class Transfers:
         if await blobs_repository.retire_doubtful(uow, blob_id, except_at=wanted):
             await self._queue.defer(uow, "replica.sweep", once=f"sweep:{uow.tenant_id}", tenant_id=uow.tenant_id)
         if await blobs_repository.has_doubtful(uow, blob_id):
-            target = store_id if store_id in wanted else write_store_of(policy, blob_id)
-            await self.owe_copies(uow, blob_id, [target], migration_id=None)
+            subject = await placement_repository.find_subject(uow, blob_id)
+            if subject is not None:
+                target = store_id if store_id in wanted else write_store_of(policy, subject)
+                await self.owe_copies(uow, blob_id, [target], migration_id=None)
 
     async def repair_page(
         self, principal: Principal, tenant_id: UUID, *, store: str | None = None, after: UUID | None = None
