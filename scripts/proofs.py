@@ -54,7 +54,16 @@ ATTACKS: Final[Mapping[str, str]] = {
 }
 #: Faults of stores, of processes and of the network.
 FAULTS: Final[Mapping[str, str]] = {
+    "f01": "kill -9 of the API before the bytes are at a store",
+    "f02": "kill -9 of the API after the bytes are at a store",
+    "f03": "kill -9 of the API after the commit, before the answer",
     "f05": "Clients that send a byte now and then",
+    "f06": "kill -9 of a worker during a copy; large copies go on from their last part",
+    "f07": "kill -9 of a worker while a copy is confirmed",
+    "f08": "A worker that was thought dead and wakes up",
+    "f09": "kill -9 during the phases of a migration",
+    "f10": "kill -9 during a cut-over",
+    "f12": "kill -9 at every step of a purge",
     "f13": "kill -9 at every step of a rotation and of a rewrap",
     "f23": "A store that fails once, several times, for ever",
     "f24": "A store that asks for a pause",
@@ -70,6 +79,8 @@ FAULTS: Final[Mapping[str, str]] = {
     "f34": "An object that was deleted behind our back",
     "f35": "An object that was replaced by another of its size",
     "f36": "A store of which much is bad at once",
+    "f37": "Work that is delivered more than once, also at the same time",
+    "f38": "Jobs that are lost",
     "f43": "A disk that is full, broken or read-only",
     "f47": "A credential that is wrong, expired or revoked",
     "f48": "A credential that may do less than before",
@@ -77,6 +88,8 @@ FAULTS: Final[Mapping[str, str]] = {
     "f50": "Buckets that keep versions, or lock objects",
     "f51": "Two owners of one place",
     "f52": "A database that was put back from a backup",
+    "f56": "Several cut-overs at once",
+    "f57": "Roll-back after writes and deletes",
     "f65": "Processes with different key rings",
 }
 #: What went wrong for users of comparable systems.

@@ -52,6 +52,8 @@ TENANT_RIGHTS = {
     "holds": "SELECT INSERT UPDATE",
     "object_locks": "SELECT INSERT UPDATE",
     "lock_surveys": "SELECT UPDATE",
+    "part_uploads": "SELECT INSERT DELETE",
+    "sent_parts": "SELECT INSERT UPDATE",
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
     "scrubs": "SELECT INSERT UPDATE",

@@ -36,7 +36,7 @@ def slug(name: str) -> str:
 
 
 @pytest.mark.parametrize("point", points("upload"))
-def test_the_api_is_killed_during_an_upload(installation: Installation, point: str) -> None:
+def test_f01_f02_f03_the_api_is_killed_during_an_upload(installation: Installation, point: str) -> None:
     tenant = slug(point)
     installation.add_tenant(tenant)
     bodies = installation.fill(tenant, 2)
@@ -63,7 +63,7 @@ def test_the_api_is_killed_during_an_upload(installation: Installation, point: s
 
 
 @pytest.mark.parametrize("point", points("copy", "cutover"))
-def test_the_worker_is_killed_during_a_migration(installation: Installation, point: str) -> None:
+def test_f06_f07_f09_f10_the_worker_is_killed_during_a_migration(installation: Installation, point: str) -> None:
     tenant = slug(point)
     installation.add_tenant(tenant)
     bodies = installation.fill(tenant, with_large=point.startswith("copy."))
@@ -87,7 +87,7 @@ def test_the_worker_is_killed_during_a_migration(installation: Installation, poi
 
 
 @pytest.mark.parametrize("point", points("purge"))
-def test_the_worker_is_killed_during_a_purge(installation: Installation, point: str) -> None:
+def test_f12_the_worker_is_killed_during_a_purge(installation: Installation, point: str) -> None:
     tenant = slug(point)
     installation.add_tenant(tenant)
     bodies = installation.fill(tenant, 4)
@@ -238,7 +238,7 @@ def test_i11_the_worker_is_killed_while_it_seals(installation: Installation, poi
         installation.end(worker)
 
 
-def test_two_workers_share_a_migration_and_one_is_killed(installation: Installation) -> None:
+def test_f06_two_workers_share_a_migration_and_one_is_killed(installation: Installation) -> None:
     tenant = "shared"
     installation.add_tenant(tenant)
     bodies = installation.fill(tenant, 60)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.errors import StoreUnavailable
 from simples3dms.providers.kinds.memory import MemoryProvider, MemorySettings
-from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.fault import Fault
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.stack import StackSettings, build_stack
 
 QUICK = {"retry_base_seconds": 0.001, "retry_longest_seconds": 0.05}

@@ -13,7 +13,7 @@ from simples3dms.providers.base import DeleteOutcome, ObjectRef, StorageProvider
 from simples3dms.providers.conformance import BEHAVIOURS, Behaviour, run_behaviour
 from simples3dms.providers.conformance.harness import Bench
 from simples3dms.providers.errors import AccessDenied
-from simples3dms.providers.layers.base import Layer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.probe import run_probe
 from simples3dms.providers.registry import BuildOptions, get_kind
 from simples3dms.providers.stack import StackSettings, build_stack

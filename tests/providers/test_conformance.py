@@ -13,9 +13,9 @@ from scripts.conformance_matrix import CANDIDATES, LAYERED, TARGET
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.conformance import BEHAVIOURS, run_conformance
 from simples3dms.providers.errors import AccessDenied, BadCredential, BucketMissing, ProviderError, StoreUnavailable
-from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.layers.integrity import IntegrityLayer
 from simples3dms.providers.layers.meter import MeterLayer
 from simples3dms.providers.layers.observe import ObserveLayer

@@ -23,7 +23,7 @@ from simples3dms.providers.errors import (
     StoreUnavailable,
 )
 from simples3dms.providers.kinds.s3 import versioning
-from simples3dms.providers.layers.base import Layer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.layers.observe import Observations
 from simples3dms.providers.registry import BuildOptions, get_kind
 from simples3dms.providers.stack import StackSettings, build_stack

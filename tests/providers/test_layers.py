@@ -24,10 +24,11 @@ from simples3dms.providers.errors import (
     StoreUnavailable,
     Throttled,
 )
-from simples3dms.providers.layers.base import CallLayer, Layer
+from simples3dms.providers.layers.base import CallLayer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.fault import Fault, FaultLayer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.layers.meter import MeterLayer
 from simples3dms.providers.layers.ratelimit import RateLimitLayer, share_as
 from simples3dms.providers.layers.retry import RetryBudget, RetryLayer

@@ -22,9 +22,9 @@ from simples3dms.providers.errors import (
     StoreUnavailable,
     Throttled,
 )
-from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.fault import Fault, FaultLayer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.layers.observe import ObserveLayer
 
 pytestmark = pytest.mark.anyio

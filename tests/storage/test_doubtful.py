@@ -75,7 +75,7 @@ async def test_a_doubtful_replica_where_none_is_wanted_any_more_is_copied_to_the
     await assert_clean(place.services)
 
 
-async def test_a_repair_whose_job_is_lost_is_found_by_the_watchdog(place: Place) -> None:
+async def test_f38_a_repair_whose_job_is_lost_is_found_by_the_watchdog(place: Place) -> None:
     document = (await place.upload(b"body")).document.id
     async with place.services.database.tenant(place.tenant_id) as uow:
         (replica,) = await blobs_repository.list_replicas(uow, [await blob_of(place, document)])

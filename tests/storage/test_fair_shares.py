@@ -10,8 +10,8 @@ from tests.support import Place, make_place
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
 from simples3dms.egress import EgressGuard, EgressPolicy
-from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.stack import StackSettings
 from simples3dms.storage.stores.service import Stores
 

@@ -63,7 +63,7 @@ async def test_there_and_finalized(place: Place) -> None:
     await assert_clean(place.services)
 
 
-async def test_rolled_back_after_writes_and_deletes(place: Place) -> None:
+async def test_f57_rolled_back_after_writes_and_deletes(place: Place) -> None:
     bodies = await _fill(place)
     documents = place.services.documents
     async with working(place.services):
@@ -153,7 +153,7 @@ async def test_every_action_out_of_turn_is_refused(place: Place) -> None:
     assert before.write == place.b
 
 
-async def test_twenty_cut_overs_at_once_turn_once(place: Place) -> None:
+async def test_f56_twenty_cut_overs_at_once_turn_once(place: Place) -> None:
     await _fill(place, 5)
     async with working(place.services):
         migration_id = await _ready(place)
@@ -326,7 +326,7 @@ async def test_a_waiver_is_taken_back_by_name(place: Place, monkeypatch: pytest.
     await assert_clean(place.services)
 
 
-async def test_chunks_run_many_times_at_once_change_nothing_more(place: Place) -> None:
+async def test_f37_chunks_run_many_times_at_once_change_nothing_more(place: Place) -> None:
     bodies = await _fill(place, 30)
     s = place.services
     planned = await s.migrations.plan_migration(HOST, place.tenant_id, target=place.b)
@@ -343,7 +343,7 @@ async def test_chunks_run_many_times_at_once_change_nothing_more(place: Place) -
     await assert_clean(s)
 
 
-async def test_a_zombie_writer_changes_nothing(place: Place) -> None:
+async def test_f08_a_zombie_writer_changes_nothing(place: Place) -> None:
     """A copy whose lease ran out is given up; when its writer wakes up, its word no longer counts."""
     from simples3dms.storage.blobs import repository as blobs_repository
     from simples3dms.storage.blobs.service import new_ticket

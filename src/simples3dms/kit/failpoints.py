@@ -25,6 +25,7 @@ FAIL_POINTS: Final[tuple[str, ...]] = (
     "copy.claimed",
     "copy.source_open",
     "copy.mid_stream",
+    "copy.part_sent",
     "copy.after_put",
     "copy.proven",
     "copy.in_confirm_txn",

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from simples3dms.errors import Invalid
 from simples3dms.providers.base import StorageProvider
-from simples3dms.providers.layers.base import Layer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.fault import Fault, FaultLayer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.layers.integrity import IntegrityLayer
 from simples3dms.providers.layers.meter import Metered, MeterLayer
 from simples3dms.providers.layers.observe import Observations, ObserveLayer

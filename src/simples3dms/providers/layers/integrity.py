@@ -10,7 +10,7 @@ from typing import Final
 
 from simples3dms.providers.base import NOTHING_EXPECTED, Body, Expected, ObjectInfo, ObjectReader, PutResult
 from simples3dms.providers.errors import IntegrityError, ProviderError
-from simples3dms.providers.layers.base import Layer
+from simples3dms.providers.layers.forwarding import Layer
 
 #: What hashlib digests without letting go of the interpreter's lock.
 _HELD_BYTES: Final = 2047

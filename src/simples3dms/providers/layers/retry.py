@@ -30,7 +30,7 @@ from simples3dms.providers.base import (
     StorageProvider,
 )
 from simples3dms.providers.errors import IntegrityError, ProviderError, StoreResting, StoreUnavailable
-from simples3dms.providers.layers.base import Layer
+from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.parts import put_in_parts
 
 log = structlog.get_logger(__name__)

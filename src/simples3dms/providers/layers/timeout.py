@@ -28,7 +28,7 @@ from simples3dms.providers.base import (
     StorageProvider,
 )
 from simples3dms.providers.errors import StoreTimedOut
-from simples3dms.providers.layers.base import Layer
+from simples3dms.providers.layers.forwarding import Layer
 
 T = TypeVar("T")
 #: A write is given at least this rate once its fixed allowance is used up: 64 KiB/s, slower than a bad DSL line.

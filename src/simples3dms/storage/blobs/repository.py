@@ -36,12 +36,25 @@ async def insert_writing(
     return set(rows)
 
 
-async def extend_leases(uow: UnitOfWork, replica_ids: Sequence[UUID], *, lease_seconds: float) -> int:
+#: Of the replicas `r`, those that these tickets are still good for.
+HELD: Final = """unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+  WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'writing'"""
+
+
+def tickets_of(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> dict[str, object]:
+    """The parameters of `HELD`."""
+    return {
+        "tenant": uow.tenant_id,
+        "ids": [ticket.replica_id for ticket in tickets],
+        "fences": [ticket.fence for ticket in tickets],
+    }
+
+
+async def extend_leases(uow: UnitOfWork, tickets: Sequence[WriteTicket], *, lease_seconds: float) -> int:
     """Keep writes alive; how many of them are still ours."""
     return await uow.execute(
-        """UPDATE replicas SET lease_until = now() + make_interval(secs => %(lease)s::float8)
-           WHERE tenant_id = %(tenant)s AND id = ANY(%(ids)s) AND state = 'writing' AND fence = 1""",
-        {"tenant": uow.tenant_id, "ids": list(replica_ids), "lease": lease_seconds},
+        f"UPDATE replicas r SET lease_until = now() + make_interval(secs => %(lease)s::float8) FROM {HELD}",  # noqa: S608
+        {**tickets_of(uow, tickets), "lease": lease_seconds},
     )
 
 
@@ -133,26 +146,30 @@ async def mark_lost(uow: UnitOfWork, replica_id: UUID, *, state: str, error: str
     return True
 
 
-async def abandon(uow: UnitOfWork, replica_ids: Sequence[UUID], *, grace_seconds: float) -> int:
+async def abandon(uow: UnitOfWork, tickets: Sequence[WriteTicket], *, grace_seconds: float) -> int:
     """Give writes up: their keys are cleaned by the sweep, after a grace in which a request may still be landing.
 
     How many were still to be given up; of the others nobody keeps a record any more.
     """
     return await uow.execute(
-        """UPDATE replicas SET state = 'retiring', fence = fence + 1, state_at = now(),
-             lease_until = now() + make_interval(secs => %s::float8)
-           WHERE tenant_id = %s AND id = ANY(%s) AND state = 'writing'""",
-        [grace_seconds, uow.tenant_id, list(replica_ids)],
+        f"""UPDATE replicas r SET state = 'retiring', fence = r.fence + 1, state_at = now(),
+              lease_until = now() + make_interval(secs => %(grace)s::float8) FROM {HELD}""",  # noqa: S608
+        {**tickets_of(uow, tickets), "grace": grace_seconds},
     )
 
 
 async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) -> int:
-    """Give up the writes whose lease ran out: their writer is gone, or so slow that its claim no longer counts."""
+    """Give up the writes whose lease ran out: their writer is gone, or so slow that its claim no longer counts.
+
+    A copy in parts is left for an hour to whoever goes on with it.
+    """
     return await uow.execute(
         """UPDATE replicas SET state = 'retiring', fence = fence + 1, state_at = now(),
              lease_until = now() + make_interval(secs => %(grace)s::float8)
            WHERE tenant_id = %(tenant)s AND id IN (
-             SELECT id FROM replicas WHERE tenant_id = %(tenant)s AND state = 'writing' AND lease_until < now()
+             SELECT id FROM replicas r WHERE tenant_id = %(tenant)s AND state = 'writing' AND lease_until < now()
+               AND (lease_until < now() - interval '1 hour' OR NOT EXISTS (SELECT 1 FROM part_uploads u
+                 WHERE u.tenant_id = r.tenant_id AND u.replica_id = r.id))
              LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
         {"tenant": uow.tenant_id, "limit": limit, "grace": grace_seconds},
     )

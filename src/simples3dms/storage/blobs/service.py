@@ -103,7 +103,7 @@ class Blobs:
         share_as(str(tenant_id))
         try:
             provider = await self.provider(ticket.store_id)
-            async with self.keep_alive(tenant_id, [ticket.replica_id]):
+            async with self.keep_alive(tenant_id, [ticket]):
                 result = await provider.put(
                     ticket.key, body, expected=Expected(size_bytes, sha256), content_type=content_type
                 )
@@ -114,12 +114,12 @@ class Blobs:
         return Written(ticket, result.version_id, result.sha256, result.size_bytes)
 
     @asynccontextmanager
-    async def keep_alive(self, tenant_id: UUID, replica_ids: Sequence[UUID]) -> AsyncIterator[None]:
+    async def keep_alive(self, tenant_id: UUID, tickets: Sequence[WriteTicket]) -> AsyncIterator[None]:
         """Extend the writes' leases while the block runs; a block whose leases are all lost is cancelled."""
 
         async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
-                return await repository.extend_leases(uow, replica_ids, lease_seconds=self.lease_seconds) > 0
+                return await repository.extend_leases(uow, tickets, lease_seconds=self.lease_seconds) > 0
 
         try:
             async with heartbeat(beat, lease_seconds=self.lease_seconds):
@@ -142,7 +142,7 @@ class Blobs:
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:
         """Give a write up, and have what it may have left at the store removed."""
         async with self._database.tenant(tenant_id) as uow:
-            recorded = await repository.abandon(uow, [ticket.replica_id], grace_seconds=self.lease_seconds)
+            recorded = await repository.abandon(uow, [ticket], grace_seconds=self.lease_seconds)
             await self.defer_sweep(uow)
         if not recorded:
             await self.discard_quietly(ticket)

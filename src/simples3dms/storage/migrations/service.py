@@ -327,6 +327,7 @@ class Migrations:
 
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
         await transfers_repository.drop_unwanted(uow, target_store_id=leaving)
+        await transfers_repository.forget_parts(uow, store_id=leaving)
         await repository.set_state(uow, row, state)
         await repository.begin_phase(uow, row.id)
         await self._engine.defer_advance(uow, row.id)

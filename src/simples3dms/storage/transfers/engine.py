@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from simples3dms.db.session import Database
+from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.kit.failpoints import fp
 from simples3dms.providers.base import Body, Expected, PutResult, StorageProvider
@@ -34,6 +34,7 @@ from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket, Written
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
 from simples3dms.storage.transfers import repository
+from simples3dms.storage.transfers.resuming import ClaimLost, SourceFailed, copy_in_parts, goes_in_parts
 from simples3dms.storage.transfers.values import Deficit, Outcome, Result
 
 log = structlog.get_logger(__name__)
@@ -91,7 +92,7 @@ class CopyEngine:
         if not tasks:
             return results
         await fp("copy.claimed")
-        tickets = [task.ticket.replica_id for task in tasks if task.ticket]
+        tickets = [task.ticket for task in tasks if task.ticket]
         done: list[Written] = []
         proven: list[Replica] = []
         try:
@@ -112,14 +113,7 @@ class CopyEngine:
             if placement is None or grant.store_id not in placement.policy.wanted_store_ids:
                 return [], []
             deficits = await repository.list_deficits(uow, blob_ids, target_store_id=grant.store_id)
-            tickets = {d.blob.id: new_ticket(grant) for d in deficits if d.at_target is None}
-            mine: set[UUID] = set()
-            if tickets:
-                mine = await blobs_repository.insert_writing(
-                    uow,
-                    [(ticket, blob_id) for blob_id, ticket in tickets.items()],
-                    lease_seconds=self._blobs.lease_seconds,
-                )
+            tickets, mine = await self._take_tickets(uow, [d.blob.id for d in deficits if d.at_target is None], grant)
         tasks: list[_Task] = []
         results: list[Result] = []
         for deficit in deficits:
@@ -129,6 +123,22 @@ class CopyEngine:
             else:
                 tasks.append(_Task(deficit, ticket))
         return tasks, results
+
+    async def _take_tickets(
+        self, uow: UnitOfWork, blob_ids: list[UUID], grant: Grant
+    ) -> tuple[dict[UUID, WriteTicket], set[UUID]]:
+        """A ticket for each blob, and the replica ids of those that nobody else holds."""
+        if not blob_ids:
+            return {}, set()
+        lease_seconds = self._blobs.lease_seconds
+        tickets = await repository.take_over(uow, blob_ids, store_id=grant.store_id, lease_seconds=lease_seconds)
+        mine = {ticket.replica_id for ticket in tickets.values()}
+        fresh = {blob_id: new_ticket(grant) for blob_id in blob_ids if blob_id not in tickets}
+        if fresh:
+            mine |= await blobs_repository.insert_writing(
+                uow, [(ticket, blob_id) for blob_id, ticket in fresh.items()], lease_seconds=lease_seconds
+            )
+        return {**fresh, **tickets}, mine
 
     async def _all(
         self, tenant_id: UUID, tasks: list[_Task], grant: Grant, done: list[Written], proven: list[Replica]
@@ -157,6 +167,8 @@ class CopyEngine:
                 return Result(blob.id, blob.size_bytes, Outcome.COPIED)
             except ProviderError as error:
                 return _failure(blob, error)
+            except ClaimLost:
+                return Result(blob.id, blob.size_bytes, Outcome.BUSY)
             except Failure as error:
                 return Result(
                     blob.id, blob.size_bytes, Outcome.FAILED, error.problem_code, error.message, error.retryable
@@ -172,38 +184,67 @@ class CopyEngine:
     ) -> tuple[Written, Replica | None]:
         """Copy from the first source that can be read and is right; each other one is reported."""
         last: ProviderError = ObjectNotFound("no store holds a replica of it that could be read")
+        in_parts = deficit.blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, deficit.blob)
         for source in deficit.sources:
             provider = await self._blobs.provider(source.store_id)
             for is_last_try in (False, True):
                 try:
-                    written = await self._put_and_prove(deficit.blob, provider, source, target, ticket)
+                    written = await self._put_and_prove(tenant_id, deficit.blob, provider, source, target, ticket)
                     return written, source if source.state == "live" else None
-                except _SourceFailed as failed:
+                except SourceFailed as failed:
                     last = failed.error
+                    if in_parts:
+                        # Whoever took the copy over may be at this key: it is left to the sweep. Wrong bytes were
+                        # read twice.
+                        break
                     await target.discard(ticket.key)
                     # Bytes that came out wrong once may have been hurt on the way: only a second time counts.
                     if is_last_try or not isinstance(last, IntegrityError):
                         break
             if isinstance(last, IntegrityError | ObjectNotFound) and source.state == "live":
                 await self._blobs.report_bad(tenant_id, source, last)
+            if in_parts and isinstance(last, IntegrityError):
+                break
         raise last
 
     async def _put_and_prove(
-        self, blob: Blob, provider: StorageProvider, source: Replica, target: StorageProvider, ticket: WriteTicket
+        self,
+        tenant_id: UUID,
+        blob: Blob,
+        provider: StorageProvider,
+        source: Replica,
+        target: StorageProvider,
+        ticket: WriteTicket,
     ) -> Written:
         expected = Expected(blob.size_bytes, blob.digest)
-        if blob.size_bytes <= WHOLE_BYTES:
-            body: Body = await _read_whole(provider, source, expected)
-            await fp("copy.source_open")
-            await fp("copy.mid_stream")
-            put = await target.put(ticket.key, body, expected=expected)
-        else:
-            put = await self._stream(provider, source, target, ticket, expected)
-        await fp("copy.after_put")
-        # What the target says of its write proves nothing: read it back and compare with the record.
-        await _read_back(target, ticket.key, put.version_id, expected)
+        try:
+            if blob.size_bytes <= WHOLE_BYTES:
+                body: Body = await _read_whole(provider, source, expected)
+                await fp("copy.source_open")
+                await fp("copy.mid_stream")
+                put = await target.put(ticket.key, body, expected=expected)
+            elif goes_in_parts(target, blob):
+                put = await copy_in_parts(self._database, tenant_id, blob, provider, source, target, ticket)
+            else:
+                put = await self._stream(provider, source, target, ticket, expected)
+            await fp("copy.after_put")
+            # What the target says of its write proves nothing: read it back and compare with the record.
+            await _read_back(target, ticket.key, put.version_id, expected)
+        except (IntegrityError, SourceFailed) as error:
+            if blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, blob):
+                await self._spoil(tenant_id, ticket, error)
+                if isinstance(error, IntegrityError):
+                    # Only the parts were hashed on their way: was it the source that had other bytes?
+                    await _require_good(provider, source, expected)
+            raise
         await fp("copy.proven")
         return Written(ticket, put.version_id, blob.digest, blob.size_bytes)
+
+    async def _spoil(self, tenant_id: UUID, ticket: WriteTicket, error: IntegrityError | SourceFailed) -> None:
+        """Where bytes were wrong, nobody goes on with what was sent: the next attempt begins anew, at another key."""
+        if isinstance(error, IntegrityError) or isinstance(error.error, IntegrityError):
+            async with self._database.tenant(tenant_id) as uow:
+                await repository.forget_part_uploads(uow, [ticket.replica_id])
 
     async def _stream(
         self,
@@ -234,7 +275,7 @@ class CopyEngine:
             return await target.put(ticket.key, chunks(), expected=expected)
         except ProviderError:
             if failed:
-                raise _SourceFailed(failed[0]) from failed[0]
+                raise SourceFailed(failed[0]) from failed[0]
             raise
 
     async def _prove_existing(self, tenant_id: UUID, blob: Blob, replica: Replica) -> None:
@@ -251,30 +292,28 @@ class CopyEngine:
     ) -> set[UUID]:
         """Confirm what was proven and give the rest up, in one unit of work; the replica ids that are live."""
         finished = {written.ticket.replica_id for written in done}
-        lost = [task.ticket.replica_id for task in tasks if task.ticket and task.ticket.replica_id not in finished]
+        lost = [task.ticket for task in tasks if task.ticket and task.ticket.replica_id not in finished]
         async with self._database.tenant(tenant_id) as uow:
             await self._blobs.locks.share_documents(uow, [written.ticket.replica_id for written in done])
             live = await blobs_repository.confirm_copies(uow, done) if done else set()
             await self._blobs.locks.want_for_replicas(uow, list(live))
             if proven:
                 await blobs_repository.record_read_back(uow, [replica.id for replica in proven])
+            await repository.forget_part_uploads(uow, list(live))
+            left = await repository.release_writes(uow, lost) if lost else set()
+            lost = [ticket for ticket in lost if ticket.replica_id not in left]
             if lost:
                 await blobs_repository.abandon(uow, lost, grace_seconds=self._blobs.lease_seconds)
             if lost or len(live) < len(done):
                 await self._blobs.defer_sweep(uow)
+            unconfirmed = [written.ticket for written in done if written.ticket.replica_id not in live]
+            others = await repository.list_in_use(uow, unconfirmed) if unconfirmed else set()
             await fp("copy.in_confirm_txn")
-        # What was written under a claim that no longer stood has no row any more: nobody else would look for it.
-        for ticket in [written.ticket for written in done if written.ticket.replica_id not in live]:
-            await self._blobs.discard_quietly(ticket)
+        # What was written under a claim that no longer stood may have no row any more: nobody else would look for it.
+        for ticket in unconfirmed:
+            if ticket.replica_id not in others:
+                await self._blobs.discard_quietly(ticket)
         return live
-
-
-class _SourceFailed(Exception):
-    """The source of a copy failed, not its target."""
-
-    def __init__(self, error: ProviderError) -> None:
-        super().__init__(error.message)
-        self.error = error
 
 
 class _nothing:
@@ -287,7 +326,14 @@ async def _read_whole(provider: StorageProvider, source: Replica, expected: Expe
     try:
         return await provider.get(source.key, version_id=source.version_id, expected=expected)
     except ProviderError as error:
-        raise _SourceFailed(error) from error
+        raise SourceFailed(error) from error
+
+
+async def _require_good(provider: StorageProvider, source: Replica, expected: Expected) -> None:
+    try:
+        await _read_back(provider, source.key, source.version_id, expected)
+    except ProviderError as error:
+        raise SourceFailed(error) from error
 
 
 async def _read_back(provider: StorageProvider, key: str, version_id: str | None, expected: Expected) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
+from simples3dms.providers.base import Part, PartsUpload
 from simples3dms.storage.blobs import repository as blobs_repository
-from simples3dms.storage.blobs.values import Blob, Replica
+from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket
 from simples3dms.storage.transfers.values import Deficit, GrantedStore, TransferFailure, TransferRow
 
 
@@ -293,3 +295,132 @@ async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:
     )
     assert found is not None
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class PartUpload:
+    """An upload in parts that was begun for a copy."""
+
+    upload_id: str
+    part_size_bytes: int
+
+
+async def find_part_upload(uow: UnitOfWork, replica_id: UUID) -> PartUpload | None:
+    return await uow.find(
+        PartUpload,
+        "SELECT upload_id, part_size_bytes FROM part_uploads WHERE tenant_id = %s AND replica_id = %s",
+        [uow.tenant_id, replica_id],
+    )
+
+
+async def list_parts(uow: UnitOfWork, replica_id: UUID) -> list[Part]:
+    """What was recorded of a copy's parts: ten thousand at most."""
+    return await uow.rows(
+        Part,
+        """SELECT number, size_bytes, etag FROM sent_parts WHERE tenant_id = %s AND replica_id = %s
+           ORDER BY number""",
+        [uow.tenant_id, replica_id],
+    )
+
+
+async def forget_part_uploads(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Nobody goes on with these: they are finished, or spoiled."""
+    if replica_ids:
+        await uow.execute(
+            "DELETE FROM part_uploads WHERE tenant_id = %s AND replica_id = ANY(%s)", [uow.tenant_id, list(replica_ids)]
+        )
+
+
+_STANDS: Final = """EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = %(tenant)s AND r.id = %(replica)s
+  AND r.state = 'writing' AND r.fence = %(fence)s)"""
+
+
+def _of(uow: UnitOfWork, ticket: WriteTicket) -> dict[str, object]:
+    return {"tenant": uow.tenant_id, "replica": ticket.replica_id, "fence": ticket.fence}
+
+
+async def replace_part_upload(uow: UnitOfWork, ticket: WriteTicket, upload: PartsUpload) -> bool:
+    """Record an upload in the place of one that the store has no more; False if the claim on the copy was lost."""
+    await uow.execute(
+        "DELETE FROM part_uploads WHERE tenant_id = %s AND replica_id = %s AND upload_id <> %s",
+        [uow.tenant_id, ticket.replica_id, upload.upload_id],
+    )
+    count = await uow.execute(
+        f"""INSERT INTO part_uploads (tenant_id, replica_id, upload_id, part_size_bytes)
+            SELECT %(tenant)s, %(replica)s, %(upload)s, %(size)s WHERE {_STANDS}""",
+        {**_of(uow, ticket), "upload": upload.upload_id, "size": upload.part_size_bytes},
+    )
+    return count == 1
+
+
+async def insert_part(uow: UnitOfWork, ticket: WriteTicket, part: Part, digest: bytes) -> bool:
+    """Record a part that has arrived; False if the claim on the copy was lost."""
+    count = await uow.execute(
+        f"""INSERT INTO sent_parts (tenant_id, replica_id, number, size_bytes, etag, digest)
+            SELECT %(tenant)s, %(replica)s, %(number)s, %(size)s, %(etag)s, %(digest)s WHERE {_STANDS}
+              AND EXISTS (SELECT 1 FROM part_uploads WHERE tenant_id = %(tenant)s AND replica_id = %(replica)s)
+            ON CONFLICT (tenant_id, replica_id, number) DO UPDATE SET etag = EXCLUDED.etag""",  # noqa: S608
+        {
+            **_of(uow, ticket),
+            "number": part.number,
+            "size": part.size_bytes,
+            "etag": part.etag,
+            "digest": digest,
+        },
+    )
+    return count == 1
+
+
+async def release_writes(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> set[UUID]:
+    """Leave copies in parts to whoever takes them up next; the replica ids of those that can be."""
+    released = await uow.scalars(
+        f"""UPDATE replicas r SET lease_until = now() FROM {blobs_repository.HELD}
+              AND EXISTS (SELECT 1 FROM part_uploads u WHERE u.tenant_id = r.tenant_id AND u.replica_id = r.id)
+            RETURNING r.id""",  # noqa: S608
+        blobs_repository.tickets_of(uow, tickets),
+    )
+    return set(released)
+
+
+@dataclass(frozen=True, slots=True)
+class _Abandoned:
+    id: UUID
+    blob_id: UUID
+    store_id: UUID
+    key: str
+    fence: int
+
+
+async def take_over(
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, store_id: UUID, lease_seconds: float
+) -> dict[UUID, WriteTicket]:
+    """Claim copies in parts whose writers are gone, by blob. The fence rises: what they still do counts no more."""
+    rows = await uow.rows(
+        _Abandoned,
+        """UPDATE replicas r SET fence = r.fence + 1, lease_until = now() + make_interval(secs => %(lease)s::float8)
+           FROM part_uploads u WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s)
+             AND r.store_id = %(store)s AND r.state = 'writing' AND r.lease_until <= now()
+             AND u.tenant_id = r.tenant_id AND u.replica_id = r.id
+           RETURNING r.id, r.blob_id, r.store_id, r.key, r.fence""",
+        {"tenant": uow.tenant_id, "blobs": list(blob_ids), "store": store_id, "lease": lease_seconds},
+    )
+    return {row.blob_id: WriteTicket(row.id, row.store_id, row.key, row.fence) for row in rows}
+
+
+async def list_in_use(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> set[UUID]:
+    """Of these replicas, those that others write, or have written, under their own claim."""
+    return set(
+        await uow.scalars(
+            "SELECT id FROM replicas WHERE tenant_id = %s AND id = ANY(%s) AND state <> 'retiring'",
+            [uow.tenant_id, [ticket.replica_id for ticket in tickets]],
+        )
+    )
+
+
+async def forget_parts(uow: UnitOfWork, *, store_id: UUID) -> None:
+    """Nobody is to go on with copies in parts to this store: they are given up like others."""
+    await uow.execute(
+        """DELETE FROM part_uploads u USING replicas r WHERE u.tenant_id = %s AND r.tenant_id = u.tenant_id
+             AND r.id = u.replica_id AND r.store_id = %s""",
+        [uow.tenant_id, store_id],
+    )

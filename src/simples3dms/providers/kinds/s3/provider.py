@@ -35,13 +35,7 @@ from simples3dms.providers.base import (
     SignedRequest,
     check_key,
 )
-from simples3dms.providers.errors import (
-    IntegrityError,
-    ObjectNotFound,
-    ObjectTooLarge,
-    ProviderError,
-    Unsupported,
-)
+from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ObjectTooLarge, ProviderError, Unsupported
 from simples3dms.providers.kinds.s3 import control, reading
 from simples3dms.providers.kinds.s3.config import (
     S3Credential,
