@@ -263,9 +263,9 @@ async def test_one_at_a_time_and_by_whoever_holds_the_claim(place: Place) -> Non
     with pytest.raises(NotFound):
         await reconciles.get(place.tenant_id, place.a_id)
     async with place.services.database.tenant(place.tenant_id) as uow:
-        claimed = await repository.claim(uow, begun.id, lease_seconds=60)
+        claimed = await repository.claim(uow, begun.id, lease_seconds=60, base_seconds=0)
         assert claimed is not None
-        assert await repository.claim(uow, begun.id, lease_seconds=60) is None
+        assert await repository.claim(uow, begun.id, lease_seconds=60, base_seconds=0) is None
         await uow.execute("UPDATE reconciles SET fence = fence + 1")
     batch = moving.Batch([], "", True, True)
     with pytest.raises(LeaseLost):

@@ -107,7 +107,7 @@ def list_stores(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
         else:
             show_rows(
                 client.list_stores(),
-                ["name", "kind", "settings", "jurisdiction", "probe_verdict", "created_at"],
+                ["name", "kind", "settings", "jurisdiction", "probe_verdict", "untrusted_at", "created_at"],
                 as_json=as_json,
                 empty=empty,
             )

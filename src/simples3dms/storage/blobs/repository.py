@@ -146,6 +146,14 @@ async def mark_lost(uow: UnitOfWork, replica_id: UUID, *, state: str, error: str
     return True
 
 
+async def lock_replicas(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Take these rows in the one order, before several are marked: each mark goes on to a row that all share."""
+    await uow.execute(
+        "SELECT 1 FROM replicas WHERE tenant_id = %s AND id = ANY(%s) ORDER BY id FOR UPDATE",
+        [uow.tenant_id, list(replica_ids)],
+    )
+
+
 async def abandon(uow: UnitOfWork, tickets: Sequence[WriteTicket], *, grace_seconds: float) -> int:
     """Give writes up: their keys are cleaned by the sweep, after a grace in which a request may still be landing.
 

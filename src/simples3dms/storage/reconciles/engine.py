@@ -86,7 +86,9 @@ class ReconcileEngine:
         """A turn of one that is due and that nobody holds. Another one is queued unless it ends."""
         share_as(str(tenant_id))
         async with self._database.tenant(tenant_id) as uow:
-            row = await repository.claim(uow, reconcile_id, lease_seconds=self._lease_seconds)
+            row = await repository.claim(
+                uow, reconcile_id, lease_seconds=self._lease_seconds, base_seconds=self._retry_base_seconds
+            )
         if row is None:
             return
         await fp("reconcile.claimed")
@@ -223,7 +225,7 @@ class ReconcileEngine:
     ) -> Reconcile:
         # As the platform: whether the store is still trusted is decided in the same unit of work.
         async with self._database.platform(acting_for=tenant_id) as uow:
-            marked = [one for one in missing if await mark(uow, one)]
+            marked = await mark(uow, missing)
             lost = await scrubs_repository.list_lost(uow, [one.copy.blob_id for one in marked if one.copy.blob_id])
             hidden = [one for one in findings if one.kind == "version"]
             others = [one for one in findings if one.kind == "object"]

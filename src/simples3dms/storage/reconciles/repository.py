@@ -61,15 +61,19 @@ async def list_due(uow: UnitOfWork, *, limit: int) -> list[DueReconcile]:
     )
 
 
-async def claim(uow: UnitOfWork, reconcile_id: UUID, *, lease_seconds: float) -> Reconcile | None:
-    """Take one over that is due; the fence rises, so that an earlier claimant's word no longer counts."""
+async def claim(uow: UnitOfWork, reconcile_id: UUID, *, lease_seconds: float, base_seconds: float) -> Reconcile | None:
+    """Take one over that is due; the fence rises, so that an earlier claimant's word no longer counts.
+
+    Should its worker die of it, it is due again later each time, until a step is counted.
+    """
     return await uow.find(
         Reconcile,
         f"""UPDATE reconciles c SET fence = c.fence + 1, attempt = c.attempt + 1,
-              lease_until = now() + make_interval(secs => %(lease)s::float8)
+              lease_until = now() + make_interval(secs => %(lease)s::float8),
+              due_at = now() + make_interval(secs => least(3600, %(base)s::float8 * power(2, least(c.attempt, 20))))
             FROM {_JOINED} AND c.id = %(id)s AND c.state IN ('running', 'removing') AND c.due_at <= now()
               AND (c.lease_until IS NULL OR c.lease_until < now()) RETURNING {_COLUMNS}""",  # noqa: S608
-        {"tenant": uow.tenant_id, "id": reconcile_id, "lease": lease_seconds},
+        {"tenant": uow.tenant_id, "id": reconcile_id, "lease": lease_seconds, "base": base_seconds},
     )
 
 
@@ -125,7 +129,8 @@ async def save_step(uow: UnitOfWork, row: Reconcile, counts: dict[str, int], *, 
     """Count a step and go on after it; None if the claim is lost, and then nothing of it counts."""
     return await uow.find(
         Reconcile,
-        f"""UPDATE reconciles c SET position = %(position)s, attempt = 0, error_code = NULL, error_message = NULL,
+        f"""UPDATE reconciles c SET position = %(position)s, attempt = 0, due_at = now(),
+              error_code = NULL, error_message = NULL,
               is_sorted = c.is_sorted AND %(unsorted)s = 0,
               listed_count = c.listed_count + %(listed)s, listed_bytes = c.listed_bytes + %(listed_bytes)s,
               unexplained_count = c.unexplained_count + %(unexplained)s,
@@ -200,6 +205,7 @@ async def save_removal(uow: UnitOfWork, row: Reconcile, outcomes: Sequence[Findi
     removed = sum(one.state == "removed" for one in outcomes)
     count = await uow.execute(
         """UPDATE reconciles SET removed_count = removed_count + %s, kept_count = kept_count + %s, attempt = 0,
+             due_at = now(),
              error_code = NULL, error_message = NULL
            WHERE tenant_id = %s AND id = %s AND fence = %s AND state = 'removing'""",
         [removed, len(outcomes) - removed, uow.tenant_id, row.id, row.fence],

@@ -240,7 +240,7 @@ class ScrubEngine:
         """Count the page, mark what is bad, and have it repaired unless that is too much. Raises LeaseLost."""
         # As the platform: whether the store is still trusted is decided in the same unit of work.
         async with self._database.platform(acting_for=tenant_id) as uow:
-            counted = [one for one in found if one.state is None or await mark(uow, one)]
+            counted = await mark(uow, found)
             bad = [one for one in counted if one.state is not None]
             lost = await repository.list_lost(uow, [one.copy.blob_id for one in bad if one.copy.blob_id])
             saved = await repository.save_page(uow, scrub, page, counted, lost=len(lost))

@@ -29,10 +29,16 @@ class Finder:
     store: str
 
 
-async def mark(uow: UnitOfWork, found: Found) -> bool:
-    """Take a bad replica's word back. False where a reader has been first."""
-    assert found.state is not None
-    return await blobs_repository.mark_lost(uow, found.copy.id, state=found.state, error=found.error or found.state)
+async def mark(uow: UnitOfWork, found: Sequence[Found]) -> list[Found]:
+    """Take the bad replicas' word back; what counts of all that was found: not where a reader has been first."""
+    bad = [one for one in found if one.state is not None]
+    await blobs_repository.lock_replicas(uow, [one.copy.id for one in bad])
+    counted = [one for one in found if one.state is None]
+    for one in bad:
+        assert one.state is not None
+        if await blobs_repository.mark_lost(uow, one.copy.id, state=one.state, error=one.error or one.state):
+            counted.append(one)
+    return counted
 
 
 async def answer(
