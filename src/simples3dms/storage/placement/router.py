@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
@@ -61,6 +62,26 @@ def layout_of(policy: Policy, blob: Subject) -> Layout:
     """Where the blob belongs, before anything is drawn."""
     rule = rule_of(policy, blob)
     return policy.layout if rule is None else rule.layout
+
+
+def needs_size(policy: Policy, blob: Subject) -> bool:
+    """Whether the blob's size, which is not known, may have uploads wait for more stores than it seems now."""
+    unsized = [
+        rule.layout
+        for rule in policy.rules
+        if matches(replace(rule.match, min_bytes=None, max_bytes=None), replace(blob, size_bytes=None))
+    ]
+    return blob.size_bytes is None and any(one.min_acks > layout_of(policy, blob).min_acks for one in unsized)
+
+
+def stores_for_writing(policy: Policy, blob: Subject) -> list[UUID]:
+    """The stores to write a new blob to, best first: as many as it must be in at once, then those that can stand in.
+
+    Where it belongs comes first; after that, the stores that its layout shares new blobs out among.
+    """
+    layout = layout_of(policy, blob)
+    shared = sorted(layout.write_weights, key=lambda share: (draw(share[0], share[1], blob.blob_id), share[0]))
+    return list(dict.fromkeys((*wanted_stores(policy, blob), *(store_id for store_id, _ in reversed(shared)))))
 
 
 def write_store_of(policy: Policy, blob: Subject) -> UUID:
