@@ -52,6 +52,7 @@ TENANT_RIGHTS = {
     "holds": "SELECT INSERT UPDATE",
     "object_locks": "SELECT INSERT UPDATE",
     "lock_surveys": "SELECT UPDATE",
+    "placement_surveys": "SELECT INSERT UPDATE",
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
     "takeouts": "SELECT INSERT",

@@ -107,6 +107,7 @@ ROWS = {
                    VALUES (%(t)s, %(i)s, %(i)s, %(store)s, 'key', 'live', 'written')""",
     "object_locks": "INSERT INTO object_locks (tenant_id, replica_id, store_id) VALUES (%(t)s, %(i)s, %(store)s)",
     "lock_surveys": "INSERT INTO lock_surveys (tenant_id) VALUES (%(t)s)",
+    "placement_surveys": "INSERT INTO placement_surveys (tenant_id) VALUES (%(t)s)",
     "transfers": """INSERT INTO transfers (tenant_id, id, blob_id, target_store_id, state)
                     VALUES (%(t)s, %(i)s, %(i)s, %(store)s, 'pending')""",
     "migrations": """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, plan)

@@ -130,3 +130,17 @@ def missing_stores(policy: Policy, blob: Subject, present: Iterable[UUID]) -> li
     """The stores that the policy wants a replica of the blob in and that hold none, in the policy's order."""
     have = set(present)
     return [store_id for store_id in wanted_stores(policy, blob) if store_id not in have]
+
+
+def owed_stores(policy: Policy, blob: Subject, present: Iterable[UUID]) -> list[UUID]:
+    """Where a blob that is there already is owed a copy: the copies that are wanted of it and are missing.
+
+    The write target is for what is written from now on, so it is owed nothing of what lies elsewhere: that is a
+    migration's to move. But a rule that waits for an age means blobs that were written elsewhere.
+    """
+    have = set(present)
+    missing = missing_stores(policy, blob, have)
+    rule = rule_of(policy, blob)
+    is_aged = rule is not None and bool(rule.match.min_age_days)
+    written = write_store_of(policy, blob)
+    return [store_id for store_id in missing if store_id != written or is_aged or not have]
