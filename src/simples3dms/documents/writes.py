@@ -50,11 +50,11 @@ class Writes:
         wanted = len(targets.tickets)
         source = _Watched(body)
         held: bytes | None = None
-        if (wanted > 1 or targets.spare) and request.size_bytes is not None and request.size_bytes <= SMALL_BYTES:
-            held = await gather_small(body, request.size_bytes)
-        # One that is done early waits for the others.
+        # Kept alive while a small body comes in, and while one that is done early waits for the others.
         claims = [ticket.replica_id for ticket in targets.tickets]
         async with self._blobs.keep_alive(tenant_id, claims):
+            if (wanted > 1 or targets.spare) and request.size_bytes is not None and request.size_bytes <= SMALL_BYTES:
+                held = await gather_small(body, request.size_bytes)
             done: list[Written] = []
             waiting = list(targets.tickets)
             while True:
