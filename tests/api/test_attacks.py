@@ -105,7 +105,7 @@ def _lists(schema: dict[str, Any], definitions: dict[str, Any], seen: frozenset[
 #: Operations that take several items at once: one that is not the caller's, and nothing is done. Each is tried.
 BULK = {
     *(("retry_failures", "failure_ids"), ("waive_failures", "failure_ids")),
-    *(("set_placement", "copies"), ("set_placement", "read")),
+    *(("set_placement", "copies"), ("set_placement", "read"), ("set_placement", "rules")),
 }
 #: Lists of words that are nobody's: rights, hosts, regions, codes of countries.
 WORDS = {
@@ -133,9 +133,11 @@ def test_s02_one_foreign_item_and_nothing_is_done(neighbours: Neighbours) -> Non
     eve, before = neighbours.eve, neighbours.eve.get("/api/v1/tenants/globex/placement").json()
     nowhere = eve.put("/api/v1/tenants/globex/placement", json={"write": "disk-a", "copies": ["not-there"]})
     refused = (422, "placement_invalid", nowhere.json()["detail"].replace("not-there", "..."))
-    for field in ("copies", "read"):
+    for field in ("copies", "read", "rules"):
         for foreign in ("disk-b", "never-was"):
-            body = {"write": "disk-a", field: ["disk-a", foreign] if field == "read" else [foreign]}
+            own: list[Any] = ["disk-a"] if field == "read" else []
+            item = {"write": foreign, "match": {"max_bytes": 1}} if field == "rules" else foreign
+            body = {"write": "disk-a", field: [*own, item]}
             answer = eve.put("/api/v1/tenants/globex/placement", json=body)
             told = (answer.status_code, answer.json()["code"], answer.json()["detail"].replace(foreign, "..."))
             assert told == refused, (field, foreign)

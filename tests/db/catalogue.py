@@ -54,6 +54,7 @@ TENANT_RIGHTS = {
     "lock_surveys": "SELECT UPDATE",
     "part_uploads": "SELECT INSERT DELETE",
     "sent_parts": "SELECT INSERT UPDATE",
+    "placement_surveys": "SELECT INSERT UPDATE",
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
     "scrubs": "SELECT INSERT UPDATE",

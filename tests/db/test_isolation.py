@@ -109,6 +109,7 @@ ROWS = {
     "lock_surveys": "INSERT INTO lock_surveys (tenant_id) VALUES (%(t)s)",
     "part_uploads": "INSERT INTO part_uploads VALUES (%(t)s, %(i)s, 'upload', 5)",
     "sent_parts": "INSERT INTO sent_parts VALUES (%(t)s, %(i)s, 1, 5, 'tag', sha256(''))",
+    "placement_surveys": "INSERT INTO placement_surveys (tenant_id) VALUES (%(t)s)",
     "transfers": """INSERT INTO transfers (tenant_id, id, blob_id, target_store_id, state)
                     VALUES (%(t)s, %(i)s, %(i)s, %(store)s, 'pending')""",
     "migrations": """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simples3dms.errors import Conflict, Invalid, NotFound, TooLarge
+from simples3dms.errors import Conflict, Failure, Invalid, NotFound, TooLarge, Unavailable
 
 
 def not_found() -> NotFound:
@@ -62,3 +62,21 @@ def key_reused() -> Conflict:
 
 def upload_under_way() -> Conflict:
     return Conflict("An upload with this Idempotency-Key is still under way; wait for it.", code="upload_in_progress")
+
+
+def too_few_stores(wanted: int, failure: Failure) -> Unavailable:
+    """`failure`: what one of them said."""
+    return Unavailable(
+        f"The placement asks for {wanted} stores to have the bytes before an upload is done, and fewer could take "
+        "them now; nothing was stored. Send it again later.",
+        code="too_few_stores",
+        store_code=failure.problem_code,
+    )
+
+
+def size_needed() -> Invalid:
+    return Invalid(
+        "For documents of this type, the placement must know the size beforehand, to know how many stores to wait for: "
+        "send it as Content-Length.",
+        code="upload_size_needed",
+    )

@@ -14,15 +14,22 @@ from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents import errors, repository
 from simples3dms.documents.values import LONGEST_NAME, UploadRequest, UploadResult, UploadRow
+from simples3dms.documents.writes import Targets, Writes
 from simples3dms.errors import Failure, Invalid, NotFound
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
 from simples3dms.storage.blobs.service import Blobs
-from simples3dms.storage.blobs.values import WriteTicket, Written
+from simples3dms.storage.blobs.values import Written
 from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.placement import repository as placement_repository
-from simples3dms.storage.placement.router import missing_stores, write_store_of
+from simples3dms.storage.placement.router import (
+    layout_of,
+    missing_stores,
+    needs_size,
+    stores_for_writing,
+    write_store_of,
+)
 from simples3dms.storage.placement.service import not_set
 from simples3dms.storage.placement.values import PlacementRow, Subject
 from simples3dms.storage.transfers.service import Transfers
@@ -61,7 +68,7 @@ class _Session:
 
     id: UUID
     fence: int
-    ticket: WriteTicket
+    targets: Targets
     most: _Most
     blob_id: UUID
 
@@ -74,11 +81,12 @@ class Uploads:
         self._blobs = blobs
         self._transfers = transfers
         self._largest_bytes = largest_bytes
+        self._writes = Writes(database, blobs)
 
     async def upload(
         self, principal: Principal, tenant_id: UUID, request: UploadRequest, body: AsyncIterable[bytes]
     ) -> UploadResult:
-        """Stream a body to the tenant's write store and make it a document, or a document's next version.
+        """Stream a body to where the placement says and make it a document, or a document's next version.
 
         Nothing is visible until all of it is stored and right; whatever fails, nothing is left behind. With an
         idempotency key, a repeated request answers what the first one did, and the body is not read again.
@@ -122,56 +130,56 @@ class Uploads:
             if request.document_id is not None:
                 await _require_live(uow, request.document_id)
             most = await _room(uow, request, self._largest_bytes, apart_from=earlier.id if earlier else None)
-            # Shared, so that no upload starts towards a store after the placement has turned away from it.
-            placement = await placement_repository.share(uow)
-            if placement is None:
-                raise not_set()
-            grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
             blob_id = new_id()
-            subject = Subject(blob_id, request.content_type, request.size_bytes)
-            ticket = await self._blobs.begin_write(uow, grants[write_store_of(placement.policy, subject)])
+            targets = await self._route(uow, Subject(blob_id, request.content_type, request.size_bytes))
             lease = self._blobs.lease_seconds
             reserved = most.reserved(request.size_bytes)
             if earlier is not None:
                 fence = await repository.reopen_upload(
                     uow,
                     earlier.id,
-                    replica_id=ticket.replica_id,
+                    replica_id=targets.tickets[0].replica_id,
                     reserved_bytes=reserved,
                     lease_seconds=lease,
                 )
-                return _Session(earlier.id, fence, ticket, most, blob_id)
-            session = _Session(new_id(), 1, ticket, most, blob_id)
+                return _Session(earlier.id, fence, targets, most, blob_id)
+            session = _Session(new_id(), 1, targets, most, blob_id)
             if not await repository.insert_upload(
                 uow,
                 session.id,
                 request,
                 principal_id=owner,
                 fingerprint=fingerprint,
-                replica_id=ticket.replica_id,
+                replica_id=targets.tickets[0].replica_id,
                 reserved_bytes=reserved,
                 lease_seconds=lease,
             ):
                 raise errors.upload_under_way()
             return session
 
+    async def _route(self, uow: UnitOfWork, subject: Subject) -> Targets:
+        """Claim the stores that the bytes go to."""
+        # Shared, so that no upload starts towards a store after the placement has turned away from it.
+        placement = await placement_repository.share(uow)
+        if placement is None:
+            raise not_set()
+        if needs_size(placement.policy, subject):
+            raise errors.size_needed()
+        grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
+        stores = [grants[store_id] for store_id in stores_for_writing(placement.policy, subject)]
+        acks = layout_of(placement.policy, subject).min_acks
+        return Targets([await self._blobs.begin_write(uow, grant) for grant in stores[:acks]], stores[acks:])
+
     async def _write(
         self, tenant_id: UUID, session: _Session, request: UploadRequest, body: AsyncIterable[bytes]
-    ) -> Written:
+    ) -> list[Written]:
         async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
                 await repository.extend_upload(uow, session.id, session.fence, lease_seconds=self._blobs.lease_seconds)
             return True
 
         async with heartbeat(beat, lease_seconds=self._blobs.lease_seconds):
-            return await self._blobs.write(
-                tenant_id,
-                session.ticket,
-                body,
-                size_bytes=request.size_bytes,
-                sha256=request.sha256,
-                content_type=request.content_type,
-            )
+            return await self._writes.write(tenant_id, session.targets, request, body)
 
     async def _finish(
         self,
@@ -179,7 +187,7 @@ class Uploads:
         tenant_id: UUID,
         request: UploadRequest,
         session: _Session,
-        written: Written,
+        written: list[Written],
     ) -> UploadResult:
         """The last unit of work. One that a cut-over asks to wait lets it go first: a moment, and never for long."""
         for attempt in range(_LONGEST_HOLD_ROUNDS + 1):
@@ -198,7 +206,7 @@ class Uploads:
         principal: Principal,
         request: UploadRequest,
         session: _Session,
-        written: Written,
+        written: list[Written],
         placement: PlacementRow,
     ) -> UploadResult:
         """Blob, live replica, version, debts of copies, audit; all or none of it."""
@@ -211,10 +219,12 @@ class Uploads:
         ):
             raise errors.upload_under_way()
         is_new = request.document_id is None
-        await repository.count_usage(uow, documents=int(is_new), size_bytes=written.size_bytes)
+        await repository.count_usage(uow, documents=int(is_new), size_bytes=written[0].size_bytes)
         # By its real size: one that was not announced may have hidden which rule the blob follows.
-        subject = Subject(blob_id, request.content_type, written.size_bytes)
-        wanted = missing_stores(placement.policy, subject, [written.ticket.store_id])
+        subject = Subject(blob_id, request.content_type, written[0].size_bytes)
+        # Where the bytes are besides, they are still to be read back: that is owed as copies are.
+        present = {one.ticket.store_id for one in written} & {write_store_of(placement.policy, subject)}
+        wanted = missing_stores(placement.policy, subject, present)
         if wanted:
             migration_id = await migrations_repository.find_active_id(uow)
             await self._transfers.owe_copies(uow, blob_id, wanted, migration_id=migration_id)
@@ -225,7 +235,7 @@ class Uploads:
             target_type="document",
             target_id=str(document_id),
             tenant_id=uow.tenant_id,
-            details={"version": number, "size_bytes": written.size_bytes},
+            details={"version": number, "size_bytes": written[0].size_bytes},
         )
         document = await repository.find(uow, document_id)
         version = await repository.find_version(uow, document_id, number)
@@ -237,7 +247,8 @@ class Uploads:
     async def _give_up(self, tenant_id: UUID, session: _Session) -> None:
         async with self._database.tenant(tenant_id) as uow:
             await repository.fail_upload(uow, session.id, session.fence)
-        await self._blobs.give_up(tenant_id, session.ticket)
+        for ticket in session.targets.tickets:
+            await self._blobs.give_up(tenant_id, ticket)
 
 
 class _Counted:

@@ -85,7 +85,10 @@ def _of_locks(services: Services) -> list[tuple[str, Work]]:
     async def survey_locks(tenant_id: str) -> None:
         await services.locks.survey(UUID(tenant_id))
 
-    return [("lock.apply", apply_locks), ("lock.survey", survey_locks)]
+    async def survey_placement(tenant_id: str) -> None:
+        await services.transfers.survey(UUID(tenant_id))
+
+    return [("lock.apply", apply_locks), ("lock.survey", survey_locks), ("placement.survey", survey_placement)]
 
 
 def _of_upkeep(services: Services) -> list[tuple[str, Work]]:

@@ -52,6 +52,7 @@ async def tick(services: Services) -> None:
     await services.locks.defer_due(limit=_LIMIT)
     await services.scrubs.start_due(limit=_LIMIT)
     await services.reconciles.defer_due(limit=_LIMIT)
+    await services.transfers.defer_due_surveys(limit=_LIMIT)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:
             await services.transfers.defer_run(tenant, transfer.id, once=True)

@@ -30,6 +30,36 @@ async def gather_small(chunks: AsyncIterable[bytes], limit_bytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+class Tee:
+    """One stream for several readers, at the pace of the slowest: each holds one chunk, the stream another.
+
+    `pump` reads it, beside the readers; all of them must read on, or be cancelled together with it. What the stream
+    raises, each reader raises.
+    """
+
+    def __init__(self, source: AsyncIterable[bytes], readers: int) -> None:
+        self._source = source
+        self._queues: list[asyncio.Queue[bytes | Exception | None]] = [asyncio.Queue(1) for _ in range(readers)]
+
+    async def pump(self) -> None:
+        end: Exception | None = None
+        try:
+            async for chunk in self._source:
+                for queue in self._queues:
+                    await queue.put(chunk)
+        except Exception as error:  # noqa: BLE001 the readers' to raise
+            end = error
+        for queue in self._queues:
+            await queue.put(end)
+
+    async def read(self, number: int) -> AsyncIterator[bytes]:
+        """The stream, for one reader."""
+        while (item := await self._queues[number].get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
 @asynccontextmanager
 async def heartbeat(beat: Callable[[], Awaitable[bool]], *, lease_seconds: float) -> AsyncIterator[None]:
     """Call `beat` three times a lease while the block runs.

@@ -178,7 +178,7 @@ async def get_placement(services: ServicesDep, seat: StorageReader) -> schemas.P
 
 @router.put("/tenants/{tenant}/placement", operation_id="set_placement", tags=["placement"], summary="Set it")
 async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat: PlacementWriter) -> schemas.Placement:
-    """Applies to what is written from now on; documents that are there already are moved by a migration."""
+    """Documents that are there are moved by a migration; copies that they lack now are made in the background."""
     placement = await services.placements.set_placement(
         seat.principal,
         seat.tenant_id,

@@ -128,15 +128,20 @@ class Blobs:
             message = "The write was taken for dead and given up; send it again."
             raise Unavailable(message, code="lease_lost") from None
 
-    async def record_blob(self, uow: UnitOfWork, written: Written, blob_id: UUID, *, content_type: str) -> None:
-        """Make the written bytes a blob with one live replica. The caller shares the placement row.
+    async def record_blob(
+        self, uow: UnitOfWork, written: Sequence[Written], blob_id: UUID, *, content_type: str
+    ) -> None:
+        """Make the written bytes a blob with a live replica in each store that has them.
 
-        Its id is older than it: where it is written to depends on it. `content_type` is kept for the placement's rules.
+        The caller shares the placement row. The blob's id is older than it: where it is written to depends on it.
+        `content_type` is kept for the placement's rules.
         """
         await repository.insert_blob(
-            uow, blob_id, digest=written.digest, size_bytes=written.size_bytes, content_type=content_type
+            uow, blob_id, digest=written[0].digest, size_bytes=written[0].size_bytes, content_type=content_type
         )
-        if not await repository.make_live(uow, written, blob_id):
+        for one in written:
+            if await repository.make_live(uow, one, blob_id):
+                continue
             raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
 
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:

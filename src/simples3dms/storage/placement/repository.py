@@ -8,7 +8,16 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.placement.values import Grant, PlacementRow, Policy, Subject, from_document, to_document
+from simples3dms.storage.placement.values import (
+    Grant,
+    PlacementRow,
+    Policy,
+    Seen,
+    Subject,
+    Survey,
+    from_document,
+    to_document,
+)
 
 _COLUMNS = """tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at,
   coalesce(held_until > now(), false) AS is_held, write_weights, more"""
@@ -147,3 +156,49 @@ async def is_migrating(uow: UnitOfWork) -> bool:
         [uow.tenant_id],
     )
     return found is not None
+
+
+async def want_survey(uow: UnitOfWork) -> None:
+    """Have every blob looked at, from the first one on; what was under way begins anew."""
+    await uow.execute(
+        """INSERT INTO placement_surveys (tenant_id, due_at) VALUES (%s, now())
+           ON CONFLICT (tenant_id) DO UPDATE SET after_seq = 0, due_at = now(), fence = placement_surveys.fence + 1""",
+        [uow.tenant_id],
+    )
+
+
+async def list_due_surveys(uow: UnitOfWork, *, limit: int) -> list[UUID]:
+    """Tenants of which blobs are to be looked at. For the platform's unit of work."""
+    return await uow.scalars(
+        "SELECT tenant_id FROM placement_surveys WHERE due_at <= now() ORDER BY due_at LIMIT %s", [limit]
+    )
+
+
+async def claim_survey(uow: UnitOfWork, *, lease_seconds: float) -> Survey | None:
+    return await uow.find(
+        Survey,
+        """UPDATE placement_surveys SET due_at = now() + make_interval(secs => %s::float8), fence = fence + 1
+           WHERE tenant_id = %s AND due_at <= now() RETURNING after_seq, fence""",
+        [lease_seconds, uow.tenant_id],
+    )
+
+
+async def list_seen(uow: UnitOfWork, *, after_seq: int, limit: int) -> list[Seen]:
+    """The next living blobs, with the stores that hold them or are to."""
+    return await uow.rows(
+        Seen,
+        f"""SELECT b.seq, {SUBJECT}, ARRAY(SELECT DISTINCT r.store_id FROM replicas r WHERE r.tenant_id = b.tenant_id
+              AND r.blob_id = b.id AND r.state <> 'retiring') AS store_ids
+            FROM blobs b WHERE b.tenant_id = %s AND b.seq > %s AND b.dead_at IS NULL ORDER BY b.seq LIMIT %s""",  # noqa: S608
+        [uow.tenant_id, after_seq, limit],
+    )
+
+
+async def advance_survey(uow: UnitOfWork, survey: Survey, *, after_seq: int, due_in_seconds: float | None) -> bool:
+    """Note how far it is, and when it goes on (None: not at all); False if another worker has taken over."""
+    count = await uow.execute(
+        """UPDATE placement_surveys SET after_seq = %s, due_at = now() + make_interval(secs => %s::float8)
+           WHERE tenant_id = %s AND fence = %s""",
+        [after_seq, due_in_seconds, uow.tenant_id, survey.fence],
+    )
+    return count == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
@@ -63,6 +64,26 @@ def layout_of(policy: Policy, blob: Subject) -> Layout:
     return policy.layout if rule is None else rule.layout
 
 
+def needs_size(policy: Policy, blob: Subject) -> bool:
+    """Whether the blob's size, which is not known, may have uploads wait for more stores than it seems now."""
+    unsized = [
+        rule.layout
+        for rule in policy.rules
+        if matches(replace(rule.match, min_bytes=None, max_bytes=None), replace(blob, size_bytes=None))
+    ]
+    return blob.size_bytes is None and any(one.min_acks > layout_of(policy, blob).min_acks for one in unsized)
+
+
+def stores_for_writing(policy: Policy, blob: Subject) -> list[UUID]:
+    """The stores to write a new blob to, best first: as many as it must be in at once, then those that can stand in.
+
+    Where it belongs comes first; after that, the stores that its layout shares new blobs out among.
+    """
+    layout = layout_of(policy, blob)
+    shared = sorted(layout.write_weights, key=lambda share: (draw(share[0], share[1], blob.blob_id), share[0]))
+    return list(dict.fromkeys((*wanted_stores(policy, blob), *(store_id for store_id, _ in reversed(shared)))))
+
+
 def write_store_of(policy: Policy, blob: Subject) -> UUID:
     """The store that a blob is written to: always the same one, and each store has its share of all blobs.
 
@@ -109,3 +130,17 @@ def missing_stores(policy: Policy, blob: Subject, present: Iterable[UUID]) -> li
     """The stores that the policy wants a replica of the blob in and that hold none, in the policy's order."""
     have = set(present)
     return [store_id for store_id in wanted_stores(policy, blob) if store_id not in have]
+
+
+def owed_stores(policy: Policy, blob: Subject, present: Iterable[UUID]) -> list[UUID]:
+    """Where a blob that is there already is owed a copy: the copies that are wanted of it and are missing.
+
+    The write target is for what is written from now on, so it is owed nothing of what lies elsewhere: that is a
+    migration's to move. But a rule that waits for an age means blobs that were written elsewhere.
+    """
+    have = set(present)
+    missing = missing_stores(policy, blob, have)
+    rule = rule_of(policy, blob)
+    is_aged = rule is not None and bool(rule.match.min_age_days)
+    written = write_store_of(policy, blob)
+    return [store_id for store_id in missing if store_id != written or is_aged or not have]

@@ -14,6 +14,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Conflict, Invalid, NotFound
 from simples3dms.storage.placement import repository
 from simples3dms.storage.placement.residency import refuse_new
+from simples3dms.storage.placement.turns import wants_more
 from simples3dms.storage.placement.values import (
     COUNTED,
     Grant,
@@ -68,6 +69,9 @@ class Placements:
     ) -> Placement:
         """Put a policy in force for what is written from now on; a migration moves what is there already.
 
+        Copies that it wants besides of what is there come to be owed, in the background, and those it wants no more
+        stay until a migration leaves their store.
+
         `shares`: weights by which new blobs are shared out among stores, `write` being one of them; which blob goes
         where never changes while they grow. `spread`: further copies in stores that are drawn for each blob. `rules`:
         other places for blobs that match; the first that does holds. Refused while a migration is under way: it owns
@@ -99,6 +103,8 @@ class Placements:
             await refuse_new(uow, new, closed)
             if not await repository.save(uow, policy, version=current + 1, reason="set"):
                 raise Conflict("The placement was set by somebody else just now; look at it.", code="placement_changed")
+            if row is not None and wants_more(row.policy, policy):
+                await repository.want_survey(uow)
             await record(
                 uow,
                 principal,

@@ -78,3 +78,21 @@ def lacks_stores(policy: Policy) -> bool:
 def is_drawn(policy: Policy) -> bool:
     """Whether further copies are drawn for each blob: a migration could not say which stores they are in."""
     return any(layout.spread for layout in policy.layouts)
+
+
+def wants_more(before: Policy, after: Policy) -> bool:
+    """Whether blobs that are there already may be owed copies after this change, or come to be as they age."""
+    return waits_for_age(after) or (
+        any(layout.copy_store_ids or layout.spread for layout in after.layouts)
+        and _all_copies(before) != _all_copies(after)
+    )
+
+
+def waits_for_age(policy: Policy) -> bool:
+    """Whether blobs come to belong elsewhere by growing older."""
+    return any(rule.match.min_age_days or rule.match.max_age_days is not None for rule in policy.rules)
+
+
+def _all_copies(policy: Policy) -> object:
+    rules = [(rule.match, rule.layout.copy_store_ids, rule.layout.spread) for rule in policy.rules]
+    return rules, policy.copy_store_ids, policy.spread

@@ -27,6 +27,30 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Survey:
+    """A look at every blob of a tenant, under way: how far it is, and the fence that it counts under."""
+
+    after_seq: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A blob as a survey sees it: what rules ask, and the stores that hold it, or are to."""
+
+    seq: int
+    blob_id: UUID
+    content_type: str
+    size_bytes: int
+    age_seconds: float
+    store_ids: list[UUID]
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.blob_id, self.content_type, self.size_bytes, self.age_seconds)
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """Which blobs a rule is for: those that meet every condition that it names."""
 

@@ -13,8 +13,9 @@ from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.placement import repository as placement_repository
-from simples3dms.storage.placement.router import write_store_of
-from simples3dms.storage.placement.values import Grant, Policy
+from simples3dms.storage.placement.router import owed_stores, write_store_of
+from simples3dms.storage.placement.turns import waits_for_age
+from simples3dms.storage.placement.values import Grant, Policy, Survey
 from simples3dms.storage.stores.errors import not_granted, untrusted
 from simples3dms.storage.transfers import repository
 from simples3dms.storage.transfers.engine import CopyEngine
@@ -25,6 +26,12 @@ _LONGEST_DELAY_SECONDS = 3600.0
 _REPAIR_PAGE = 200
 #: Debts that one job pays at a time.
 _BATCH = 32
+_SURVEY_PAGE = 200
+#: So many debts towards a store are enough for now.
+_SURVEY_BACKLOG = 1000
+_SURVEY_PAUSE_SECONDS = 30.0
+#: How often a placement with rules about age looks at all blobs.
+_SURVEY_AGAIN_SECONDS = 86_400.0
 
 
 class Transfers:
@@ -134,6 +141,57 @@ class Transfers:
         if found.untrusted_reason is not None:
             raise untrusted(found.untrusted_reason)
         return found.id
+
+    async def defer_due_surveys(self, *, limit: int) -> None:
+        """Queue the looks at tenants' blobs that are due."""
+        async with self._database.platform() as uow:
+            for tenant_id in await placement_repository.list_due_surveys(uow, limit=limit):
+                await self._queue.defer(
+                    uow, "placement.survey", once=f"placement-survey:{tenant_id}", tenant_id=tenant_id
+                )
+
+    async def survey(self, tenant_id: UUID) -> None:
+        """Owe the copies that the placement wants of blobs that are there already, page by page.
+
+        Where many are owed already, it waits until they are paid; while a migration is under way, until it has ended.
+        """
+        async with self._database.tenant(tenant_id) as uow:
+            survey = await placement_repository.claim_survey(uow, lease_seconds=self._lease_seconds)
+        while survey is not None:
+            async with self._database.tenant(tenant_id) as uow:
+                survey = await self._survey_page(uow, survey)
+
+    async def _survey_page(self, uow: UnitOfWork, survey: Survey) -> Survey | None:
+        """The next page; where to go on, or None if that is for later, or for another worker."""
+        # Shared, so that the policy that a page is held against is the one in force when it commits.
+        placement = await placement_repository.share(uow)
+        if placement is None:
+            return None
+        policy, after = placement.policy, survey.after_seq
+        pause = await self._survey_pause(uow, policy)
+        if pause is not None:
+            await placement_repository.advance_survey(uow, survey, after_seq=after, due_in_seconds=pause)
+            return None
+        page = await placement_repository.list_seen(uow, after_seq=after, limit=_SURVEY_PAGE)
+        for blob in page:
+            owed = owed_stores(policy, blob.subject, blob.store_ids)
+            await self.owe_copies(uow, blob.blob_id, owed, migration_id=None)
+        is_over = len(page) < _SURVEY_PAGE
+        due = self._lease_seconds if not is_over else _SURVEY_AGAIN_SECONDS if waits_for_age(policy) else None
+        after = 0 if is_over else page[-1].seq
+        mine = await placement_repository.advance_survey(uow, survey, after_seq=after, due_in_seconds=due)
+        # What another worker has taken over is owed once all the same: a debt is one row for a blob and a store.
+        return None if is_over or not mine else Survey(after, survey.fence)
+
+    async def _survey_pause(self, uow: UnitOfWork, policy: Policy) -> float | None:
+        """Seconds to wait before the next page; None: none."""
+        if await placement_repository.is_migrating(uow):
+            return _SURVEY_PAUSE_SECONDS
+        for store_id in policy.wanted_store_ids:
+            backlog = await repository.count_backlog(uow, target_store_id=store_id)
+            if backlog.pending >= _SURVEY_BACKLOG:
+                return _SURVEY_PAUSE_SECONDS
+        return None
 
     async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:
         """Pay a debt, and with it others towards the same store. Nothing happens if it is paid, or held by another."""
