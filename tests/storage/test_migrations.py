@@ -168,6 +168,29 @@ async def test_f56_twenty_cut_overs_at_once_turn_once(place: Place) -> None:
     assert (await place.services.placements.get_placement(place.tenant_id)).version == version + 1
 
 
+async def test_f58_no_migration_leads_to_its_own_source_or_against_another(place: Place) -> None:
+    bodies = await _fill(place, 3)
+    m, t = place.services.migrations, place.tenant_id
+    for name in (place.a, place.b):
+        await _refused("migration_same_store", Invalid, m.plan_migration(HOST, t, source=name, target=name))
+    assert await m.list_migrations(t) == []
+    async with working(place.services):
+        migration_id = await _ready(place)
+        # Until the cut-over nothing is written to b, so nothing can be led away from there.
+        back = m.plan_migration(HOST, t, source=place.b, target=place.a)
+        await _refused("migration_source_not_in_use", Invalid, back)
+        await m.cut_over(HOST, t, migration_id)
+        await _refused("migration_same_store", Invalid, m.plan_migration(HOST, t, target=place.b))
+        # From the cut-over on b is the write target: only the migration that has not ended stands in the way.
+        await _refused("migration_active", Conflict, m.plan_migration(HOST, t, target=place.a))
+        assert [row.id for row in await m.list_migrations(t)] == [migration_id]
+        assert (await place.services.placements.get_placement(t)).write == place.b
+        await m.finalize(HOST, t, migration_id)
+        await place.until(migration_id, "done")
+        assert (await m.plan_migration(HOST, t, target=place.a)).state == "planned"
+    await _same(place, bodies)
+
+
 async def test_mode_4_a_copy_lost_after_the_proof_stops_the_cut_over_until_it_is_mended(place: Place) -> None:
     bodies = await _fill(place, 5)
     async with working(place.services):
