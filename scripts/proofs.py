@@ -90,6 +90,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f52": "A database that was put back from a backup",
     "f56": "Several cut-overs at once",
     "f57": "Roll-back after writes and deletes",
+    "f58": "A migration to where the documents are, or against another",
     "f65": "Processes with different key rings",
 }
 #: What went wrong for users of comparable systems.

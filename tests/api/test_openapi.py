@@ -21,7 +21,7 @@ _VERBS = {
     *("accept", "begin", "change", "confirm", "disable", "enable", "end", "finish", "join", "request", "sign", "use"),
     *("add", "cancel", "check", "create", "cut", "delete", "drop", "finalize", "get", "grant", "list", "log", "pause"),
     *("plan", "purge", "remove", "restore", "resume", "retry", "revoke", "roll", "set", "start", "suspend", "upload"),
-    *("declare", "repair", "trust", "waive"),
+    *("declare", "explain", "repair", "trust", "waive"),
 }
 
 

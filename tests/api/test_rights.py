@@ -247,6 +247,7 @@ def test_an_editor_reads_and_writes_documents(door: Door, people: dict[str, Secr
         client.delete_document("acme", document.id)
         client.restore_document("acme", document.id)
         assert client.list_replicas("acme", document.id)
+        assert [one.verdict for one in client.explain_placement("acme", document.id).stores] == ["there"]
         assert client.get_placement("acme").write == "disk-a"
         assert {store.name for store in client.list_granted_stores("acme")} == {"disk-a", "disk-b"}
         assert list(client.iter_migrations("acme")) == []

@@ -8,13 +8,14 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from simples3dms.cli.output import console, done, show_json, show_one, show_rows
+from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
@@ -238,6 +239,28 @@ def show_placement(tenant: TenantOption = None, as_json: JsonFlag = False) -> No
     """Where new documents go, and what is read first."""
     with connect() as client:
         show_one(client.get_placement(require_tenant(tenant)), as_json=as_json)
+
+
+@placement_app.command("explain")
+def explain_placement(
+    document: UUID,
+    version: Annotated[int | None, typer.Option(help="Which version; the newest by default.")] = None,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Why a document's bytes are where they are."""
+    with connect() as client:
+        found = client.explain_placement(require_tenant(tenant), document, version=version)
+    if as_json:
+        show_json(found)
+        return
+    why = "its own layout holds, no rule does" if found.rule is None else f"its rule {found.rule} holds"
+    what = f"{found.content_type}, {found.size_bytes:,} bytes, {found.age_days} days old"
+    say(f"Version {found.version_number} ({what}): of placement {found.placement_version}, {why}.")
+    if found.is_migrating:
+        say("A migration is under way and owns the placement.")
+    columns = ["store", "role", "verdict", "state", "evidence", "evidence_at", "draw", "debt", "debt_reason"]
+    show_rows(found.stores, columns, as_json=False, empty="It is nowhere, and belongs nowhere.")
 
 
 @placement_app.command("set")

@@ -218,6 +218,10 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
     def list_replicas(self, tenant: str, document_id: UUID) -> list[documents.Replica]:
         return self.list_all(documents.Replica, at("tenants", tenant, "documents", document_id, "replicas"))
 
+    def explain_placement(self, tenant: str, document_id: UUID, *, version: int | None = None) -> documents.Explanation:
+        path = at("tenants", tenant, "documents", document_id, "placement")
+        return self.get(documents.Explanation, path, version=version)
+
     def delete_document(self, tenant: str, document_id: UUID) -> documents.Document:
         return self.send("DELETE", documents.Document, at("tenants", tenant, "documents", document_id))
 

@@ -10,12 +10,16 @@ from simples3dms.audit.service import record
 from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents import errors, repository
+from simples3dms.documents.explaining import Facts, explain
 from simples3dms.documents.holds.errors import held
 from simples3dms.documents.holds.service import is_free, pass_over, refusals, require_free
-from simples3dms.documents.values import Document, Download, ReplicaView, Version
+from simples3dms.documents.values import Document, Download, Explanation, ReplicaView, Version
 from simples3dms.kit.failpoints import fp
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.service import not_set
+from simples3dms.storage.transfers import repository as transfers_repository
 
 _MOST_VERSIONS = 1000
 
@@ -60,6 +64,29 @@ class Documents:
         async with self._database.tenant(tenant_id) as uow:
             await _get(uow, document_id)
             return await repository.list_replicas(uow, document_id, limit=_MOST_VERSIONS)
+
+    async def explain_placement(self, tenant_id: UUID, document_id: UUID, number: int | None = None) -> Explanation:
+        """Why the bytes of one of its versions, the newest by default, are where they are. Raises NotFound."""
+        async with self._database.tenant(tenant_id) as uow:
+            document = await _get(uow, document_id)
+            blob = await repository.find_version_blob(uow, document_id, number or document.version)
+            placement = await placement_repository.find(uow)
+            subject = None if blob is None else await placement_repository.find_subject(uow, blob.id)
+            if blob is None or subject is None:
+                raise errors.version_not_found()
+            if placement is None:
+                raise not_set()
+            facts = Facts(
+                number or document.version,
+                subject,
+                placement.version,
+                placement.policy,
+                await blobs_repository.list_replicas(uow, [blob.id]),
+                await transfers_repository.list_debts(uow, blob.id),
+                {grant.store_id: grant.name for grant in await placement_repository.list_grants(uow)},
+                await placement_repository.is_migrating(uow),
+            )
+        return explain(facts)
 
     @asynccontextmanager
     async def open_download(

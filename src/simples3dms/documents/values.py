@@ -121,3 +121,39 @@ class Download:
     start: int
     length: int
     chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReason:
+    """Why a store holds bytes of a version, or is to.
+
+    `role`: what the placement wants it for (`write`, `copy`, `drawn copy`), or None. `verdict`: `there`, `owed`,
+    `lacking` (wanted, not there, and nothing owed yet), `extra` (there, and not wanted: read all the same, until a
+    migration takes it away), `going`. `weight` and `draw`: its share of new writes and what it drew for these bytes,
+    where several stores share them out; the greatest draw wins.
+    """
+
+    store: str
+    role: str | None
+    verdict: str
+    weight: int | None
+    draw: float | None
+    state: str | None
+    evidence: str | None
+    evidence_at: datetime | None
+    debt: str | None
+    debt_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why the bytes of a version are where they are. `rule`: the number of the rule that holds, from 1; None: none."""
+
+    version_number: int
+    content_type: str
+    size_bytes: int
+    age_days: int
+    placement_version: int
+    rule: int | None
+    is_migrating: bool
+    stores: list[StoreReason]

@@ -32,6 +32,35 @@ class Version(Response):
     original_created_at: datetime | None = None
 
 
+class StoreReason(Response):
+    """Why a store holds bytes of a version, or is to. `draw`: what it drew where stores share writes out: most wins."""
+
+    store: str
+    role: Literal["write", "copy", "drawn copy"] | None
+    verdict: Literal["there", "owed", "lacking", "extra", "going"]
+    weight: int | None
+    draw: float | None
+    state: str | None
+    evidence: str | None
+    evidence_at: datetime | None
+    debt: str | None
+    debt_reason: str | None
+
+
+class Explanation(Response):
+    """Why the bytes of a version are where they are. `rule` is the number of the placement's rule that holds, from 1;
+    null: its own layout does. While `is_migrating`, a migration owns the placement."""
+
+    version_number: int
+    content_type: str
+    size_bytes: int
+    age_days: int
+    placement_version: int
+    rule: int | None
+    is_migrating: bool
+    stores: list[StoreReason]
+
+
 class Replica(Response):
     """Where the bytes of a version are, and how that is known: `written` or `read-back`.
 

@@ -44,6 +44,9 @@ ContentDigest = Annotated[str | None, Header(description="`sha-256=:BASE64:`; a 
 OriginalTime = Annotated[
     AwareDatetime | None, Query(description="When it was made where it is taken over from: kept beside our own time.")
 ]
+VersionNumber = Annotated[
+    int | None, Query(ge=1, le=2**31 - 1, description="Which version; the newest one by default.")
+]
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="A repeat with the same key has the same one effect.")
 ]
@@ -172,6 +175,14 @@ async def list_versions(document: str, services: ServicesDep, seat: DocumentRead
 async def list_replicas(document: str, services: ServicesDep, seat: StorageReader) -> list[schemas.Replica]:
     rows = await services.documents.list_replicas(seat.tenant_id, _id(document))
     return [schemas.Replica.model_validate(row) for row in rows]
+
+
+@router.get("/{document}/placement", operation_id="explain_placement", summary="Why its bytes are where they are")
+async def explain_placement(
+    document: str, services: ServicesDep, seat: StorageReader, version: VersionNumber = None
+) -> schemas.Explanation:
+    found = await services.documents.explain_placement(seat.tenant_id, _id(document), version)
+    return schemas.Explanation.model_validate(found)
 
 
 @router.delete("/{document}", operation_id="delete_document", summary="Put it into the trash")

@@ -11,7 +11,7 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.providers.base import Part, PartsUpload
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket
-from simples3dms.storage.transfers.values import Deficit, GrantedStore, TransferFailure, TransferRow
+from simples3dms.storage.transfers.values import Debt, Deficit, GrantedStore, TransferFailure, TransferRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +224,16 @@ async def revive(
             "ids": list(ids) if ids is not None else None,
             "limit": limit,
         },
+    )
+
+
+async def list_debts(uow: UnitOfWork, blob_id: UUID) -> list[Debt]:
+    """What one blob is owed: a row for each store at most."""
+    return await uow.rows(
+        Debt,
+        """SELECT target_store_id AS store_id, state, error_message, waived_reason FROM transfers
+           WHERE tenant_id = %s AND blob_id = %s ORDER BY id LIMIT 1000""",
+        [uow.tenant_id, blob_id],
     )
 
 

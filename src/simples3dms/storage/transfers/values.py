@@ -71,6 +71,16 @@ class TransferFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class Debt:
+    """A copy that a blob is owed, or was: `pending`, `failed` or `waived`."""
+
+    store_id: UUID
+    state: str
+    error_message: str | None
+    waived_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Repaired:
     """How many doubtful replicas a request has seen to, and after which the next one goes on (None: there are none)."""
 
