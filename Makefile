@@ -67,7 +67,7 @@ check: $(VENV)/.dev-ready ## Lint, format, types, import contracts, generated pa
 	@$(BIN)/python -m scripts.generate_reference --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate, overhead); the last line is JSON
+bench: $(VENV)/.dev-ready ## Run a benchmark (SCENARIO=migrate, workers, catalogue, overhead, ...); the last line is JSON
 	@exec $(BIN)/python -m bench $(SCENARIO)
 
 conformance: $(VENV)/.dev-ready ## Run the conformance suite over every server here and write its page

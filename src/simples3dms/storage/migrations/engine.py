@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 _PROOF_PAGE = 5000
 _CHUNKS_AHEAD = 64
+#: A small migration is cut into about so many chunks, none of which is smaller than that: for every worker some.
+_CHUNKS_WISHED = 32
+_LEAST_CHUNK_BLOBS = 50
 _BATCH_BLOBS = 250
 #: Large blobs go several to a batch, or a batch would copy them one after the other.
 _BATCH_BYTES = 1024 * 1024 * 1024
@@ -173,11 +176,12 @@ class MigrationEngine:
     async def _plan(self, row: MigrationRow, phase: Phase, *, upto_seq: int) -> bool:
         """Cut the catalogue into chunks, some ahead, and queue those that are free; False if all are done."""
         async with self._database.tenant(row.tenant_id) as uow:
+            limit = min(self._chunk_blobs, max(_LEAST_CHUNK_BLOBS, row.total_count // _CHUNKS_WISHED))
             pending = await repository.count_pending_chunks(uow, row.id, phase, limit=_CHUNKS_AHEAD)
             after = row.planned_seq
             while pending < _CHUNKS_AHEAD:
                 stretch = await repository.next_range(
-                    uow, after_seq=after, upto_seq=upto_seq, limit=self._chunk_blobs, limit_bytes=_CHUNK_BYTES
+                    uow, after_seq=after, upto_seq=upto_seq, limit=limit, limit_bytes=_CHUNK_BYTES
                 )
                 if stretch.high_seq is None or not await repository.insert_chunk(
                     uow, row, phase, after_seq=after, stretch=stretch
