@@ -196,6 +196,20 @@ async def test_nobody_goes_on_with_a_copy_to_a_store_that_is_left(copying: Copyi
     assert state == "retiring"
 
 
+async def test_nobody_goes_on_with_a_copy_of_what_was_purged(copying: Copying) -> None:
+    services, place = copying.place.services, copying.place
+    await copying.stop_at(3)
+    await services.documents.delete_document(HOST, place.tenant_id, copying.document_id)
+    await services.documents.purge_document(HOST, place.tenant_id, copying.document_id)
+    await services.blobs.sweep(place.tenant_id)
+    assert [state for _, state, _ in await copying.at_target()] in ([], ["retiring"])
+    await copying.ask("UPDATE replicas SET lease_until = NULL WHERE tenant_id = %s")
+    await services.blobs.sweep(place.tenant_id)
+    assert await copying.at_target() == []
+    assert await copying.part_count() == 0
+    assert memory._shelves[place.b].uploads == {}
+
+
 async def _believe(copying: Copying, number: int, body: bytes) -> None:
     """Record the entity tag that the memory store would give these bytes."""
     provider = await copying.place.services.stores.provider(copying.place.b_id)

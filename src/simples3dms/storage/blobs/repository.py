@@ -169,7 +169,7 @@ async def abandon(uow: UnitOfWork, tickets: Sequence[WriteTicket], *, grace_seco
 async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) -> int:
     """Give up the writes whose lease ran out: their writer is gone, or so slow that its claim no longer counts.
 
-    A copy in parts is left for an hour to whoever goes on with it.
+    A copy in parts of a living blob is left for an hour to whoever goes on with it.
     """
     return await uow.execute(
         """UPDATE replicas SET state = 'retiring', fence = fence + 1, state_at = now(),
@@ -177,6 +177,7 @@ async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) ->
            WHERE tenant_id = %(tenant)s AND id IN (
              SELECT id FROM replicas r WHERE tenant_id = %(tenant)s AND state = 'writing' AND lease_until < now()
                AND (lease_until < now() - interval '1 hour' OR NOT EXISTS (SELECT 1 FROM part_uploads u
+                 JOIN blobs b ON b.tenant_id = u.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL
                  WHERE u.tenant_id = r.tenant_id AND u.replica_id = r.id))
              LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
         {"tenant": uow.tenant_id, "limit": limit, "grace": grace_seconds},
