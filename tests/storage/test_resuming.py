@@ -117,7 +117,7 @@ async def test_f08_who_was_thought_dead_and_wakes_up_changes_nothing(
 ) -> None:
     """Another has taken the copy over, with the same key: what the first one still does must not hurt it."""
     frozen(copying, monkeypatch)
-    failpoints.arm("copy.part_sent=sleep:1@2", environment="test")
+    failpoints.arm("copy.part_sent=sleep:4@2", environment="test")
     first = asyncio.create_task(copying.copy())
     while await copying.part_count() < 2:
         await asyncio.sleep(0.01)
@@ -135,7 +135,7 @@ async def test_f08_who_finishes_after_another_has_finished_removes_nothing(
     copying: Copying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen(copying, monkeypatch)
-    failpoints.arm("copy.after_put=sleep:1@1", environment="test")
+    failpoints.arm("copy.after_put=sleep:4@1", environment="test")
     first = asyncio.create_task(copying.copy())
     while await copying.part_count() < 8 or not await copying.place.listing(copying.place.b_id):
         await asyncio.sleep(0.01)
