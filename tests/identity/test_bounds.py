@@ -272,11 +272,11 @@ async def test_s13_another_platform_role_ends_what_was_held(
     root = Principal(user.id, user.email, is_operator=True)
     token = await identity.create_token(anna, "x")
     session = await sessions.sign_in(anna.name, GOOD, Visitor())
-    changed = await identity.set_platform_role(root, anna.id, "auditor")
+    changed, _ = await identity.set_platform_role(root, anna.id, "auditor")
     assert (changed.is_operator, changed.is_auditor) == (False, True)
     await _refused(Unauthenticated, "token_invalid", identity.authenticate(token.token))
     await _refused(Unauthenticated, "session_invalid", sessions.authenticate(session.secret))
-    assert await identity.set_platform_role(root, anna.id, "auditor") == changed
+    assert await identity.set_platform_role(root, anna.id, "auditor") == (changed, None)
     events = [event for event in await Audit(database).list_events(None) if event.action == "user.role_set"]
     assert [(one.target_id, one.details["role"]) for one in events] == [(str(anna.id), "auditor")]
     await _refused(Conflict, "last_operator", identity.set_platform_role(root, user.id, None))

@@ -108,7 +108,7 @@ async def test_roles(identity: Identity, tenant: Tenant) -> None:
     assert not await identity.get_rights(WORKER, tenant.id)
     assert await identity.get_rights(HOST, tenant.id) == OF_TENANT
     await identity.set_member(HOST, tenant.id, "anna@example.org", "administrator")
-    member = await identity.set_member(anna, tenant.id, "Ben@example.org", Role.EDITOR)
+    member, _ = await identity.set_member(anna, tenant.id, "Ben@example.org", Role.EDITOR)
     assert (member.user_id, member.email, member.role) == (ben.id, "ben@example.org", "editor")
     assert await identity.get_rights(anna, tenant.id) == TENANT_ROLES[Role.ADMINISTRATOR]
     assert await identity.get_rights(ben, tenant.id) == TENANT_ROLES[Role.EDITOR]

@@ -12,7 +12,7 @@ from simples3dms.context import HOST, Principal
 from simples3dms.db.session import Database
 from simples3dms.errors import Failure, Invalid, NotFound, Unauthenticated
 from simples3dms.identity.service import Identity
-from simples3dms.identity.sessions.service import Sessions
+from simples3dms.identity.sessions.service import Sessions, renew
 from simples3dms.identity.sessions.values import NewSession, Visitor
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
@@ -162,7 +162,9 @@ async def test_s13_who_is_disabled_is_out_at_once(sessions: Sessions, anna: Prin
     await _over(sessions, made)
 
 
-async def test_s13_signed_out_is_out_also_for_what_is_under_way(sessions: Sessions, anna: Principal) -> None:
+async def test_s13_signed_out_is_out_also_for_what_is_under_way(
+    sessions: Sessions, anna: Principal, database: Database
+) -> None:
     """Of requests that race with the end, each is answered as before or refused; after it, all are refused."""
     made = await _begin(sessions)
     principal = await sessions.authenticate(made.secret)
@@ -171,7 +173,8 @@ async def test_s13_signed_out_is_out_also_for_what_is_under_way(sessions: Sessio
     for outcome in await asyncio.gather(*racing, return_exceptions=True):
         assert outcome == anna or isinstance(outcome, Unauthenticated)
     await _over(sessions, made)
-    assert await sessions.renew(principal) is None
+    async with database.platform() as uow:
+        assert await renew(uow, principal) is None
     await _over(sessions, made)
 
 

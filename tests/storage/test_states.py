@@ -30,8 +30,8 @@ from simples3dms.context import HOST
 from simples3dms.errors import Conflict, Failure, NotFound
 from simples3dms.providers.kinds import memory
 from simples3dms.settings import Settings
-from simples3dms.storage.migrations import repository as migrations_repository
 from simples3dms.storage.migrations import service as migrations_service
+from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.transfers import repository as transfers_repository
 
 #: Which of the things there are: drawn as a number, so that a draw never depends on ids made at run time.
@@ -171,7 +171,7 @@ class TenantLife(RuleBasedStateMachine):
         if phase is None:
             return 0
         async with self.services.database.tenant(self.place.tenant_id) as uow:
-            free = await migrations_repository.list_free_chunks(uow, self.migration_id, phase, limit=most)  # type: ignore[arg-type]
+            free = await chunks.list_free(uow, self.migration_id, phase, limit=most)  # type: ignore[arg-type]
         for chunk in free:
             await asyncio.gather(
                 *(

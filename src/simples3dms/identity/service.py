@@ -32,7 +32,7 @@ from simples3dms.identity.sessions.service import renew
 from simples3dms.identity.sessions.values import NewSession
 from simples3dms.identity.signing_in import EMAIL, SignIn, principal_of
 from simples3dms.identity.standing import Standing, find_of_token, rights_within
-from simples3dms.identity.values import Account, Member, NewPassword, NewToken, PlatformRole, Role, Token, User
+from simples3dms.identity.values import Account, Member, NewPassword, NewToken, PlatformRole, Ranked, Role, Token, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 from simples3dms.tenants import repository as tenants_repository
@@ -231,11 +231,15 @@ class Identity:
             await record(uow, principal, action, target_type="user", target_id=str(user_id))
             return changed
 
-    async def set_platform_role(self, principal: Principal, user_id: UUID, role: str | None) -> User:
+    async def set_platform_role(
+        self, principal: Principal, user_id: UUID, role: str | None
+    ) -> tuple[User, NewSession | None]:
         """Make a person an operator or an auditor of the platform, or neither; no error if they are. For operators.
 
         Their tokens and sessions are over, but for the session that asks: whoever stole one is not to gain what its
-        owner gains. Raises Invalid (`role_invalid`), NotFound (`user_not_found`), Conflict (`last_operator`),
+        owner gains. Where that is the person's own, it is put under a new secret.
+
+        Raises Invalid (`role_invalid`), NotFound (`user_not_found`), Conflict (`last_operator`),
         Forbidden (`rights_exceed_own`).
         """
         require_operator(principal)
@@ -254,12 +258,12 @@ class Identity:
                 uow, user_id, is_operator=role == PlatformRole.OPERATOR, is_auditor=role == PlatformRole.AUDITOR
             )
             if changed is None:
-                return found
+                return found, None
             await repository.revoke_tokens(uow, user_id)
-            await _end_sessions(uow, principal, user_id)
+            renewed = await _end_sessions(uow, principal, user_id)
             details = {"role": role or "none"}
             await record(uow, principal, "user.role_set", target_type="user", target_id=str(user_id), details=details)
-            return changed
+            return changed, renewed
 
     async def get_user(self, email: str) -> User:
         """By address. Raises NotFound (`user_not_found`)."""
@@ -275,9 +279,12 @@ class Identity:
         async with self._database.platform() as uow:
             return await repository.list_users(uow, after=after, limit=limit)
 
-    async def set_member(self, principal: Principal, tenant_id: UUID, email: str, role: str) -> Member:
+    async def set_member(
+        self, principal: Principal, tenant_id: UUID, email: str, role: str
+    ) -> tuple[Member, NewSession | None]:
         """Give a user a place in a tenant, or another role in it. Owners are made and changed by owners.
 
+        Who changes what he is himself goes on in his session under a new secret, and in no other.
         Raises Invalid (`role_invalid`), NotFound (`tenant_not_found`, `user_not_found`), Forbidden
         (`permission_required`), Conflict (`last_owner`).
         """
@@ -290,10 +297,9 @@ class Identity:
             member = await repository.put_member(uow, tenant_id, address, role)
             if member is None:
                 raise errors.user_not_found()
-            if before != role:
-                await _end_sessions(uow, principal, member.user_id)
+            renewed = await _end_sessions(uow, principal, member.user_id) if before != role else None
             await _record_member(uow, principal, "member.set", tenant_id, member.user_id, role=str(role))
-            return member
+            return member, renewed
 
     async def remove_member(self, principal: Principal, tenant_id: UUID, email: str) -> None:
         """Take a user's place in a tenant away. Raises NotFound (`member_not_found`) and as `set_member` does."""
@@ -366,7 +372,7 @@ def require_held(rights: frozenset[Permission], *given: frozenset[Permission]) -
         raise errors.exceeds_own()
 
 
-def require_held_of(principal: Principal, user: User) -> None:
+def require_held_of(principal: Principal, user: Ranked) -> None:
     """Raise Forbidden unless the principal has what the user has on the platform."""
     roles = [PlatformRole.OPERATOR] * user.is_operator + [PlatformRole.AUDITOR] * user.is_auditor
     require_held(rights_of(principal), *(PLATFORM_ROLES[role] for role in roles))
@@ -405,10 +411,11 @@ async def require_change(
         raise errors.last_owner()
 
 
-async def _end_sessions(uow: UnitOfWork, principal: Principal, user_id: UUID) -> None:
+async def _end_sessions(uow: UnitOfWork, principal: Principal, user_id: UUID) -> NewSession | None:
     """Rights never change within a session: whoever stole one is not to gain what its owner gains. One's own session
-    that asks for the change goes on, under the new secret that its door gives it."""
+    that asks for the change goes on, under a new secret."""
     await end_all(uow, user_id, but=principal.session_id)
+    return await renew(uow, principal) if user_id == principal.id else None
 
 
 async def _record_member(

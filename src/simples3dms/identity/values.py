@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 from uuid import UUID
 
 from simples3dms.kit.secret import Secret
@@ -25,6 +26,16 @@ class PlatformRole(StrEnum):
 
     OPERATOR = "operator"
     AUDITOR = "auditor"
+
+
+class Ranked(Protocol):
+    """Somebody who may be something on the platform."""
+
+    @property
+    def is_operator(self) -> bool: ...
+
+    @property
+    def is_auditor(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

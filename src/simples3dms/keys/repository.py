@@ -182,10 +182,11 @@ async def find_rewrap(uow: UnitOfWork, rewrap_id: UUID | None = None) -> Rewrap 
 
 
 async def reopen_rewrap(uow: UnitOfWork, rewrap_id: UUID) -> bool:
-    """Go on with one that was done; False if it is not done, or another is the newest by now."""
+    """Go on with one that has ended; False if it runs, or another is the newest by now."""
     changed = await uow.execute(
         """UPDATE rewraps SET state = 'running', finished_at = NULL, due_at = now()
-           WHERE id = %s AND state = 'done' AND NOT EXISTS (SELECT 1 FROM rewraps newer WHERE newer.id > rewraps.id)""",
+           WHERE id = %s AND state <> 'running'
+             AND NOT EXISTS (SELECT 1 FROM rewraps newer WHERE newer.id > rewraps.id)""",
         [rewrap_id],
     )
     return changed == 1

@@ -162,11 +162,14 @@ class Keys:
         """Bring rows under the primary key whose writers had sealed them before they heard of a change. For the
         watchdog."""
         async with self._database.platform() as uow:
+            # Beside a rotation that is just being asked for there would be two at once.
+            await repository.lock(uow)
             newest = await repository.find_rewrap(uow)
-            if newest is None or newest.state != "done":
+            if newest is None or newest.state == "running":
                 return
-            named = await repository.list_named(uow, self._columns)
-            if set(named) <= {newest.key_id}:
+            others = [id_ for id_ in await repository.list_named(uow, self._columns) if id_ != newest.key_id]
+            counts = await repository.count_sealed(uow, self._columns, others, limit=COUNTED)
+            if sum(counts.values()) <= newest.broken_count:
                 return
             if await repository.reopen_rewrap(uow, newest.id):
                 await self.defer_rewrap(uow, newest.id)

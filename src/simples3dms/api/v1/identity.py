@@ -116,9 +116,9 @@ async def enable_user(user: str, services: ServicesDep, principal: UsersWriter) 
 async def set_platform_role(
     user: str, body: schemas.SetPlatformRole, services: ServicesDep, principal: UsersWriter, response: Response
 ) -> schemas.User:
-    changed = await services.identity.set_platform_role(principal, as_id(user, user_not_found()), body.platform_role)
-    if changed.id == principal.id:
-        set_session(response, await services.sessions.renew(principal))
+    user_id = as_id(user, user_not_found())
+    changed, renewed = await services.identity.set_platform_role(principal, user_id, body.platform_role)
+    set_session(response, renewed)
     return schemas.User.model_validate(changed)
 
 
@@ -133,9 +133,8 @@ async def list_members(services: ServicesDep, seat: MemberReader) -> list[schema
 async def set_member(
     email: str, body: schemas.SetMember, services: ServicesDep, seat: MemberWriter, response: Response
 ) -> schemas.Member:
-    member = await services.identity.set_member(seat.principal, seat.tenant_id, email, body.role)
-    if member.user_id == seat.principal.id:
-        set_session(response, await services.sessions.renew(seat.principal))
+    member, renewed = await services.identity.set_member(seat.principal, seat.tenant_id, email, body.role)
+    set_session(response, renewed)
     return schemas.Member.model_validate(member)
 
 

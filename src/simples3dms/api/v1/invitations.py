@@ -82,8 +82,8 @@ async def join_tenant(
     body: schemas.JoinTenant, services: ServicesDep, principal: AccountOwner, request: Request, response: Response
 ) -> schemas.Joined:
     token = Secret(body.token.get_secret_value())
-    tenant_id = await services.invitations.join(principal, token, address=client_address(request))
-    set_session(response, await services.sessions.renew(principal))
+    tenant_id, renewed = await services.invitations.join(principal, token, address=client_address(request))
+    set_session(response, renewed)
     return schemas.Joined(tenant_id=tenant_id)
 
 

@@ -15,7 +15,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents.holds.errors import Kept
 from simples3dms.documents.service import Documents
 from simples3dms.errors import Conflict, NotFound
-from simples3dms.identity.service import keep_an_operator
+from simples3dms.identity.service import keep_an_operator, require_held_of
 from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.texts import is_line
@@ -48,7 +48,7 @@ class Persons:
 
         The account keeps its id and nothing else; nobody can sign in as it. Documents that something keeps stay, and
         the certificate says so. Raises NotFound (`user_not_found`, `tenant_not_found`), Invalid, Conflict
-        (`erasure_of_oneself`, `last_operator`).
+        (`erasure_of_oneself`, `last_operator`), Forbidden (`rights_exceed_own`).
         """
         require_operator(principal)
         if not is_line(reason):
@@ -63,6 +63,7 @@ class Persons:
             person = await _get(uow, user, lock=True)
             if person.id == principal.id:
                 raise errors.oneself()
+            require_held_of(principal, person)
             account = await _erase_account(uow, person)
             erasure = await repository.insert(
                 uow, new_id(), person.id, reason=reason, by=principal.name, account=account, documents=named

@@ -20,6 +20,8 @@ from simples3dms.identity.limits.values import Door
 from simples3dms.identity.permissions import TENANT_ROLES
 from simples3dms.identity.service import SERVICE_DOMAIN, Identity, require_change, rights_in
 from simples3dms.identity.sessions.repository import end_all
+from simples3dms.identity.sessions.service import renew
+from simples3dms.identity.sessions.values import NewSession
 from simples3dms.identity.signing_in import EMAIL
 from simples3dms.identity.values import Role
 from simples3dms.kit.ids import new_id
@@ -140,8 +142,9 @@ class Invitations:
             await self._give_place(uow, invitation, Principal(user.id, user.email))
         return invitation.email
 
-    async def join(self, principal: Principal, token: Secret, *, address: str) -> UUID:
-        """Take the place as who one is already; the tenant. One's other sessions end: rights do not grow within one.
+    async def join(self, principal: Principal, token: Secret, *, address: str) -> tuple[UUID, NewSession | None]:
+        """Take the place as who one is already; the tenant. Rights do not grow within a session: the one that asks goes
+        on under a new secret, and all others end.
 
         Raises NotFound (`invitation_invalid`), Conflict (`member_exists`), Forbidden (`invitation_not_yours`).
         """
@@ -157,8 +160,9 @@ class Invitations:
                 raise errors.member_exists()
             await self._give_place(uow, invitation, principal)
             await end_all(uow, principal.id, but=principal.session_id)
+            renewed = await renew(uow, principal)
         await self._identity.limits.give_back(attempt)
-        return invitation.tenant_id
+        return invitation.tenant_id, renewed
 
     async def _hold(self, uow: UnitOfWork, token: Secret) -> OpenInvitation:
         """The invitation, if it may be used now, and its inviter may still give what it gives."""

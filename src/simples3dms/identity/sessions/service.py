@@ -138,14 +138,10 @@ class Sessions:
             raise errors.session_not_found()
         await self.end_session(principal, principal.session_id)
 
-    async def renew(self, principal: Principal) -> NewSession | None:
-        """Put the session that asks under a new secret, as its rights have changed. None where no session asks."""
-        async with self._database.platform() as uow:
-            return await renew(uow, principal)
-
 
 async def renew(uow: UnitOfWork, principal: Principal) -> NewSession | None:
-    """As `Sessions.renew`, in the unit of work that changes what the session may do."""
+    """Put the session that asks under a new secret, in the unit of work that changes what it may do. None where no
+    session asks."""
     if principal.session_id is None:
         return None
     secret = _new_secret()

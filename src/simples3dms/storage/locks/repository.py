@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -38,6 +39,11 @@ LOCK_VIEW: Final = f"""LEFT JOIN object_locks l ON l.tenant_id = r.tenant_id AND
     u.uses AND u.hold AS lock_wanted_hold, t.mode AS lock_wanted_mode, t.until AS lock_wanted_until,
     coalesce(l.set_hold, false) AS lock_set_hold, l.set_mode AS lock_set_mode,
     l.set_until AS lock_set_until, l.set_at AS lock_set_at) k"""
+#: Whether a retention that was found is, or holds, one of ours: of what ends no later than what was there, nothing is.
+_OURS: Final = """(asked_until IS NOT NULL AND %(until)s::timestamptz > now()
+  AND %(until)s::timestamptz > coalesce(kept_until, '-infinity'))"""
+#: Whether a call that outlived its claim may still be on its way.
+_DOUBT: Final = "coalesce(doubt_until > now(), false)"
 _LOCKING: Final = "s.settings ->> 'object_lock' IS NOT NULL"
 _MARK: Final = """INSERT INTO object_locks (tenant_id, replica_id, store_id, due_at)
   SELECT DISTINCT r.tenant_id, r.id, r.store_id, {due} FROM {found} JOIN stores s ON s.id = r.store_id
@@ -164,42 +170,97 @@ async def list_due_tenants(uow: UnitOfWork, *, limit: int) -> list[UUID]:
 
 
 async def claim(uow: UnitOfWork, *, lease_seconds: float, limit: int) -> list[DueLock]:
-    """Take due locks, and note of each what the store is going to be asked: so that a crash leaves no lock unknown."""
+    """Take due locks that nobody holds. A mark makes a lock that is held due again, and leaves it to its holder: two
+    who ask one store at once could come there in any order."""
     taken = await uow.scalars(
-        """UPDATE object_locks l SET due_at = now() + make_interval(secs => %(lease)s::float8), fence = fence + 1,
-             attempt = attempt + 1
+        """UPDATE object_locks l SET due_at = now() + make_interval(secs => %(lease)s::float8),
+             lease_until = now() + make_interval(secs => %(lease)s::float8), fence = fence + 1, attempt = attempt + 1,
+             claim = claim + 1, doubt_until = CASE WHEN l.lease_until IS NULL THEN l.doubt_until
+               ELSE now() + make_interval(secs => %(lease)s::float8) END
            FROM (SELECT replica_id FROM object_locks WHERE tenant_id = %(tenant)s AND due_at <= now()
+                   AND (lease_until IS NULL OR lease_until < now())
                  ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) due
            WHERE l.tenant_id = %(tenant)s AND l.replica_id = due.replica_id RETURNING l.replica_id""",
         {"tenant": uow.tenant_id, "lease": lease_seconds, "limit": limit},
     )
     return await uow.rows(
         DueLock,
-        f"""WITH wanted AS (
-              SELECT r.tenant_id, r.id, r.store_id, r.key, r.version_id, {_LOCKING} AND {HOLD} AS hold, t.mode,
-                t.until
-              FROM replicas r JOIN stores s ON s.id = r.store_id {RETENTION}
-              WHERE r.tenant_id = %(tenant)s AND r.id = ANY(%(ids)s))
-            UPDATE object_locks l SET asked_hold = l.asked_hold OR w.hold,
-              asked_until = greatest(l.asked_until, w.until)
-            FROM wanted w WHERE l.tenant_id = w.tenant_id AND l.replica_id = w.id
-            RETURNING l.replica_id, l.store_id, w.key, w.version_id, l.fence, now() AS at, w.hold, w.mode, w.until,
-              l.asked_hold, l.asked_until""",  # noqa: S608
+        f"""SELECT l.replica_id, l.store_id, r.key, r.version_id, l.fence, now() AS at, {_LOCKING} AND {HOLD} AS hold,
+              t.mode, t.until, l.asked_hold, l.asked_until, l.kept_until, l.claim
+            FROM object_locks l JOIN replicas r ON r.tenant_id = l.tenant_id AND r.id = l.replica_id
+            JOIN stores s ON s.id = r.store_id {RETENTION}
+            WHERE l.tenant_id = %(tenant)s AND l.replica_id = ANY(%(ids)s)""",  # noqa: S608
         {"tenant": uow.tenant_id, "ids": taken},
+    )
+
+
+async def extend(uow: UnitOfWork, claimed: Sequence[DueLock], *, lease_seconds: float) -> int:
+    """Keep claims alive; how many are still ours. What was marked meanwhile stays due."""
+    return await uow.execute(
+        """UPDATE object_locks l SET lease_until = now() + make_interval(secs => %(lease)s::float8),
+             due_at = CASE WHEN l.due_at > now() THEN now() + make_interval(secs => %(lease)s::float8) ELSE l.due_at END
+           FROM unnest(%(ids)s::uuid[], %(claims)s::bigint[]) AS i (id, claim)
+           WHERE l.tenant_id = %(tenant)s AND l.replica_id = i.id AND l.claim = i.claim
+             AND l.lease_until IS NOT NULL""",
+        {
+            "lease": lease_seconds,
+            "tenant": uow.tenant_id,
+            "ids": [one.replica_id for one in claimed],
+            "claims": [one.claim for one in claimed],
+        },
+    )
+
+
+async def note_asking(
+    uow: UnitOfWork, due: DueLock, *, hold: bool, until: datetime | None, kept_until: datetime | None
+) -> bool:
+    """Note what the store is about to be asked, so that a crash leaves no lock unknown; False if something changed
+    since the claim, and it is not to be asked that any more."""
+    count = await uow.execute(
+        """UPDATE object_locks SET asked_hold = asked_hold OR %(hold)s,
+             asked_until = greatest(asked_until, %(until)s::timestamptz), kept_until = %(kept)s
+           WHERE tenant_id = %(tenant)s AND replica_id = %(replica)s AND fence = %(fence)s""",
+        {
+            "hold": hold,
+            "until": until,
+            "kept": kept_until,
+            "tenant": uow.tenant_id,
+            "replica": due.replica_id,
+            "fence": due.fence,
+        },
+    )
+    return count == 1
+
+
+async def hold_replica(uow: UnitOfWork, due: DueLock) -> None:
+    """The replica's row first, as whoever removes it takes it before its lock's."""
+    await uow.execute(
+        "SELECT 1 FROM replicas WHERE tenant_id = %s AND id = %s FOR UPDATE", [uow.tenant_id, due.replica_id]
+    )
+
+
+async def let_go(uow: UnitOfWork, due: DueLock) -> None:
+    """End a claim whose lock was marked meanwhile: it is due, and now anybody may take it."""
+    await uow.execute(
+        "UPDATE object_locks SET lease_until = NULL WHERE tenant_id = %s AND replica_id = %s AND claim = %s",
+        [uow.tenant_id, due.replica_id, due.claim],
     )
 
 
 async def settle(uow: UnitOfWork, due: DueLock, found: ObjectLock) -> bool:
     """Record what the store says; False if something changed meanwhile, which has the lock looked at anew.
 
-    Of what is not locked any more nothing is asked, so that a lock of somebody else's is told from ours again.
+    Of what is not locked any more nothing is asked, so that a lock of somebody else's is told from ours again. Where
+    a claim was left lately, what it asked may still come: nothing is forgotten yet, and it is looked at once more.
     """
     count = await uow.execute(
-        """UPDATE object_locks SET set_hold = %(held)s, set_mode = %(mode)s, set_until = %(until)s, set_at = now(),
-             asked_hold = %(held)s AND asked_hold,
-             asked_until = CASE WHEN %(until)s::timestamptz > now() THEN asked_until END,
-             due_at = NULL, attempt = 0, last_error = NULL
-           WHERE tenant_id = %(tenant)s AND replica_id = %(replica)s AND fence = %(fence)s""",
+        f"""UPDATE object_locks SET set_hold = %(held)s, set_mode = %(mode)s, set_until = %(until)s, set_at = now(),
+              asked_hold = asked_hold AND (%(held)s OR {_DOUBT}),
+              asked_until = CASE WHEN {_DOUBT} THEN asked_until WHEN {_OURS} THEN least(asked_until, %(until)s) END,
+              kept_until = CASE WHEN {_DOUBT} OR {_OURS} THEN kept_until END,
+              due_at = CASE WHEN {_DOUBT} THEN doubt_until END, doubt_until = CASE WHEN {_DOUBT} THEN doubt_until END,
+              lease_until = NULL, attempt = 0, last_error = NULL
+            WHERE tenant_id = %(tenant)s AND replica_id = %(replica)s AND fence = %(fence)s""",  # noqa: S608
         {
             "held": found.held,
             "mode": found.mode,
@@ -212,19 +273,23 @@ async def settle(uow: UnitOfWork, due: DueLock, found: ObjectLock) -> bool:
     return count == 1
 
 
-async def rest(uow: UnitOfWork, due: DueLock) -> None:
-    """Nothing is wanted and nothing was asked: there is nothing to look at."""
-    await uow.execute(
-        """UPDATE object_locks SET due_at = NULL, attempt = 0, last_error = NULL
+async def rest(uow: UnitOfWork, due: DueLock) -> bool:
+    """Nothing is wanted and nothing was asked: there is nothing to look at. False if something changed meanwhile."""
+    count = await uow.execute(
+        """UPDATE object_locks SET due_at = NULL, lease_until = NULL, attempt = 0, last_error = NULL
            WHERE tenant_id = %s AND replica_id = %s AND fence = %s""",
         [uow.tenant_id, due.replica_id, due.fence],
     )
+    return count == 1
 
 
-async def postpone(uow: UnitOfWork, due: DueLock, found: ObjectLock | None, *, error: str, base_seconds: float) -> None:
-    """Try again later: after twice as long each time, hourly in the end. `found`: what the store said, if it did."""
-    await uow.execute(
-        """UPDATE object_locks SET last_error = %(error)s,
+async def postpone(uow: UnitOfWork, due: DueLock, found: ObjectLock | None, *, error: str, base_seconds: float) -> bool:
+    """Try again later: after twice as long each time, hourly in the end; False if something changed meanwhile.
+
+    `found`: what the store said, if it did.
+    """
+    count = await uow.execute(
+        """UPDATE object_locks SET last_error = %(error)s, lease_until = NULL,
              set_hold = CASE WHEN %(told)s THEN %(held)s ELSE set_hold END,
              set_mode = CASE WHEN %(told)s THEN %(mode)s::text ELSE set_mode END,
              set_until = CASE WHEN %(told)s THEN %(until)s::timestamptz ELSE set_until END,
@@ -244,6 +309,7 @@ async def postpone(uow: UnitOfWork, due: DueLock, found: ObjectLock | None, *, e
             "fence": due.fence,
         },
     )
+    return count == 1
 
 
 async def free_retiring(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> int:

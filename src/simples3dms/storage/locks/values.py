@@ -17,6 +17,7 @@ class DueLock:
     """A replica whose lock at the store is to be looked at; what is recorded counts while the fence stands.
 
     `asked_*`: what we may have asked of the store at some time, and so may take back; anything else there is not ours.
+    `kept_until`: a retention that was there before ours, below which ours is never shortened.
     """
 
     replica_id: UUID
@@ -31,6 +32,8 @@ class DueLock:
     until: datetime | None
     asked_hold: bool
     asked_until: datetime | None
+    kept_until: datetime | None = None
+    claim: int = 0
 
     @property
     def is_idle(self) -> bool:
@@ -47,6 +50,10 @@ class Change:
     until: datetime | None = None
     bypass: bool = False
 
+    @property
+    def is_none(self) -> bool:
+        return self.hold is None and self.mode is None
+
 
 def plan_change(due: DueLock, found: ObjectLock) -> Change:
     """What brings the lock that was found to what is wanted. Lengthens and hardens at will; takes back only what is
@@ -58,7 +65,7 @@ def plan_change(due: DueLock, found: ObjectLock) -> Change:
     if due.mode is None or due.until is None:
         if not in_force or found.mode != "governance" or not _is_ours(due, found):
             return Change(hold)
-        ends = (due.at + ENDING).replace(microsecond=0)
+        ends = _floor((due.at + ENDING).replace(microsecond=0), due)
         return Change(hold, "governance", ends, bypass=True) if found.until and found.until > ends else Change(hold)
     if not in_force:
         return Change(hold, due.mode, due.until)
@@ -70,9 +77,20 @@ def plan_change(due: DueLock, found: ObjectLock) -> Change:
         return Change(hold, due.mode, due.until, bypass=hardens)
     if hardens:
         return Change(hold, due.mode, due.until, bypass=True)
-    if due.until < found.until and found.mode == "governance" and _is_ours(due, found):
-        return Change(hold, due.mode, due.until, bypass=True)
+    ends = _floor(due.until, due)
+    if ends < found.until and found.mode == "governance" and _is_ours(due, found):
+        return Change(hold, due.mode, ends, bypass=True)
     return Change(hold)
+
+
+def kept_before(due: DueLock, found: ObjectLock) -> datetime | None:
+    """Until when somebody else's retention keeps the replica that is about to be retained by us; None: none does."""
+    in_force = found.until is not None and found.until > due.at
+    return due.kept_until if not in_force or _is_ours(due, found) else found.until
+
+
+def _floor(until: datetime, due: DueLock) -> datetime:
+    return until if due.kept_until is None else max(until, due.kept_until)
 
 
 def _is_ours(due: DueLock, found: ObjectLock) -> bool:
@@ -93,5 +111,5 @@ def is_too_much(due: DueLock, found: ObjectLock) -> bool:
     """Whether the store still keeps by something of ours that nothing asks for any more."""
     if found.held and due.asked_hold and not due.hold:
         return True
-    ends = max(due.until or due.at, due.at + ENDING)
+    ends = _floor(max(due.until or due.at, due.at + ENDING), due)
     return found.mode == "governance" and found.until is not None and found.until > ends and _is_ours(due, found)

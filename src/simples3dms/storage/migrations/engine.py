@@ -18,6 +18,7 @@ from simples3dms.kit.streams import heartbeat
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.migrations import repository
+from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.values import Chunk, MigrationRow, Phase, State
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
@@ -177,19 +178,19 @@ class MigrationEngine:
         """Cut the catalogue into chunks, some ahead, and queue those that are free; False if all are done."""
         async with self._database.tenant(row.tenant_id) as uow:
             limit = min(self._chunk_blobs, max(_LEAST_CHUNK_BLOBS, row.total_count // _CHUNKS_WISHED))
-            pending = await repository.count_pending_chunks(uow, row.id, phase, limit=_CHUNKS_AHEAD)
+            pending = await chunks.count_pending(uow, row.id, phase, limit=_CHUNKS_AHEAD)
             after = row.planned_seq
             while pending < _CHUNKS_AHEAD:
-                stretch = await repository.next_range(
+                stretch = await chunks.next_range(
                     uow, after_seq=after, upto_seq=upto_seq, limit=limit, limit_bytes=_CHUNK_BYTES
                 )
-                if stretch.high_seq is None or not await repository.insert_chunk(
+                if stretch.high_seq is None or not await chunks.insert(
                     uow, row, phase, after_seq=after, stretch=stretch
                 ):
                     break
                 after = stretch.high_seq
                 pending += 1
-            for chunk in await repository.list_free_chunks(uow, row.id, phase, limit=_CHUNKS_AHEAD):
+            for chunk in await chunks.list_free(uow, row.id, phase, limit=_CHUNKS_AHEAD):
                 await self._defer_chunk(uow, row.id, phase, chunk.low_seq)
         return pending > 0
 
@@ -227,29 +228,33 @@ class MigrationEngine:
                 )
             unproven.extend(page.unproven)
             after = page.last_seq
-        if not unproven:
-            async with self._database.tenant(row.tenant_id) as uow:
-                proven_seq = max(upto_seq, row.proven_seq or 0) if holds else upto_seq
-                await repository.record_proof(uow, row, proven_seq=proven_seq, loss_count=losses)
-        return unproven
+        if unproven:
+            return unproven
+        async with self._database.tenant(row.tenant_id) as uow:
+            proven_seq = max(upto_seq, row.proven_seq or 0) if holds else upto_seq
+            if await repository.record_proof(uow, row, proven_seq=proven_seq, loss_count=losses):
+                return []
+            changed = await repository.find(uow, row.id)
+        # A waiver that this proof may have counted was taken back meanwhile: once more, without it.
+        return await self.prove(changed, upto_seq=upto_seq) if changed is not None else []
 
     async def _reopen(self, uow: UnitOfWork, row: MigrationRow, phase: Phase, seqs: Sequence[int]) -> None:
-        if seqs and await repository.reopen_chunks(uow, row.id, phase, seqs):
+        if seqs and await chunks.reopen(uow, row.id, phase, seqs):
             await self.defer_advance(uow, row.id, delay_seconds=1)
 
     async def run_chunk(self, tenant_id: UUID, migration_id: UUID, phase: Phase, low_seq: int) -> None:
         """Do one chunk's work. Nothing happens if another worker holds it, or the migration is paused or past it."""
         async with self._database.tenant(tenant_id) as uow:
-            chunk = await repository.claim_chunk(uow, migration_id, phase, low_seq, lease_seconds=self._lease_seconds)
+            chunk = await chunks.claim(uow, migration_id, phase, low_seq, lease_seconds=self._lease_seconds)
             row = await repository.find(uow, migration_id)
             if chunk is None or row is None:
                 return
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
-            blobs = await repository.list_blob_sizes(uow, chunk)
+            blobs = await chunks.list_blob_sizes(uow, chunk)
 
         async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
-                await repository.extend_chunk(uow, migration_id, chunk, lease_seconds=self._lease_seconds)
+                await chunks.extend(uow, migration_id, chunk, lease_seconds=self._lease_seconds)
             return True
 
         try:
@@ -261,13 +266,13 @@ class MigrationEngine:
             await asyncio.shield(self._put_back(row, chunk))
             raise
         async with self._database.tenant(tenant_id) as uow:
-            if await repository.close_chunk(uow, migration_id, chunk):
+            if await chunks.close(uow, migration_id, chunk):
                 await self.defer_advance(uow, migration_id)
 
     async def _put_back(self, row: MigrationRow, chunk: Chunk) -> None:
         """Let go of a chunk at once when this worker is told to stop, so that another need not wait for the lease."""
         async with self._database.tenant(row.tenant_id) as uow:
-            if await repository.postpone_chunk(uow, row.id, chunk, delay_seconds=0):
+            if await chunks.postpone(uow, row.id, chunk, delay_seconds=0):
                 await self._defer_chunk(uow, row.id, chunk.phase, chunk.low_seq)
 
     async def _run_batch(
@@ -276,10 +281,10 @@ class MigrationEngine:
         """Bring one batch where it belongs; False if the chunk must stop here."""
         async with self._database.tenant(row.tenant_id) as uow:
             current = await repository.find(uow, row.id)
-            mine = await repository.extend_chunk(uow, row.id, chunk, lease_seconds=self._lease_seconds)
+            mine = await chunks.extend(uow, row.id, chunk, lease_seconds=self._lease_seconds)
             if not mine or current is None or current.state != row.state:
                 if mine:
-                    await repository.postpone_chunk(uow, row.id, chunk, delay_seconds=0)
+                    await chunks.postpone(uow, row.id, chunk, delay_seconds=0)
                 return False
             owed = blob_ids
             if chunk.phase == "evacuate":
@@ -329,7 +334,7 @@ class MigrationEngine:
     async def _wait_for_store(self, uow: UnitOfWork, row: MigrationRow, chunk: Chunk, fault: Result) -> None:
         """Try the chunk again later; where time alone won't help, stop the migration and say why."""
         delay = self._transfers.delay(chunk.attempt)
-        if not await repository.postpone_chunk(uow, row.id, chunk, delay_seconds=delay):
+        if not await chunks.postpone(uow, row.id, chunk, delay_seconds=delay):
             return
         if fault.error_kind not in PARKING_KINDS and chunk.attempt < _CHUNK_ATTEMPTS:
             await self._defer_chunk(uow, row.id, chunk.phase, chunk.low_seq, delay_seconds=delay)

@@ -1,4 +1,4 @@
-"""SQL of migrations: their rows, their chunks, and the proof over the catalogue, page by page."""
+"""SQL of migrations: their rows, and the proof over the catalogue, page by page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.migrations.values import Chunk, MigrationRow, PendingChunk, Phase, ProofPage, Range
+from simples3dms.storage.migrations.values import MigrationRow, ProofPage
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
-  copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy"""
+  copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy,
+  waivers_changed"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +123,6 @@ async def note_target(uow: UnitOfWork, row: MigrationRow, *, was_copy: bool) -> 
     )
 
 
-async def refresh_chunks(uow: UnitOfWork, migration_id: UUID) -> None:
-    """Let the chunks that wait begin anew, at once: what they waited for has been mended."""
-    await uow.execute(
-        """UPDATE migration_chunks SET attempt = 0, due_at = now()
-           WHERE tenant_id = %s AND migration_id = %s AND state = 'pending'
-             AND (lease_until IS NULL OR lease_until < now())""",
-        [uow.tenant_id, migration_id],
-    )
-
-
 async def fail(uow: UnitOfWork, row: MigrationRow, *, code: str, message: str) -> None:
     """Stop the migration where it stands until a person resumes it. The caller holds the row's lock."""
     await set_state(uow, row, "failed", resume_state=row.state)
@@ -173,154 +164,6 @@ async def extend(uow: UnitOfWork, row: MigrationRow, *, lease_seconds: float) ->
 async def last_seq(uow: UnitOfWork) -> int:
     """The newest blob's sequence. If the caller holds the placement's lock, nothing lower is still to come."""
     return int(await uow.scalar("SELECT max(seq) FROM blobs WHERE tenant_id = %s", [uow.tenant_id]) or 0)
-
-
-async def next_range(uow: UnitOfWork, *, after_seq: int, upto_seq: int, limit: int, limit_bytes: int) -> Range:
-    """The next stretch of the catalogue: bounded by count and, but for its first blob, by size."""
-    found = await uow.find(
-        Range,
-        """SELECT max(seq) AS high_seq, count(*) AS blob_count, coalesce(sum(size_bytes), 0)::bigint AS size_bytes
-           FROM (SELECT seq, size_bytes, sum(size_bytes) OVER (ORDER BY seq) - size_bytes AS before_bytes
-                 FROM (SELECT seq, size_bytes FROM blobs WHERE tenant_id = %s AND seq > %s AND seq <= %s
-                       ORDER BY seq LIMIT %s) page) running
-           WHERE before_bytes < %s""",
-        [uow.tenant_id, after_seq, upto_seq, limit, limit_bytes],
-    )
-    assert found is not None
-    return found
-
-
-async def insert_chunk(uow: UnitOfWork, row: MigrationRow, phase: Phase, *, after_seq: int, stretch: Range) -> bool:
-    """Make the next stretch a chunk, if the claim still stands and nobody planned further meanwhile."""
-    moved = await uow.execute(
-        """UPDATE migrations SET planned_seq = %s WHERE tenant_id = %s AND id = %s AND fence = %s
-           AND planned_seq = %s""",
-        [stretch.high_seq, uow.tenant_id, row.id, row.fence, after_seq],
-    )
-    if moved != 1:
-        return False
-    await uow.execute(
-        """INSERT INTO migration_chunks (tenant_id, migration_id, phase, low_seq, high_seq, state, blob_count,
-             size_bytes) VALUES (%s, %s, %s, %s, %s, 'pending', %s, %s)
-           ON CONFLICT (tenant_id, migration_id, phase, low_seq) DO UPDATE SET state = 'pending',
-             high_seq = EXCLUDED.high_seq, due_at = now(), attempt = 0""",
-        [
-            uow.tenant_id,
-            row.id,
-            phase,
-            after_seq + 1,
-            stretch.high_seq,
-            stretch.blob_count,
-            stretch.size_bytes,
-        ],
-    )
-    return True
-
-
-async def list_free_chunks(uow: UnitOfWork, migration_id: UUID, phase: Phase, *, limit: int) -> list[PendingChunk]:
-    """Pending chunks that are due and that nobody holds."""
-    return await uow.rows(
-        PendingChunk,
-        """SELECT phase, low_seq FROM migration_chunks WHERE tenant_id = %s AND migration_id = %s AND phase = %s
-             AND state = 'pending' AND due_at <= now() AND (lease_until IS NULL OR lease_until < now())
-           ORDER BY low_seq LIMIT %s""",
-        [uow.tenant_id, migration_id, phase, limit],
-    )
-
-
-async def count_pending_chunks(uow: UnitOfWork, migration_id: UUID, phase: Phase, *, limit: int) -> int:
-    """How many chunks are not done yet, counted up to `limit`."""
-    return int(
-        await uow.scalar(
-            """SELECT count(*) FROM (SELECT 1 FROM migration_chunks WHERE tenant_id = %s AND migration_id = %s
-               AND phase = %s AND state = 'pending' LIMIT %s) p""",
-            [uow.tenant_id, migration_id, phase, limit],
-        )
-    )
-
-
-async def claim_chunk(
-    uow: UnitOfWork, migration_id: UUID, phase: Phase, low_seq: int, *, lease_seconds: float
-) -> Chunk | None:
-    """Take a chunk over, unless another worker holds it or the migration is not in that phase (any more)."""
-    states = ["copying"] if phase == "copy" else ["finalizing", "rolling_back"]
-    return await uow.find(
-        Chunk,
-        """UPDATE migration_chunks c SET fence = c.fence + 1, attempt = c.attempt + 1,
-             lease_until = now() + make_interval(secs => %(lease)s::float8)
-           FROM migrations m
-           WHERE c.tenant_id = %(tenant)s AND c.migration_id = %(migration)s AND c.phase = %(phase)s
-             AND c.low_seq = %(low)s AND c.state = 'pending' AND c.due_at <= now()
-             AND (c.lease_until IS NULL OR c.lease_until < now())
-             AND m.tenant_id = c.tenant_id AND m.id = c.migration_id AND m.state = ANY(%(states)s)
-           RETURNING c.phase, c.low_seq, c.high_seq, c.fence, c.attempt""",
-        {
-            "lease": lease_seconds,
-            "tenant": uow.tenant_id,
-            "migration": migration_id,
-            "phase": phase,
-            "low": low_seq,
-            "states": states,
-        },
-    )
-
-
-_CHUNK: Final = "tenant_id = %s AND migration_id = %s AND phase = %s AND low_seq = %s AND fence = %s"
-
-
-def _chunk_key(uow: UnitOfWork, migration_id: UUID, chunk: Chunk) -> list[Any]:
-    return [uow.tenant_id, migration_id, chunk.phase, chunk.low_seq, chunk.fence]
-
-
-async def extend_chunk(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, lease_seconds: float) -> bool:
-    count = await uow.execute(
-        f"UPDATE migration_chunks SET lease_until = now() + make_interval(secs => %s::float8) WHERE {_CHUNK}",  # noqa: S608
-        [lease_seconds, *_chunk_key(uow, migration_id, chunk)],
-    )
-    return count == 1
-
-
-async def close_chunk(uow: UnitOfWork, migration_id: UUID, chunk: Chunk) -> bool:
-    """The chunk's every blob is copied, gone, or on the list of transfers: it is done. False if the claim was lost."""
-    count = await uow.execute(
-        f"UPDATE migration_chunks SET state = 'done', lease_until = NULL, attempt = 0 WHERE {_CHUNK}",  # noqa: S608
-        _chunk_key(uow, migration_id, chunk),
-    )
-    return count == 1
-
-
-async def postpone_chunk(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, delay_seconds: float) -> bool:
-    """Leave the rest of the chunk for a later attempt."""
-    count = await uow.execute(
-        f"""UPDATE migration_chunks SET lease_until = NULL,
-              due_at = now() + make_interval(secs => %s::float8) WHERE {_CHUNK}""",  # noqa: S608
-        [delay_seconds, *_chunk_key(uow, migration_id, chunk)],
-    )
-    return count == 1
-
-
-async def reopen_chunks(uow: UnitOfWork, migration_id: UUID, phase: Phase, seqs: Collection[int]) -> int:
-    """Make the done chunks pending again that hold these blobs."""
-    return await uow.execute(
-        """UPDATE migration_chunks c SET state = 'pending', due_at = now(), attempt = 0
-           FROM (SELECT DISTINCT c2.low_seq FROM unnest(%(seqs)s::bigint[]) AS s (seq)
-                 JOIN LATERAL (SELECT low_seq, high_seq FROM migration_chunks WHERE tenant_id = %(tenant)s
-                   AND migration_id = %(migration)s AND phase = %(phase)s AND low_seq <= s.seq
-                   ORDER BY low_seq DESC LIMIT 1) c2 ON c2.high_seq >= s.seq) hit
-           WHERE c.tenant_id = %(tenant)s AND c.migration_id = %(migration)s AND c.phase = %(phase)s
-             AND c.low_seq = hit.low_seq AND c.state = 'done'""",
-        {"seqs": list(seqs), "tenant": uow.tenant_id, "migration": migration_id, "phase": phase},
-    )
-
-
-async def list_blob_sizes(uow: UnitOfWork, chunk: Chunk) -> list[tuple[UUID, int]]:
-    """The living blobs of the chunk with their sizes, oldest first."""
-    cursor = await uow.connection.execute(
-        """SELECT id, size_bytes FROM blobs WHERE tenant_id = %s AND seq BETWEEN %s AND %s AND dead_at IS NULL
-           ORDER BY seq""",
-        [uow.tenant_id, chunk.low_seq, chunk.high_seq],
-    )
-    return await cursor.fetchall()
 
 
 #: Whether the copy that replica `r` waits for was waived; its parameter is the store that it was for.
@@ -366,18 +209,23 @@ async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, s
     return found
 
 
-async def record_proof(uow: UnitOfWork, row: MigrationRow, *, proven_seq: int, loss_count: int) -> None:
-    """Keep how far the catalogue was proven, and the loss count that this holds for."""
-    await uow.execute(
-        """UPDATE migrations SET proven_seq = %s, proof_loss_count = %s WHERE tenant_id = %s AND id = %s""",
-        [proven_seq, loss_count, uow.tenant_id, row.id],
+async def record_proof(uow: UnitOfWork, row: MigrationRow, *, proven_seq: int, loss_count: int) -> bool:
+    """Keep how far the catalogue was proven, and the loss count that this holds for; False, and nothing is kept, if a
+    waiver that the proof may have counted was taken back since the row was read."""
+    count = await uow.execute(
+        """UPDATE migrations SET proven_seq = %s, proof_loss_count = %s
+           WHERE tenant_id = %s AND id = %s AND waivers_changed = %s""",
+        [proven_seq, loss_count, uow.tenant_id, row.id, row.waivers_changed],
     )
+    return count == 1
 
 
 async def forget_proof(uow: UnitOfWork, row: MigrationRow) -> None:
     """What was proven is in doubt again, as something that was left out of it counts once more."""
     await uow.execute(
-        "UPDATE migrations SET proven_seq = NULL WHERE tenant_id = %s AND id = %s", [uow.tenant_id, row.id]
+        """UPDATE migrations SET proven_seq = NULL, waivers_changed = waivers_changed + 1
+           WHERE tenant_id = %s AND id = %s""",
+        [uow.tenant_id, row.id],
     )
 
 

@@ -14,6 +14,7 @@ from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.migrations import errors, repository
+from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.failures import Failures
 from simples3dms.storage.migrations.values import ENDED, Migration, MigrationPlan, MigrationRow, State
@@ -124,7 +125,7 @@ class Migrations:
         count = size = after = 0
         while True:
             async with self._database.tenant(tenant_id) as uow:
-                page = await repository.next_range(
+                page = await chunks.next_range(
                     uow, after_seq=after, upto_seq=2**62, limit=_PLAN_PAGE, limit_bytes=2**62
                 )
             count += page.blob_count
@@ -197,7 +198,7 @@ class Migrations:
             if row.state not in {State.PAUSED, State.FAILED} or row.resume_state is None:
                 raise errors.wrong_state("resume", row.state)
             await repository.set_state(uow, row, row.resume_state)
-            await repository.refresh_chunks(uow, row.id)
+            await chunks.refresh(uow, row.id)
             await self._engine.defer_advance(uow, row.id)
             await self._audit(uow, principal, "migration.resumed", row.id)
             return await self._load(uow, row.id)

@@ -60,6 +60,8 @@ class MigrationRow:
     error_message: str | None
     fence: int
     target_was_copy: bool
+    waivers_changed: int
+    """Rises when a waiver is taken back: what a proof left out before counts again."""
 
     @property
     def leaving_store_id(self) -> UUID:

@@ -31,7 +31,7 @@ from simples3dms.storage.placement.words import in_words, to_policy
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.stores.errors import jurisdiction_unknown
 from simples3dms.storage.stores.jurisdictions import is_inside, is_jurisdiction
-from simples3dms.storage.stores.residency import allowed_jurisdictions
+from simples3dms.storage.stores.residency import allowed_jurisdictions, held_jurisdictions, lock_jurisdictions
 from simples3dms.tenants.repository import set_allowed_jurisdictions
 from simples3dms.tenants.service import require_operator
 
@@ -97,7 +97,7 @@ class Placements:
                 )
             grants = await repository.hold_grants(uow)
             held = row.policy.wanted_store_ids if row else ()
-            allowed = await allowed_jurisdictions(uow, tenant_id)
+            allowed = await held_jurisdictions(uow, tenant_id)
             policy = to_policy(grants, words, closed=closed, allowed=allowed, held=held)
             new = [one for one in grants if one.store_id in policy.wanted_store_ids and one.store_id not in held]
             await refuse_new(uow, new, closed)
@@ -136,10 +136,12 @@ class Placements:
         What lies outside then is listed, and marked wherever it is shown; it stays readable and in use, until somebody
         moves it. Raises Invalid (`jurisdiction_unknown`).
         """
-        found = await self.plan_residency(principal, tenant_id, allowed)
-        async with self._database.platform() as uow:
-            before = await allowed_jurisdictions(uow, tenant_id)
-            await set_allowed_jurisdictions(uow, tenant_id, found.allowed)
+        require_operator(principal)
+        codes = _codes(allowed)
+        async with self._database.platform(acting_for=tenant_id) as uow:
+            before = await lock_jurisdictions(uow, tenant_id)
+            await set_allowed_jurisdictions(uow, tenant_id, codes)
+            outside = _outside_of(codes, await repository.list_grants(uow))
             await record(
                 uow,
                 principal,
@@ -149,15 +151,15 @@ class Placements:
                 tenant_id=tenant_id,
                 details={
                     "before": None if before is None else sorted(before),
-                    "allowed": found.allowed,
-                    "outside": [one.store for one in found.outside],
+                    "allowed": codes,
+                    "outside": [grant.name for grant in outside],
                 },
             )
         return await self.get_residency(tenant_id)
 
     async def _outside(self, tenant_id: UUID, allowed: Collection[str] | None) -> list[Outside]:
         async with self._database.tenant(tenant_id) as uow:
-            grants = [g for g in await repository.list_grants(uow) if not is_inside(g.jurisdiction, allowed)]
+            grants = _outside_of(allowed, await repository.list_grants(uow))
             row = await repository.find(uow)
         used = row.policy.wanted_store_ids if row else ()
         return [
@@ -176,6 +178,10 @@ class Placements:
                 break
             after = last
         return count
+
+
+def _outside_of(allowed: Collection[str] | None, grants: Sequence[Grant]) -> list[Grant]:
+    return [grant for grant in grants if not is_inside(grant.jurisdiction, allowed)]
 
 
 def _codes(allowed: Sequence[str] | None) -> list[str] | None:

@@ -27,9 +27,22 @@ async def allowed_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> frozenset[s
     return None if found is None else frozenset(found)
 
 
+async def held_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> frozenset[str] | None:
+    """The same, for whoever decides by it where documents go: another list waits until this unit of work has ended, and
+    then finds what it put there."""
+    await repository.share_residency(uow, tenant_id)
+    return await allowed_jurisdictions(uow, tenant_id)
+
+
+async def lock_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> frozenset[str] | None:
+    """The same, for whoever is about to set another list: it waits for all who decide by this one."""
+    await repository.lock_residency(uow, tenant_id)
+    return await allowed_jurisdictions(uow, tenant_id)
+
+
 async def refuse_outside(uow: UnitOfWork, tenant_id: UUID, places: Iterable[Located]) -> None:
     """Raise Conflict (`residency_violated`) for the first store that the tenant's documents may not lie in."""
-    allowed = await allowed_jurisdictions(uow, tenant_id)
+    allowed = await held_jurisdictions(uow, tenant_id)
     for place in places:
         if not is_inside(place.jurisdiction, allowed):
             raise errors.residency_violated(place.name, place.jurisdiction, allowed or ())

@@ -247,11 +247,17 @@ async def find_granted(uow: UnitOfWork, name: str) -> GrantedStore | None:
 
 
 async def revive_blobs(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> list[UUID]:
-    """Make what was given up of these blobs pending again, with fresh attempts; the transfers' ids."""
+    """Make what was given up of these blobs pending again, with fresh attempts; the transfers' ids.
+
+    What was waived too, unless a migration is under way, which counts on it.
+    """
     return await uow.scalars(
-        """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL
-           WHERE tenant_id = %s AND blob_id = ANY(%s) AND state = 'failed' RETURNING id""",
-        [uow.tenant_id, list(blob_ids)],
+        """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL,
+             waived_reason = NULL, waived_at = NULL
+           WHERE tenant_id = %(tenant)s AND blob_id = ANY(%(blobs)s) AND (state = 'failed'
+             OR state = 'waived' AND NOT EXISTS (SELECT 1 FROM migrations m WHERE m.tenant_id = %(tenant)s
+               AND m.state NOT IN ('planned', 'done', 'rolled_back', 'cancelled'))) RETURNING id""",
+        {"tenant": uow.tenant_id, "blobs": list(blob_ids)},
     )
 
 
