@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
+from tests.locking import hold, locking_place, locks, release, view
 from tests.support import Place, assert_clean, make_place, working
 
 from simples3dms.bootstrap import Services
@@ -28,35 +28,11 @@ from simples3dms.storage.locks.values import ENDING, Change, DueLock, is_enough,
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 NOTHING = ObjectLock()
-#: Of a shelf that `place` made.
-_LONG_NAME = len("a-") + 32
 
 
 @pytest.fixture
 async def place(services: Services) -> Place:
-    mark = new_id().hex
-    settings = {"name": f"a-{mark}", "object_lock": "compliance"}
-    return await make_place(services, settings=(settings, {"name": f"b-{mark}"}))
-
-
-async def view(place: Place, document_id: UUID) -> ReplicaView:
-    (replica,) = await place.services.documents.list_replicas(place.tenant_id, document_id)
-    return replica
-
-
-async def hold(place: Place, document_id: UUID) -> UUID:
-    made = await place.services.holds.place_hold(HOST, place.tenant_id, document_id, name="one", reason="asked for")
-    return made.id
-
-
-async def release(place: Place, document_id: UUID, hold_id: UUID) -> None:
-    await place.services.holds.release_hold(HOST, place.tenant_id, document_id, hold_id, reason="settled")
-
-
-def locks(place: Place) -> dict[str, ObjectLock]:
-    """What the store keeps, by version: the newest of that name, as other tests of this process had theirs."""
-    name = next(name for name in reversed(memory._shelves) if name.startswith("a-") and len(name) == _LONG_NAME)
-    return memory._shelves[name].locks
+    return await locking_place(services)
 
 
 @pytest.fixture(autouse=True)
