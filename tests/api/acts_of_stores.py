@@ -62,6 +62,7 @@ def _rotated(side: B2Side) -> list[Step]:
 
 def _brought(side: B2Side) -> list[Step]:
     base, rule = "/tenants/acme/own-stores", "/own-store-rules/b2"
+    own, start = f"{base}/mine/rotation", {"grace_seconds": 3600}
     allowed = {"hosts": [side.server.url], "most_per_tenant": 1, "bounds": {"retry_attempts": [1, 5]}}
     settings, credential = side.settings | {"bucket": "brought"}, side.manager()
     brought = {"name": "mine", "kind": "b2", "settings": settings, "credential": credential}
@@ -75,6 +76,10 @@ def _brought(side: B2Side) -> list[Step]:
         step("probe_own_store", f"POST {base}/mine/probe"),
         step("set_own_tuning", f"PUT {base}/mine/tuning", {"tuning": {"retry_attempts": 2}}),
         step("set_own_credential", f"PUT {base}/mine/credential", {"credential": credential}),
+        step("start_own_rotation", f"POST {own}", start | {"credential": credential}),
+        step("roll_back_own_rotation", f"POST {own}/rollback"),
+        step("start_own_rotation", f"POST {own}", start | {"credential": credential}, first=until(own, "rolled_back")),
+        step("finalize_own_rotation", f"POST {own}/finalize"),
         step("disable_own_store", f"POST {base}/mine/disable"),
         step("remove_own_store_rule", f"DELETE {rule}"),
     ]

@@ -147,6 +147,10 @@ def test_s09_another_tenants_store_looks_like_none(door: Door, people: dict[str,
             ("POST", "/disable", None),
             ("PUT", "/tuning", {"tuning": {}}),
             ("PUT", "/credential", {"credential": {}}),
+            ("POST", "/rotation", {"credential": {}}),
+            ("GET", "/rotation", None),
+            ("POST", "/rotation/rollback", None),
+            ("POST", "/rotation/finalize", None),
         ):
             answers = [
                 gus.http.request(method, f"/api/v1/tenants/globex/own-stores/{name}{part}", json=body)

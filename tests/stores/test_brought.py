@@ -276,7 +276,9 @@ async def test_f51_nothing_is_removed_where_somebody_else_has_marked_the_place(
     await provider.put(places.MARK_KEY, places.mark_of(globex.id))
     assert not await stores.is_place_ours(mine.id)
     await refused(Conflict, "store_place_taken", stores.set_credential(OLGA, "mine", RIGHT, owner=tenant.id))
+    await refused(Conflict, "store_place_taken", stores.prove(mine, RIGHT))
     await provider.put(places.MARK_KEY, places.mark_of(tenant.id))
+    await stores.prove(mine, RIGHT)
     assert await stores.is_place_ours(mine.id)
     assert await stores.is_place_ours(store.id), "the platform's own has none"
 

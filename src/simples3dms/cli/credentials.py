@@ -65,21 +65,21 @@ def rotate_credential(
             grace_seconds=None if grace_hours is None else grace_hours * 3600,
             expires_at=expires_at,
         )
-    _end(rotation, as_json=as_json)
+    end_rotation(rotation, as_json=as_json)
 
 
 @credential_app.command("roll-back")
 def roll_back(name: str, as_json: JsonFlag = False) -> None:
     """Back to the old one, while it is kept."""
     with connect() as client:
-        _end(client.roll_back_rotation(name), as_json=as_json)
+        end_rotation(client.roll_back_rotation(name), as_json=as_json)
 
 
 @credential_app.command("finish")
 def finish(name: str, as_json: JsonFlag = False) -> None:
     """End the grace: the old one goes now."""
     with connect() as client:
-        _end(client.finalize_rotation(name), as_json=as_json)
+        end_rotation(client.finalize_rotation(name), as_json=as_json)
 
 
 @credential_app.command("schedule")
@@ -125,7 +125,8 @@ def install(store_app: typer.Typer) -> None:
     store_app.command("move")(move_store)
 
 
-def _end(rotation: Rotation, *, as_json: bool) -> None:
+def end_rotation(rotation: Rotation, *, as_json: bool) -> None:
+    """Show it; exit code 1 if it has come to nothing."""
     if as_json:
         show_json(rotation)
     else:

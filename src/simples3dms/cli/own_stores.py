@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from simples3dms.cli.credentials import end_rotation
 from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.cli.stores import CredentialFile, ask_credential, parse_settings, read_tuning, show_probe
@@ -113,6 +115,49 @@ def set_own_credential(
         show_json(changed)
     else:
         say("Replaced.")
+
+
+@app.command("rotate")
+def rotate_own_credential(
+    name: str,
+    credential_file: CredentialFile = None,
+    grace_hours: Annotated[float | None, typer.Option(help="How long the old one is kept.")] = None,
+    expires_at: Annotated[datetime | None, typer.Option(help="When the new one expires (UTC).")] = None,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Try a new credential, switch to it, and keep the old one for a while: there is a way back."""
+    whose = require_tenant(tenant)
+    with connect() as client:
+        rotation = client.start_own_rotation(
+            whose,
+            name,
+            ask_credential(client.get_own_store(whose, name).kind, credential_file),
+            grace_seconds=None if grace_hours is None else grace_hours * 3600,
+            expires_at=expires_at,
+        )
+    end_rotation(rotation, as_json=as_json)
+
+
+@app.command("rotation")
+def show_own_rotation(name: str, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """How its newest rotation stands."""
+    with connect() as client:
+        end_rotation(client.get_own_rotation(require_tenant(tenant), name), as_json=as_json)
+
+
+@app.command("roll-back")
+def roll_back_own_rotation(name: str, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Back to the old credential, while it is kept."""
+    with connect() as client:
+        end_rotation(client.roll_back_own_rotation(require_tenant(tenant), name), as_json=as_json)
+
+
+@app.command("finish")
+def finish_own_rotation(name: str, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """End the grace: the old credential goes now. Delete it at the provider then."""
+    with connect() as client:
+        end_rotation(client.finalize_own_rotation(require_tenant(tenant), name), as_json=as_json)
 
 
 @app.command("disable")

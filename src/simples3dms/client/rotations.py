@@ -51,6 +51,32 @@ class RotationsMixin(Transport):
     def finalize_rotation(self, store: str) -> rotations.Rotation:
         return self.send("POST", rotations.Rotation, at("stores", store, "rotation", "finalize"))
 
+    def start_own_rotation(
+        self,
+        tenant: str,
+        store: str,
+        credential: Mapping[str, Secret | str],
+        *,
+        grace_seconds: float | None = None,
+        expires_at: datetime | None = None,
+    ) -> rotations.Rotation:
+        """Of a store that the tenant brought."""
+        body = {
+            "credential": _open(credential),
+            "grace_seconds": grace_seconds,
+            "expires_at": None if expires_at is None else expires_at.isoformat(),
+        }
+        return self.parse(rotations.Rotation, self._with_secret("POST", _own(tenant, store), body))
+
+    def get_own_rotation(self, tenant: str, store: str) -> rotations.Rotation:
+        return self.get(rotations.Rotation, _own(tenant, store))
+
+    def roll_back_own_rotation(self, tenant: str, store: str) -> rotations.Rotation:
+        return self.send("POST", rotations.Rotation, _own(tenant, store, "rollback"))
+
+    def finalize_own_rotation(self, tenant: str, store: str) -> rotations.Rotation:
+        return self.send("POST", rotations.Rotation, _own(tenant, store, "finalize"))
+
     def set_rotation_schedule(
         self,
         store: str,
@@ -69,6 +95,10 @@ class RotationsMixin(Transport):
 
     def _with_secret(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
         return self.call(method, path, content=json.dumps(body).encode())
+
+
+def _own(tenant: str, store: str, *act: str) -> str:
+    return at("tenants", tenant, "own-stores", store, "rotation", *act)
 
 
 def _open(credential: Mapping[str, Secret | str]) -> dict[str, str]:

@@ -22,6 +22,14 @@ class StartRotation(Request):
     expires_at: datetime | None = Field(default=None, description="When the given credential expires, if it does.")
 
 
+class StartOwnRotation(Request):
+    """Of a store that a tenant brought: to this credential. The old one is deleted at the provider by its owner."""
+
+    credential: dict[str, SecretStr] = Field(description="Write-only; never returned.")
+    grace_seconds: float | None = Field(default=None, ge=0, le=90 * 86_400, description="How long the old one is kept.")
+    expires_at: datetime | None = Field(default=None, description="When the given credential expires, if it does.")
+
+
 class SetRotationSchedule(Request):
     every_days: float | None = Field(gt=0, le=3650, description="Null: not by itself any more.")
     deletes_old: bool = Field(default=False, description="Delete also a key that was entered by hand.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from simples3dms.api.deps import OwnStoresWriter, ServicesDep, StorageReader
 from simples3dms.api.routing import new_router
 from simples3dms.api.v1.stores import secrets_of
-from simples3dms.schemas import rollout
+from simples3dms.schemas import rollout, rotations
 from simples3dms.schemas import stores as schemas
 
 router = new_router(prefix="/tenants/{tenant}", tags=["own stores"])
@@ -75,6 +75,46 @@ async def set_own_credential(
         seat.principal, store, secrets_of(body.credential), owner=seat.tenant_id
     )
     return schemas.Store.model_validate(changed)
+
+
+@router.post("/own-stores/{store}/rotation", operation_id="start_own_rotation", status_code=201, summary="Rotate it")
+async def start_own_rotation(
+    store: str, body: rotations.StartOwnRotation, services: ServicesDep, seat: OwnStoresWriter
+) -> rotations.Rotation:
+    """To another credential, which is probed first: `switched`, or `failed` with why. The old one works until then."""
+    rotation = await services.rotations.start(
+        seat.principal,
+        store,
+        secrets_of(body.credential),
+        deletes_old=False,
+        grace_seconds=body.grace_seconds,
+        expires_at=body.expires_at,
+        owner=seat.tenant_id,
+    )
+    return rotations.Rotation.model_validate(rotation)
+
+
+@router.get("/own-stores/{store}/rotation", operation_id="get_own_rotation", summary="The newest rotation")
+async def get_own_rotation(store: str, services: ServicesDep, seat: StorageReader) -> rotations.Rotation:
+    return rotations.Rotation.model_validate(await services.rotations.get(store, owner=seat.tenant_id))
+
+
+@router.post(
+    "/own-stores/{store}/rotation/rollback", operation_id="roll_back_own_rotation", summary="Back to the old credential"
+)
+async def roll_back_own_rotation(store: str, services: ServicesDep, seat: OwnStoresWriter) -> rotations.Rotation:
+    rotation = await services.rotations.roll_back(seat.principal, store, owner=seat.tenant_id)
+    return rotations.Rotation.model_validate(rotation)
+
+
+@router.post(
+    "/own-stores/{store}/rotation/finalize",
+    operation_id="finalize_own_rotation",
+    summary="End the grace of the old credential",
+)
+async def finalize_own_rotation(store: str, services: ServicesDep, seat: OwnStoresWriter) -> rotations.Rotation:
+    rotation = await services.rotations.finish(seat.principal, store, owner=seat.tenant_id)
+    return rotations.Rotation.model_validate(rotation)
 
 
 @router.post("/own-stores/{store}/disable", operation_id="disable_own_store", summary="Offer it no more")

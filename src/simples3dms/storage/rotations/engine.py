@@ -74,7 +74,7 @@ class RotationEngine:
             if claimed is None:
                 return
             await fp("rotate.claimed")
-            store = await self._stores.get_store(str(claimed.store_id))
+            store = await self._stores.find_anyones(str(claimed.store_id))
             try:
                 async with self._kept(claimed):
                     await self._steps[claimed.state](claimed, store)
@@ -165,7 +165,7 @@ class RotationEngine:
             if not switched:
                 raise errors.too_late()
             await notify(uow)
-            await self._record(uow, "credential.switched", rotation)
+            await self._record(uow, "credential.switched", rotation, store)
             await fp("rotate.in_switch_txn")
         await fp("rotate.switched")
         self._stores.expire(store.id)
@@ -195,7 +195,7 @@ class RotationEngine:
             if not await repository.move(uow, rotation, "done"):
                 raise _ClaimLost
             await credentials_repository.delete_unused(uow, store.id, rotation.from_version)
-            await self._record(uow, "credential.retired", rotation)
+            await self._record(uow, "credential.retired", rotation, store)
             await fp("rotate.in_retire_txn")
         await fp("rotate.done")
 
@@ -218,7 +218,7 @@ class RotationEngine:
                 raise _ClaimLost
             await credentials_repository.delete_unused(uow, store.id, rotation.to_version)
             await repository.hasten_schedule(uow, store.id, seconds=_SOON_SECONDS)
-            await self._record(uow, f"rotation.{state}", rotation)
+            await self._record(uow, f"rotation.{state}", rotation, store)
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -251,11 +251,19 @@ class RotationEngine:
             return None
         return row.provider_key_id or self._stores.key_id_of(store, await self._open(store.id, version))
 
-    async def _record(self, uow: UnitOfWork, action: str, rotation: Rotation) -> None:
+    async def _record(self, uow: UnitOfWork, action: str, rotation: Rotation, store: Store) -> None:
         details = {"from_version": rotation.from_version, "to_version": rotation.to_version}
         if rotation.error_code is not None:
             details["error_code"] = rotation.error_code  # type: ignore[assignment]
-        await record(uow, WORKER, action, target_type="store", target_id=str(rotation.store_id), details=details)
+        await record(
+            uow,
+            WORKER,
+            action,
+            target_type="store",
+            target_id=str(store.id),
+            tenant_id=store.owner_tenant_id,
+            details=details,
+        )
 
 
 def manager_context(store_id: UUID, version: int) -> SealContext:

@@ -26,6 +26,7 @@ from simples3dms.storage.credentials.values import CredentialRow
 from simples3dms.storage.rotations import errors, repository
 from simples3dms.storage.rotations.engine import RotationEngine, manager_context
 from simples3dms.storage.rotations.values import CredentialStatus, ManagerRow, Rotation, Schedule, StoreCredential
+from simples3dms.storage.stores.probing import permit
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.stores.values import Store
 
@@ -39,7 +40,11 @@ _LOOK_SECONDS: Final = 0.1
 
 
 class Rotations:
-    """The rotations of all stores' credentials."""
+    """The rotations of all stores' credentials.
+
+    `owner`: the tenant that brought the store, whose own members may then ask. None: a store of the platform, for
+    operators.
+    """
 
     def __init__(
         self,
@@ -71,16 +76,17 @@ class Rotations:
         deletes_old: bool | None = None,
         grace_seconds: float | None = None,
         expires_at: datetime | None = None,
+        owner: UUID | None = None,
     ) -> Rotation:
-        """Rotate a store's credential: to this one, or to one that is made at the provider. For operators.
+        """Rotate a store's credential: to this one, or to one that is made at the provider.
 
         It is taken as far as it goes now. The store works with the old one unless and until the new one has passed the
         probe. `deletes_old`: at the provider, too; if not said, only a key that we made there. Raises Invalid
         (`credential_invalid`, `key_management_missing`, `rotation_grace_too_short`), Conflict (`rotation_under_way`),
         NotFound (`store_not_found`). What the probe finds is in the rotation's `error_code`.
         """
-        require_operator(principal)
-        store = await self._stores.get_store(name)
+        permit(principal, owner)
+        store = await self._stores.get_store(name, owner=owner)
         grace = self._grace_seconds if grace_seconds is None else grace_seconds
         if grace < self._settle_seconds:
             raise errors.grace_too_short(self._settle_seconds)
@@ -89,12 +95,12 @@ class Rotations:
             await self._require_management(store, fields)
         begun = await self._begin(principal, store, fields, deletes_old, grace, expires_at)
         await self.engine.advance(begun)
-        return await self._get_settled(name)
+        return await self._get_settled(name, owner)
 
-    async def _get_settled(self, name: str) -> Rotation:
+    async def _get_settled(self, name: str, owner: UUID | None) -> Rotation:
         """A rotation that was just begun, after its first steps: a worker may have been quicker to begin with them."""
         for _ in range(_LOOKS):
-            rotation = await self.get(name)
+            rotation = await self.get(name, owner=owner)
             if rotation.state not in ("making", "staged") or rotation.error_code is not None:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
@@ -165,22 +171,22 @@ class Rotations:
     async def defer(self, uow: UnitOfWork, rotation_id: UUID) -> None:
         await self._queue.defer(uow, "rotation.advance", once=f"rotation:{rotation_id}", rotation_id=rotation_id)
 
-    async def get(self, name: str) -> Rotation:
+    async def get(self, name: str, *, owner: UUID | None = None) -> Rotation:
         """The newest rotation of a store. Raises NotFound (`store_not_found`, `rotation_not_found`)."""
-        store = await self._stores.get_store(name)
+        store = await self._stores.get_store(name, owner=owner)
         async with self._database.platform() as uow:
             found = await repository.find_newest(uow, store.id)
         if found is None:
             raise errors.not_found()
         return found
 
-    async def roll_back(self, principal: Principal, name: str) -> Rotation:
-        """Go back to the old credential while it is there; the new one is taken back a little later. For operators.
+    async def roll_back(self, principal: Principal, name: str, *, owner: UUID | None = None) -> Rotation:
+        """Go back to the old credential while it is there; the new one is taken back a little later.
 
         Raises Conflict (`rotation_too_late`), NotFound.
         """
-        require_operator(principal)
-        store = await self._stores.get_store(name)
+        permit(principal, owner)
+        store = await self._stores.get_store(name, owner=owner)
         async with self._database.platform() as uow:
             await credentials_repository.lock_store(uow, store.id)
             found = await repository.find_newest(uow, store.id)
@@ -202,15 +208,15 @@ class Rotations:
             await self._record(uow, principal, "rotation.taken_back", store, version=found.to_version)
             await self.defer(uow, found.id)
         self._stores.expire(store.id)
-        return await self.get(name)
+        return await self.get(name, owner=owner)
 
-    async def finish(self, principal: Principal, name: str) -> Rotation:
-        """End the grace: the old credential goes as soon as every process has turned. For operators.
+    async def finish(self, principal: Principal, name: str, *, owner: UUID | None = None) -> Rotation:
+        """End the grace: the old credential goes as soon as every process has turned.
 
         Raises Conflict (`rotation_not_switched`), NotFound.
         """
-        require_operator(principal)
-        store = await self._stores.get_store(name)
+        permit(principal, owner)
+        store = await self._stores.get_store(name, owner=owner)
         async with self._database.platform() as uow:
             await credentials_repository.lock_store(uow, store.id)
             found = await repository.find_newest(uow, store.id)
@@ -220,7 +226,7 @@ class Rotations:
                 raise errors.not_switched()
             await repository.end_grace(uow, found, least_seconds=self._settle_seconds)
             await self._record(uow, principal, "rotation.grace_ended", store, version=found.to_version)
-        return await self.get(name)
+        return await self.get(name, owner=owner)
 
     async def set_schedule(
         self,
@@ -297,4 +303,12 @@ class Rotations:
     async def _record(
         self, uow: UnitOfWork, principal: Principal, action: str, store: Store, **details: object
     ) -> None:
-        await record(uow, principal, action, target_type="store", target_id=str(store.id), details=details)
+        await record(
+            uow,
+            principal,
+            action,
+            target_type="store",
+            target_id=str(store.id),
+            tenant_id=store.owner_tenant_id,
+            details=details,
+        )

@@ -12,7 +12,7 @@ from simples3dms.providers.errors import ProviderError
 from simples3dms.providers.keys import KeyManagement
 from simples3dms.providers.probe import run_probe
 from simples3dms.providers.registry import get_kind
-from simples3dms.storage.stores import errors
+from simples3dms.storage.stores import errors, places
 from simples3dms.storage.stores.engine import ProviderPool
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.forms import checked_fields
@@ -27,13 +27,16 @@ class Renewals:
     async def prove(self, store: Store, fields: Mapping[str, str]) -> None:
         """See that a store works with this credential: by its probe, outside any transaction.
 
-        Raises Invalid (`store_probe_failed`) for what it did not fail before, and what `explain` makes of its errors.
+        Raises Invalid (`store_probe_failed`) for what it did not fail before, Conflict (`store_place_taken`) where it
+        finds another owner's mark, and what `explain` makes of its errors.
         """
         owner = store.owner_tenant_id
         options = await self._pool.options(store.kind, store.settings, store.tuning, owner=owner)
         try:
             provider = await self._pool.build(store.kind, store.settings, fields, store.tuning, owner=owner)
             try:
+                if owner is not None and await places.is_others(provider, owner):
+                    raise errors.place_taken()
                 report = await run_probe(provider, options)
             finally:
                 await provider.close()
