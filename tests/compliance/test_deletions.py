@@ -23,6 +23,7 @@ from simples3dms.errors import Conflict, Failure, Invalid, NotFound
 from simples3dms.kit import failpoints
 from simples3dms.kit.ids import new_id
 from simples3dms.settings import Settings
+from simples3dms.storage.stores import places
 from simples3dms.tenants.values import Tenant
 
 pytestmark = pytest.mark.anyio
@@ -232,6 +233,28 @@ async def test_what_a_frozen_writer_left_is_removed_and_what_is_not_ours_stays(p
     async with working(place.services):
         await until(place, deletion.id)
     assert [info.key for info in await place.listing(place.a_id)] == [foreign]
+
+
+async def test_the_mark_of_a_place_that_the_tenant_brought_goes_with_it(place: Place) -> None:
+    """Or the next owner of the bucket could not bring it."""
+    services, globex = place.services, await make_place(place.services)
+    async with services.database.platform() as uow:
+        # As if the tenant had brought both; somebody else has marked one of them since.
+        for store_id in (place.a_id, place.b_id):
+            await uow.execute("UPDATE stores SET owner_tenant_id = %s WHERE id = %s", [place.tenant_id, store_id])
+    for name, store_id, owner in (
+        (place.a, place.a_id, place.tenant_id),
+        (place.b, place.b_id, globex.tenant_id),
+    ):
+        await services.stores.set_credential(ANNA, name, {}, owner=place.tenant_id)
+        await (await services.stores.provider(store_id)).put(places.MARK_KEY, places.mark_of(owner))
+    ours, theirs = [await services.stores.provider(store_id) for store_id in (place.a_id, place.b_id)]
+    deletion = await request(place)
+    await confirm(place)
+    async with working(services):
+        await until(place, deletion.id)
+    assert await places.find_mark(ours) is None
+    assert await places.find_mark(theirs) == places.mark_of(globex.tenant_id)
 
 
 async def test_two_workers_and_a_store_that_is_away(place: Place) -> None:

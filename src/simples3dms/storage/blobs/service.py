@@ -246,6 +246,7 @@ class Blobs:
 
     async def clear_place(self, tenant_id: UUID, store_id: UUID, prefix: str) -> int:
         """Remove, from the place of a tenant that has no replicas any more, objects that nobody recorded; how many.
+        From a place that it brought, its mark goes as well.
 
         There are none unless a frozen writer woke up late. Only keys of our own making go: what else is there is not
         ours. Raises Failure where the store can't be looked into, and while a restore waits to be confirmed.
@@ -258,6 +259,7 @@ class Blobs:
             keys += [info.key async for info in provider.list_unfinished(prefix) if _is_ours(info.key, prefix)]
             for key in dict.fromkeys(keys):
                 await provider.discard(key)
+            await self._stores.leave_place(store_id)
         except ProviderError as error:
             raise explain(error) from error
         return len(set(keys))

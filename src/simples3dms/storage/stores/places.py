@@ -18,7 +18,8 @@ from simples3dms.providers.errors import ObjectNotFound
 from simples3dms.storage.stores import errors, repository
 from simples3dms.storage.stores.values import Place, Store, is_alias, place_of
 
-#: The one object of ours whose name is not made for it. It lies beside all tenants' prefixes, and is written once.
+#: The one object of ours whose name is not made for it. It lies beside all tenants' prefixes, and is written once
+#: by an owner, who takes it away when it ends.
 MARK_KEY: Final = "simples3dms-owner.json"
 _LONGEST_MARK_BYTES: Final = 1000
 
@@ -53,6 +54,12 @@ async def claim_place(provider: StorageProvider, owner: UUID | None) -> None:
         found = await find_mark(provider)
     if found is not None and (owner is None or found != mark_of(owner)):
         raise errors.place_taken()
+
+
+async def leave_place(provider: StorageProvider, owner: UUID) -> None:
+    """Take the owner's mark out of the place; nobody else's. Again is no error. Raises ProviderError."""
+    if await find_mark(provider) == mark_of(owner):
+        await provider.discard(MARK_KEY)
 
 
 async def is_others(provider: StorageProvider, owner: UUID) -> bool:

@@ -381,6 +381,16 @@ class Stores(Probes, Renewals):
         self._ours_until[store_id] = time.monotonic() + _OURS_SECONDS
         return True
 
+    async def leave_place(self, store_id: UUID) -> None:
+        """Take the mark out of the place of a store that a tenant brought, as the tenant is about to be gone.
+
+        Raises NotFound, or a ProviderError where the place can't be reached.
+        """
+        provider = await self._pool.get(store_id)
+        owner = self._pool.owner_of(store_id)
+        if owner is not None:
+            await places.leave_place(provider, owner)
+
     def _unit(self, owner: UUID | None) -> AbstractAsyncContextManager[UnitOfWork]:
         """The platform's unit of work, or one that finds and changes this tenant's rows only."""
         return self._database.platform() if owner is None else self._database.tenant(owner)
