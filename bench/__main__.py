@@ -9,7 +9,7 @@ import platform
 import sys
 from typing import Any
 
-from bench import audit, auth, catalogue, migrate, overhead, workers
+from bench import audit, auth, catalogue, migrate, overhead, reads, workers
 
 SCENARIOS: dict[str, Any] = {
     "audit": audit.run,
@@ -17,6 +17,7 @@ SCENARIOS: dict[str, Any] = {
     "catalogue": catalogue.run,
     "migrate": migrate.run,
     "overhead": overhead.run,
+    "reads": reads.run,
     "workers": workers.run,
 }
 

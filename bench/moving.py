@@ -102,13 +102,13 @@ class Ground:
         planned = await migrations.plan_migration(HOST, tenant_id, target=f"{line.name}-target")
         before, began = _cpu(workers), time.monotonic()
         await migrations.start_migration(HOST, tenant_id, planned.id)
-        await self._reach(tenant_id, planned.id, "ready")
+        await self.reach(tenant_id, planned.id, "ready")
         spent = Spent(time.monotonic() - began, _cpu(workers) - before)
         await migrations.roll_back(HOST, tenant_id, planned.id)
-        await self._reach(tenant_id, planned.id, "rolled_back")
+        await self.reach(tenant_id, planned.id, "rolled_back")
         return spent
 
-    async def _reach(self, tenant_id: UUID, migration_id: UUID, state: str) -> None:
+    async def reach(self, tenant_id: UUID, migration_id: UUID, state: str) -> None:
         async with asyncio.timeout(LONGEST_ROUND_SECONDS):
             while True:
                 migration = await self.services.migrations.get_migration(tenant_id, migration_id)

@@ -78,6 +78,13 @@ class Settings(BaseSettings):
         description="Objects that one process copies at a time, at most: of those above 256 KiB a quarter as many, and "
         "never more than the stores bear.",
     )
+    most_slowdown: float = Field(
+        default=1.25,
+        ge=0,
+        le=100,
+        description="How many times as long as without it people may wait for what they read while documents are "
+        "copied and scrubbed: beyond that, this work is throttled. 0: it never is.",
+    )
     lease_seconds: Seconds = Field(
         default=60, description="How long a claim on a piece of work holds without a sign of life of its worker."
     )

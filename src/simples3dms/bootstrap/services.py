@@ -52,6 +52,7 @@ from simples3dms.storage.rotations.service import Rotations
 from simples3dms.storage.scrubs.engine import ScrubEngine
 from simples3dms.storage.scrubs.service import Scrubs
 from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.throttle.service import Throttle
 from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.service import Transfers
 from simples3dms.storage.upkeep.service import Upkeep
@@ -84,6 +85,7 @@ class Services:
     locks: Locks
     restores: RestoreGuard
     blobs: Blobs
+    throttle: Throttle
     transfers: Transfers
     migration_engine: MigrationEngine
     migrations: Migrations
@@ -129,6 +131,7 @@ class Services:
         await self.listener.stop()
         await self.stores.close()
         if self._opened:
+            await self.throttle.stop()
             await self.refusals.close()
             await self.database.close()
             self._opened = False
@@ -174,7 +177,8 @@ def build_services(settings: Settings) -> Services:
         lease_seconds=settings.lease_seconds,
         retry_base_seconds=settings.retry_base_seconds,
     )
-    copies = CopyEngine(database, blobs, concurrency=settings.copy_concurrency)
+    throttle = Throttle(database, most_slowdown=settings.most_slowdown)
+    copies = CopyEngine(database, blobs, throttle, concurrency=settings.copy_concurrency)
     transfers = Transfers(
         database,
         queue,
@@ -235,6 +239,7 @@ def build_services(settings: Settings) -> Services:
         locks=locks,
         restores=restores,
         blobs=blobs,
+        throttle=throttle,
         transfers=transfers,
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
@@ -259,6 +264,7 @@ def build_services(settings: Settings) -> Services:
                 database,
                 queue,
                 blobs,
+                throttle,
                 lease_seconds=settings.lease_seconds,
                 retry_base_seconds=settings.retry_base_seconds,
                 bytes_per_second=settings.scrub_bytes_per_second,

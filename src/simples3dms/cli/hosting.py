@@ -100,6 +100,7 @@ async def _work(settings: Settings, name: str) -> None:
     async with running(settings) as services:
         services.listener.start()
         services.stores.budgets.start()
+        services.throttle.start()
         keep_loaded()
         say(f"Worker {name} is ready.")
         await run_worker(services, stop=stop, name=name)

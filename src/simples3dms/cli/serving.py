@@ -76,6 +76,7 @@ async def _serve(settings: Settings, listener: socket.socket, *, with_worker: bo
     async with running(settings) as services:
         services.listener.start()
         services.stores.budgets.start()
+        services.throttle.start()
         made = await services.identity.ensure_first_operator()
         await _ensure_default_store(services, settings)
         config = server_config(create_app(services, _door_options(settings)))

@@ -102,15 +102,11 @@ async def _answer(
         return Response(status_code=status, headers=headers)
     stack = AsyncExitStack()
     # Opened before the answer begins, so that what can be told as a problem still is.
-    download = await stack.enter_async_context(
-        services.documents.open_download(
-            seat.tenant_id,
-            document_id,
-            number=version.number,
-            start=start,
-            length=None if part is None else length,
-        )
+    opening = services.documents.open_download(
+        seat.tenant_id, document_id, number=version.number, start=start, length=None if part is None else length
     )
+    with services.throttle.reading():
+        download = await stack.enter_async_context(opening)
     return _Stream(download.chunks, stack, status, headers)
 
 

@@ -45,6 +45,7 @@ from simples3dms.storage.scrubs.values import (
     shuffled,
 )
 from simples3dms.storage.stores.errors import explain
+from simples3dms.storage.throttle.service import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ class ScrubEngine:
         database: Database,
         queue: JobQueue,
         blobs: Blobs,
+        throttle: Throttle,
         *,
         lease_seconds: float,
         retry_base_seconds: float,
@@ -78,6 +80,7 @@ class ScrubEngine:
         self._database = database
         self._queue = queue
         self._blobs = blobs
+        self._throttle = throttle
         self._lease_seconds = lease_seconds
         self._retry_base_seconds = retry_base_seconds
         self._bytes_per_second = bytes_per_second
@@ -190,7 +193,8 @@ class ScrubEngine:
                 if faults:
                     return
                 try:
-                    found.append(await _look(provider, copy, scrub, pace))
+                    async with self._throttle.turn():
+                        found.append(await _look(provider, copy, scrub, pace))
                 except StoreResting as error:
                     faults.append(error)
                 except (StoreUnavailable, StoreTimedOut) as error:

@@ -33,6 +33,7 @@ from simples3dms.storage.blobs.service import Blobs, new_ticket
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket, Written
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.throttle.service import Throttle
 from simples3dms.storage.transfers import repository
 from simples3dms.storage.transfers.resuming import ClaimLost, SourceFailed, copy_in_parts, goes_in_parts
 from simples3dms.storage.transfers.values import Deficit, Outcome, Result
@@ -74,9 +75,10 @@ class _Task:
 class CopyEngine:
     """Copies batches. Any number of engines in any number of processes may work on the same tenant."""
 
-    def __init__(self, database: Database, blobs: Blobs, *, concurrency: int) -> None:
+    def __init__(self, database: Database, blobs: Blobs, throttle: Throttle, *, concurrency: int) -> None:
         self._database = database
         self._blobs = blobs
+        self._throttle = throttle
         self._little_slots = asyncio.Semaphore(concurrency)
         self._whole_slots = asyncio.Semaphore(max(1, concurrency // 4))
         self._large_slots = asyncio.Semaphore(min(concurrency, _LARGE_PARALLEL))
@@ -156,7 +158,8 @@ class CopyEngine:
             try:
                 if task.ticket is None:
                     assert task.deficit.at_target is not None
-                    await self._prove_existing(tenant_id, blob, task.deficit.at_target)
+                    async with self._throttle.turn():
+                        await self._prove_existing(tenant_id, blob, task.deficit.at_target)
                     proven.append(task.deficit.at_target)
                     return Result(blob.id, blob.size_bytes, Outcome.PROVEN)
                 target = await self._blobs.provider(grant.store_id)
@@ -217,21 +220,26 @@ class CopyEngine:
         ticket: WriteTicket,
     ) -> Written:
         expected = Expected(blob.size_bytes, blob.digest)
+        in_parts = blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, blob)
+        turn = self._throttle.turn
         try:
-            if blob.size_bytes <= WHOLE_BYTES:
-                body: Body = await _read_whole(provider, source, expected)
-                await fp("copy.source_open")
-                await fp("copy.mid_stream")
-                put = await target.put(ticket.key, body, expected=expected)
-            elif goes_in_parts(target, blob):
-                put = await copy_in_parts(self._database, tenant_id, blob, provider, source, target, ticket)
-            else:
-                put = await self._stream(provider, source, target, ticket, expected)
-            await fp("copy.after_put")
-            # What the target says of its write proves nothing: read it back and compare with the record.
-            await _read_back(target, ticket.key, put.version_id, expected)
+            # Each part takes a turn of its own.
+            async with _nothing() if in_parts else turn():
+                if in_parts:
+                    put = await copy_in_parts(self._database, turn, tenant_id, blob, provider, source, target, ticket)
+                elif blob.size_bytes <= WHOLE_BYTES:
+                    body: Body = await _read_whole(provider, source, expected)
+                    await fp("copy.source_open")
+                    await fp("copy.mid_stream")
+                    put = await target.put(ticket.key, body, expected=expected)
+                else:
+                    put = await self._stream(provider, source, target, ticket, expected)
+                await fp("copy.after_put")
+                # What the target says of its write proves nothing: read it back and compare with the record.
+                async with turn() if in_parts else _nothing():
+                    await _read_back(target, ticket.key, put.version_id, expected)
         except (IntegrityError, SourceFailed) as error:
-            if blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, blob):
+            if in_parts:
                 await self._spoil(tenant_id, ticket, error)
                 if isinstance(error, IntegrityError):
                     # Only the parts were hashed on their way: was it the source that had other bytes?

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 from uuid import UUID
 
@@ -43,6 +45,7 @@ def goes_in_parts(target: StorageProvider, blob: Blob) -> bool:
 
 async def copy_in_parts(
     database: Database,
+    turn: Callable[[], AbstractAsyncContextManager[None]],
     tenant_id: UUID,
     blob: Blob,
     provider: StorageProvider,
@@ -51,6 +54,8 @@ async def copy_in_parts(
     ticket: WriteTicket,
 ) -> PutResult:
     """Send the parts that the target does not have yet, and finish. Its bytes are to be read back afterwards.
+
+    `turn`: what each part waits for.
 
     Raises SourceFailed, ClaimLost, or the target's ProviderError: what was sent stays there for the next attempt.
     """
@@ -65,7 +70,7 @@ async def copy_in_parts(
     slots = asyncio.Semaphore(max(1, _BYTES_UNDER_WAY // size))
 
     async def send(number: int) -> None:
-        async with slots:
+        async with slots, turn():
             start = (number - 1) * size
             body = await _read(provider, source, start, min(size, blob.size_bytes - start))
             part = await target.put_part(upload, number, body)
