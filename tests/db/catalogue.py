@@ -57,6 +57,8 @@ TENANT_RIGHTS = {
     "placement_surveys": "SELECT INSERT UPDATE",
     "tenant_settings": "SELECT",
     "usage_shards": "SELECT INSERT UPDATE",
+    "catalogue_counts": "SELECT",
+    "catalogue_deltas": "SELECT INSERT",
     "scrubs": "SELECT INSERT UPDATE",
     "reconciles": "SELECT INSERT UPDATE",
     "reconcile_findings": "SELECT INSERT UPDATE",

@@ -145,6 +145,9 @@ ROWS = {
     "tenant_deletions": """INSERT INTO tenant_deletions (tenant_id, id, state, reason, requested_by_name, waits_until)
                            VALUES (%(t)s, %(i)s, 'requested', 'over', 'host', now())""",
     "usage_shards": "INSERT INTO usage_shards VALUES (%(t)s, 0, 1, 1)",
+    "catalogue_counts": """INSERT INTO catalogue_counts (tenant_id, store_id, blob_count, size_bytes)
+                           VALUES (%(t)s, %(store)s, 1, 1)""",
+    "catalogue_deltas": "INSERT INTO catalogue_deltas (tenant_id, blob_count, size_bytes) VALUES (%(t)s, 1, 1)",
 }
 #: Rows that the platform's role can't make.
 SEALERS = {"audit_heads", "audit_checkpoints", "audit_cuts"}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from layered import chunks, down, layer, memory, read, stack
 
-from simples3dms.providers.base import CopySource, StorageProvider
-from simples3dms.providers.errors import IntegrityError, StoreResting
+from simples3dms.providers.base import Body, Capabilities, CopySource, PutResult, StorageProvider
+from simples3dms.providers.errors import IntegrityError, ObjectNotFound, StoreResting, StoreUnavailable
+from simples3dms.providers.layers.base import CallLayer
 from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.fault import Fault
 
@@ -100,3 +103,29 @@ async def test_a_stream_that_is_on_trial_does_not_keep_the_store_shut() -> None:
     await asyncio.sleep(0.15)
     assert (await provider.head("there")).size_bytes == 1
     assert await read(provider, "slow") == b"".join([chunk async for chunk in chunks(b"12")])
+
+
+async def test_what_is_left_of_a_stream_is_never_sent_as_the_whole() -> None:
+    """To a store that takes no parts: its failure in the middle is passed on, and nothing is there."""
+
+    class Whole(CallLayer):
+        """Takes bodies in one piece; the first time it fails when it has read some of one."""
+
+        failed = False
+
+        @property
+        def capabilities(self) -> Capabilities:
+            return replace(self.inner.capabilities, multipart=False)
+
+        async def put(self, key: str, body: Body, **how: Any) -> PutResult:
+            if not self.failed and not isinstance(body, bytes):
+                self.failed = True
+                await anext(aiter(body))
+                raise StoreUnavailable("down in the middle")
+            return await self.inner.put(key, body, **how)
+
+    provider = stack(inner=Whole(memory()))
+    with pytest.raises(StoreUnavailable):
+        await provider.put("x", chunks(secrets.token_bytes(500_000)))
+    with pytest.raises(ObjectNotFound):
+        await provider.head("x")

@@ -39,6 +39,7 @@ from simples3dms.kit import failpoints
 from simples3dms.settings import Settings
 from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.checkpoints.service import Checkpoints
+from simples3dms.storage.counters.service import Counters
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
@@ -86,6 +87,7 @@ class Services:
     restores: RestoreGuard
     blobs: Blobs
     throttle: Throttle
+    counters: Counters
     transfers: Transfers
     migration_engine: MigrationEngine
     migrations: Migrations
@@ -240,6 +242,7 @@ def build_services(settings: Settings) -> Services:
         restores=restores,
         blobs=blobs,
         throttle=throttle,
+        counters=Counters(database),
         transfers=transfers,
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),

@@ -57,6 +57,14 @@ def declare_restored(
     hosting.declare_restored(reason)
 
 
+@db_app.command("recount")
+def recount() -> None:
+    """Put right how many documents each tenant has, and where, if fsck found that wrong. Everything may go on."""
+    from simples3dms.cli import hosting
+
+    hosting.recount()
+
+
 def fsck(
     read_data: Annotated[
         bool, typer.Option("--read-data", help="Read every replica back and compare; --read-data=5%: a sample.")

@@ -138,6 +138,18 @@ def declare_restored(reason: str) -> None:
     say("Nothing is removed from stores any more, until `simples3dms upkeep confirm-restore`.")
 
 
+def recount() -> None:
+    """Put the counters right."""
+    settings = read_settings()
+
+    async def count() -> int:
+        async with running(settings) as services:
+            return await services.counters.recount()
+
+    wrong = asyncio.run(count())
+    say(f"{wrong} numbers were wrong, and are right now." if wrong else "All numbers were right.")
+
+
 def _user_of(url: str) -> str:
     user = conninfo_to_dict(url).get("user")
     if not user:

@@ -37,6 +37,7 @@ async def tick(services: Services) -> None:
         to_probe = await stores_repository.list_due_probes(uow, hours=services.probe_hours, limit=_LIMIT)
         rewraps = await keys_repository.list_due_rewraps(uow, limit=_LIMIT)
         to_purge = await documents_repository.list_to_purge(uow, trash_days=services.trash_days, limit=_LIMIT)
+    await services.counters.fold()
     for tenant_id in to_clean:
         async with services.database.tenant(tenant_id) as tenant:
             await services.blobs.defer_sweep(tenant)

@@ -13,6 +13,7 @@ from simples3dms.errors import Conflict, Failure, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
@@ -36,7 +37,6 @@ from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers import repository as transfers_repository
 from simples3dms.storage.transfers.service import Transfers
 
-_PLAN_PAGE = 10_000
 _CUT_OVER_TRIES = 120
 _CUT_OVER_WAIT_SECONDS = 0.1
 #: How long new versions wait for a cut-over at most, and after how many tries they are asked to again.
@@ -94,16 +94,16 @@ class Migrations:
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
         blockers = await self._blockers(grants[target].store_id)
-        plan = await self._measure(tenant_id, blockers)
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
+            total = await counters.find_total(uow)
             inserted = await repository.insert(
                 uow,
                 migration_id,
                 source_store_id=grants[leaving].store_id,
                 target_store_id=grants[target].store_id,
                 automatic_cutover=automatic_cutover,
-                plan={"blob_count": plan.blob_count, "size_bytes": plan.size_bytes, "blockers": list(blockers)},
+                plan={"blob_count": total.blob_count, "size_bytes": total.size_bytes, "blockers": list(blockers)},
             )
             if not inserted:
                 raise errors.active()
@@ -119,20 +119,6 @@ class Migrations:
         except Failure as error:
             return (error.message,)
         return ()
-
-    async def _measure(self, tenant_id: UUID, blockers: tuple[str, ...]) -> MigrationPlan:
-        """Count the catalogue, page by page."""
-        count = size = after = 0
-        while True:
-            async with self._database.tenant(tenant_id) as uow:
-                page = await chunks.next_range(
-                    uow, after_seq=after, upto_seq=2**62, limit=_PLAN_PAGE, limit_bytes=2**62
-                )
-            count += page.blob_count
-            size += page.size_bytes
-            if page.high_seq is None or page.blob_count < _PLAN_PAGE:
-                return MigrationPlan(count, size, blockers)
-            after = page.high_seq
 
     async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
         async with self._database.tenant(tenant_id) as uow:

@@ -13,6 +13,7 @@ from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.providers.base import Expected, ObjectInfo
 from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.upkeep import repository
@@ -99,6 +100,11 @@ class Upkeep:
         async with self._database.tenant(tenant_id) as uow:
             for blob_id in await repository.list_orphan_blobs(uow, limit=_PAGE):
                 _add(report, "orphan_blob", tenant_id, str(blob_id), "no version refers to it and it is not retired")
+            for drift in await counters.list_drift(uow):
+                target = str(drift.store_id or "all")
+                lacking = f"{drift.blob_count} blobs, {drift.size_bytes} bytes"
+                message = f"counters lack {lacking}: `simples3dms db recount`"
+                _add(report, "counters_wrong", tenant_id, target, message)
             pending = await repository.count_pending(uow)
         report.counts["pending_writes"] += pending.writing
         report.counts["pending_removals"] += pending.retiring
