@@ -54,11 +54,15 @@ async def _become_editor(given: Changing) -> NewSession | None:
     return (await identity.set_member(given.asking, given.tenant.id, given.asking.name, "editor"))[1]
 
 
+async def _leave(given: Changing) -> NewSession | None:
+    return await given.services.identity.remove_member(given.asking, given.tenant.id, given.asking.name)
+
+
 async def _join(given: Changing) -> NewSession | None:
     return (await given.services.invitations.join(given.asking, given.invitation, address=""))[1]
 
 
-ACTS = [_lose_platform_role, _become_auditor, _become_editor, _join]
+ACTS = [_lose_platform_role, _become_auditor, _become_editor, _leave, _join]
 Act = Callable[[Changing], Awaitable[NewSession | None]]
 
 
@@ -135,4 +139,5 @@ async def test_s12_what_changes_nothing_and_what_others_are_renews_nothing(given
     otto = await identity.get_user("otto@example.org")
     assert (await identity.set_member(asking, given.tenant.id, otto.email, "viewer"))[1] is None
     assert (await identity.set_platform_role(asking, otto.id, "auditor"))[1] is None
+    assert await identity.remove_member(asking, given.tenant.id, otto.email) is None
     await given.services.sessions.authenticate(given.mine.secret)
