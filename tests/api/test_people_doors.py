@@ -116,6 +116,13 @@ def test_s12_rights_that_change_end_the_session_and_a_password_renews_it(ours: B
     assert ours.cookie != own, "one's own role: a new secret"
     assert ours.ask("GET", "tenants/acme").status_code == 200
     with door.connect() as operator:
+        operator.set_member("acme", anna, "administrator")
+    ours.sign_in(anna, body["new_password"])
+    own = ours.cookie
+    assert ours.ask("DELETE", f"tenants/acme/members/{anna}").status_code == 204
+    assert ours.cookie not in (own, None), "who leaves himself is not signed out"
+    assert ours.ask("GET", "session").json()["name"] == anna
+    with door.connect() as operator:
         operator.set_member("acme", anna, "viewer")
     assert _code(ours.ask("GET", "session")) == (401, "session_invalid")
 

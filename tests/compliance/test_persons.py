@@ -19,7 +19,8 @@ from simples3dms.context import HOST, Principal
 from simples3dms.db.provision import Provisioned
 from simples3dms.documents.values import UploadRequest
 from simples3dms.errors import Conflict, Failure, Forbidden, Invalid, NotFound, Unauthenticated
-from simples3dms.identity.values import User
+from simples3dms.identity.permissions import Permission
+from simples3dms.identity.values import PlatformRole, User
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
 
@@ -148,6 +149,30 @@ async def test_bad_requests_erase_nobody(place: Place) -> None:
     await refused(NotFound, "tenant_not_found", act)
     await place.services.identity.authenticate(token)
     assert await persons.list_erasures() == []
+
+
+async def test_s14_a_token_bounded_to_erasing_erases_nobody_who_has_more_than_it(place: Place) -> None:
+    identity, persons = place.services.identity, place.services.persons
+    user, _ = await identity.create_user(HOST, "root@example.org", is_operator=True)
+    root = Principal(user.id, user.email, is_operator=True)
+    made = await identity.create_token(root, "erases", scopes=[Permission.PERSONS_ERASE])
+    bounded = await identity.authenticate(made.token)
+    kept = []
+    for role in PlatformRole:
+        other, _ = await identity.create_user(HOST, f"{role}@example.org")
+        await identity.set_platform_role(HOST, other.id, role)
+        kept.append(await identity.get_user(other.email))
+        act = persons.request_erasure(bounded, other.email, reason="x")
+        await refused(Forbidden, "rights_exceed_own", act)
+    assert [await identity.get_user(one.email) for one in kept] == kept
+    assert await persons.list_erasures() == []
+    assert "user.erased" not in {event.action for event in await place.services.audit.list_events(None)}
+    await make_olga(place)
+    await persons.request_erasure(bounded, EMAIL, reason="x")
+    await refused(NotFound, "user_not_found", identity.get_user(EMAIL))
+    # The operator himself may.
+    for one in kept:
+        await persons.request_erasure(root, one.email, reason="x")
 
 
 async def test_a_report_tells_all_that_is_held_and_no_secret(place: Place) -> None:

@@ -22,10 +22,9 @@ from simples3dms.crypto.keyring import Keyring, load_or_create_keyring
 from simples3dms.errors import Conflict, Failure, Invalid, NotFound, Unavailable
 from simples3dms.keys import engine, repository
 from simples3dms.keys.service import hold_key
-from simples3dms.keys.values import SEALED_COLUMNS, Rewrap
+from simples3dms.keys.values import SEALED_COLUMNS
 from simples3dms.kit import failpoints
 from simples3dms.settings import Settings
-from simples3dms.storage.credentials import service as credentials_service
 
 pytestmark = pytest.mark.anyio
 Wait = Callable[..., object]
@@ -65,64 +64,6 @@ async def test_a_rotation_moves_every_row_and_the_old_key_can_go(services: Servi
         await services.credentials.open(store_id)
     actions = [event.action for event in await services.audit.list_events(None)]
     assert [action for action in actions if action.startswith("key.")] == ["key.retired", "key.rotated"]
-
-
-async def _straggle(services: Services, old: str, count: int) -> None:
-    """Stores whose credentials were sealed before the key changed, and are written after."""
-
-    async def chosen_before(_uow: object, keyring: Keyring) -> None:
-        keyring.choose(old)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(credentials_service, "choose_primary", chosen_before)
-        await _stores(services, count)
-
-
-async def test_a_row_that_was_being_sealed_while_the_key_changed_follows(services: Services) -> None:
-    """Its writer has not heard of the change yet: the row comes under the old key, which stays until it has moved."""
-    (first,) = await _stores(services, 1)
-    (old,) = await _named(services)
-    new = await _rotate(services)
-    await _straggle(services, old, 2)
-    assert await _named(services) == {new: 1, old: 2}
-    with pytest.raises(Conflict) as caught:
-        await services.keys.retire(HOST, old)
-    assert caught.value.problem_code == "key_in_use"
-    await services.keys.catch_up()
-    again = await services.keys.get_rewrap()
-    assert again.state == "running"
-    await services.keys.engine.run(again.id)
-    found = await services.keys.get_rewrap(again.id)
-    assert (found.state, found.done_count, found.total_count) == ("done", 3, 3)
-    assert await _named(services) == {new: 3}
-    await services.keys.catch_up()
-    assert (await services.keys.get_rewrap()).state == "done"
-    await services.keys.retire(HOST, old)
-    await services.credentials.open(first)
-
-
-async def test_a_row_sealed_under_the_old_key_behind_the_rewrap_keeps_it_from_being_done(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await _stores(services, 2)
-    (old,) = await _named(services)
-    begun = await services.keys.rotate(HOST)
-    walked = services.keys.engine._pass
-    passes = 0
-
-    async def walk_and_write(claimed: Rewrap) -> int:
-        nonlocal passes
-        passes += 1
-        broken = await walked(claimed)
-        if passes == 1:
-            await _straggle(services, old, 1)
-            services.keys._keyring.choose(begun.key_id)
-        return broken
-
-    monkeypatch.setattr(services.keys.engine, "_pass", walk_and_write)
-    await services.keys.engine.run(begun.id)
-    assert passes == 2
-    assert await _named(services) == {begun.key_id: 3}
 
 
 async def test_pages_are_walked_to_the_end(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:

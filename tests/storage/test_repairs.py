@@ -80,6 +80,39 @@ async def test_what_was_given_up_is_copied_anew_when_somebody_asks(
     assert actions.count("replica.repair_asked") == 3
 
 
+async def test_what_was_waived_is_tried_anew_once_no_migration_counts_on_it(place: Place) -> None:
+    documents = [(await place.upload(f"body {number}".encode())).document.id for number in range(2)]
+    await doubt_all(place)
+    async with place.services.database.tenant(place.tenant_id) as uow:
+        await uow.execute("UPDATE transfers SET state = 'waived', waived_reason = 'gone', waived_at = now()")
+
+    async def waived_after_repair() -> int:
+        assert (await place.services.transfers.repair_page(HOST, place.tenant_id, store=place.a)).count == 2
+        async with place.services.database.tenant(place.tenant_id) as uow:
+            return len(await uow.scalars("SELECT id FROM transfers WHERE state = 'waived' AND waived_reason = 'gone'"))
+
+    migrations = place.services.migrations
+    planned = await migrations.plan_migration(HOST, place.tenant_id, target=place.b)
+    await migrations.start_migration(HOST, place.tenant_id, planned.id)
+    assert await waived_after_repair() == 2
+    await migrations.pause_migration(HOST, place.tenant_id, planned.id)
+    assert await waived_after_repair() == 2
+    async with working(place.services):
+        await migrations.roll_back(HOST, place.tenant_id, planned.id)
+        await place.until(planned.id, "rolled_back")
+        await quiet(place)
+        assert await doubtful(place) == 2, "nobody sees to what was waived"
+        await migrations.plan_migration(HOST, place.tenant_id, target=place.b)
+        assert await waived_after_repair() == 0
+        async with asyncio.timeout(60):
+            while await doubtful(place):
+                await asyncio.sleep(0.05)
+        await quiet(place)
+    for number, document in enumerate(documents):
+        assert await place.read(document) == f"body {number}".encode()
+    await assert_clean(place.services)
+
+
 async def test_f36_a_store_that_is_not_trusted_is_passed_over_and_refused_by_name(place: Place) -> None:
     await place.upload(b"body")
     await doubt_all(place)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +17,11 @@ from simples3dms.bootstrap import Services
 from simples3dms.context import HOST, Principal
 from simples3dms.errors import Conflict, Failure, Forbidden, Invalid
 from simples3dms.kit.ids import new_id
+from simples3dms.storage.migrations import service as migrations
+from simples3dms.storage.placement import service as placements
+from simples3dms.storage.stores import grants
 from simples3dms.storage.stores.jurisdictions import BLOCS, COUNTRIES, is_inside, known_jurisdiction
+from simples3dms.tenants import repository as tenants
 
 CODES = st.sampled_from(sorted(COUNTRIES | set(BLOCS)))
 
@@ -191,3 +198,117 @@ async def test_bad_lists_and_contradictions_are_refused(services: Services, plac
     for code in ("US", None):
         await refused(Conflict, "jurisdiction_contradicted", stores.set_jurisdiction(HOST, place.a, code))
     assert (await stores.set_jurisdiction(HOST, place.a, "IE")).jurisdiction == "IE"
+
+
+async def _waits(services: Services, task: asyncio.Task[Any]) -> bool:
+    """True once the task's unit of work waits for a lock of somebody else's; False if it ends without."""
+    async with asyncio.timeout(30):
+        while not task.done():
+            async with services.database.platform() as uow:
+                if await uow.scalar(
+                    """SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+                ):
+                    return True
+            await asyncio.sleep(0.02)
+    return False
+
+
+async def _place(place: Place, store: str) -> None:
+    await place.services.placements.set_placement(HOST, place.tenant_id, write=place.a, copies=[store])
+
+
+async def _grant(place: Place, store: str) -> None:
+    await place.services.stores.grant_store(HOST, place.tenant_id, store)
+
+
+async def _start(place: Place, store: str) -> None:
+    (planned,) = await place.services.migrations.list_migrations(place.tenant_id)
+    await place.services.migrations.start_migration(HOST, place.tenant_id, planned.id)
+
+
+async def _list(place: Place) -> None:
+    await place.services.placements.set_residency(HOST, place.tenant_id, ["DE"])
+
+
+async def _settings(place: Place) -> None:
+    await place.services.tenants.change_settings(HOST, place.tenant_id, {"allowed_jurisdictions": ["DE"]})
+
+
+Act = Callable[[Place, str], Awaitable[None]]
+Setting = Callable[[Place], Coroutine[Any, Any, None]]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("put", [_list, _settings])
+@pytest.mark.parametrize(
+    ("act", "module", "asked", "is_in_use"),
+    [
+        (_place, placements, "refuse_new", True),
+        (_start, migrations, "refuse_new", True),
+        (_grant, grants, "refuse_outside", False),
+    ],
+    ids=["placement", "migration", "grant"],
+)
+async def test_another_list_waits_for_what_is_decided_by_the_old_one_and_tells_of_it(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Act,
+    module: ModuleType,
+    asked: str,
+    is_in_use: bool,
+    put: Setting,
+) -> None:
+    services, store = place.services, place.b
+    if act is _grant:
+        store = (await services.stores.add_store(HOST, f"{place.a}-us", "memory", {"name": f"{place.a}-us"}, {})).name
+        await services.stores.set_jurisdiction(HOST, store, "US")
+    if act is _start:
+        await services.migrations.plan_migration(HOST, place.tenant_id, target=store)
+    decided, go = asyncio.Event(), asyncio.Event()
+    refuse = getattr(module, asked)
+
+    async def decide_and_wait(*given: Any) -> None:
+        await refuse(*given)
+        decided.set()
+        await go.wait()
+
+    monkeypatch.setattr(module, asked, decide_and_wait)
+    acting = asyncio.ensure_future(act(place, store))
+    async with asyncio.timeout(30):
+        await decided.wait()
+    setting = asyncio.create_task(put(place))
+    try:
+        assert await _waits(services, setting)
+    finally:
+        go.set()
+        await acting
+        await setting
+    residency = await services.placements.get_residency(place.tenant_id)
+    told = {one.store: one.is_in_use for one in residency.outside}
+    assert (residency.allowed, told[store]) == (["DE"], is_in_use)
+    events = await Audit(services.database).list_events(place.tenant_id)
+    assert all(store in event.details["outside"] for event in events if event.action == "residency.set")
+    # From here on the new list counts.
+    planned = services.migrations.plan_migration(HOST, place.tenant_id, target=place.b)
+    await refused(Conflict, "residency_violated", planned)
+
+
+@pytest.mark.anyio
+async def test_other_settings_put_no_older_list_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All settings are written at once: a list that is set between the look at them and that must not be lost."""
+    services, save = place.services, tenants.save_settings
+    setting: asyncio.Task[None] | None = None
+
+    async def save_later(*given: Any) -> Any:
+        nonlocal setting
+        setting = asyncio.create_task(_list(place))
+        await _waits(services, setting)
+        return await save(*given)
+
+    monkeypatch.setattr(tenants, "save_settings", save_later)
+    await services.tenants.change_settings(HOST, place.tenant_id, {"trash_days": 3})
+    assert setting is not None
+    await setting
+    found = await services.tenants.get_settings(place.tenant_id)
+    assert (found.trash_days, found.allowed_jurisdictions) == (3, ["DE"])

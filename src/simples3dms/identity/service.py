@@ -301,16 +301,20 @@ class Identity:
             await _record_member(uow, principal, "member.set", tenant_id, member.user_id, role=str(role))
             return member, renewed
 
-    async def remove_member(self, principal: Principal, tenant_id: UUID, email: str) -> None:
-        """Take a user's place in a tenant away. Raises NotFound (`member_not_found`) and as `set_member` does."""
+    async def remove_member(self, principal: Principal, tenant_id: UUID, email: str) -> NewSession | None:
+        """Take a user's place in a tenant away; who leaves himself goes on under a new secret, as in `set_member`.
+
+        Raises NotFound (`member_not_found`) and as `set_member` does.
+        """
         address = _address(email)
         async with self._database.platform() as uow:
             await require_change(uow, principal, tenant_id, address, becomes=None)
             user_id = await repository.delete_member(uow, tenant_id, address)
             if user_id is None:
                 raise errors.member_not_found()
-            await _end_sessions(uow, principal, user_id)
+            renewed = await _end_sessions(uow, principal, user_id)
             await _record_member(uow, principal, "member.removed", tenant_id, user_id)
+            return renewed
 
     async def list_members(self, tenant_id: UUID) -> list[Member]:
         async with self._database.platform() as uow:

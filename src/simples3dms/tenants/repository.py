@@ -11,6 +11,8 @@ from simples3dms.tenants.values import Tenant, TenantSettings
 _SETTINGS: Final = """SELECT coalesce(s.version, 0) AS version, s.trash_days, s.retention_days, s.retention_mode,
     s.region, t.allowed_jurisdictions, s.largest_upload_bytes, s.most_documents, s.most_bytes, s.updated_at
   FROM tenants t LEFT JOIN tenant_settings s ON s.tenant_id = t.id WHERE t.id = %s"""
+#: Makes a tenant's id the name of the lock on its residency.
+_RESIDENCY: Final = 0x53_33_44_4D_52_45
 _TENANT: Final = "id, slug, name, created_at, suspended_at, suspension_reason, deleting_at"
 
 
@@ -41,7 +43,18 @@ async def list_page(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[
     )
 
 
+async def share_residency(uow: UnitOfWork, tenant_id: UUID) -> None:
+    """Where the tenant's documents may lie stays as it is until this unit of work ends. Many may hold it at once."""
+    await uow.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, %s))", [str(tenant_id), _RESIDENCY])
+
+
+async def lock_residency(uow: UnitOfWork, tenant_id: UUID) -> None:
+    """Wait for all who decide by it where documents go; none begins before this unit of work has ended."""
+    await uow.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))", [str(tenant_id), _RESIDENCY])
+
+
 async def set_allowed_jurisdictions(uow: UnitOfWork, tenant_id: UUID, allowed: list[str] | None) -> None:
+    """The caller holds `lock_residency`."""
     await uow.execute("UPDATE tenants SET allowed_jurisdictions = %s WHERE id = %s", [allowed, tenant_id])
 
 
@@ -64,7 +77,10 @@ async def find_settings(uow: UnitOfWork, tenant_id: UUID) -> TenantSettings:
 
 
 async def save_settings(uow: UnitOfWork, tenant_id: UUID, settings: TenantSettings) -> TenantSettings | None:
-    """Put them in force as the version after `settings.version`; None if that is not the one in force."""
+    """Put them in force as the version after `settings.version`; None if that is not the one in force.
+
+    The caller holds `lock_residency`, from before it read what it changes.
+    """
     count = await uow.execute(
         """INSERT INTO tenant_settings AS s (tenant_id, version, trash_days, retention_days, retention_mode, region,
              largest_upload_bytes, most_documents, most_bytes)

@@ -110,6 +110,8 @@ class Tenants:
         in force is not the expected one.
         """
         async with self._database.platform() as uow:
+            # Another list of jurisdictions may be set elsewhere meanwhile, or be decided by.
+            await repository.lock_residency(uow, tenant_id)
             before = await repository.find_settings(uow, tenant_id)
             if expected_version not in (None, before.version):
                 raise errors.settings_changed(before.version)

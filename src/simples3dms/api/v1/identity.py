@@ -145,5 +145,5 @@ async def set_member(
     status_code=204,
     summary="Take a member out",
 )
-async def remove_member(email: str, services: ServicesDep, seat: MemberWriter) -> None:
-    await services.identity.remove_member(seat.principal, seat.tenant_id, email)
+async def remove_member(email: str, services: ServicesDep, seat: MemberWriter, response: Response) -> None:
+    set_session(response, await services.identity.remove_member(seat.principal, seat.tenant_id, email))

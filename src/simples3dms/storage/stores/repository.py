@@ -19,8 +19,6 @@ _GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix, s.jurisdiction, s.ow
   FROM store_grants g JOIN stores s ON s.id = g.store_id"""
 #: Held while it is decided whether a place, or a prefix in it, is free.
 _PLACES_LOCK: Final = 0x53_33_44_4D_50_4C
-#: Makes a tenant's id the name of the lock on its residency.
-_RESIDENCY: Final = 0x53_33_44_4D_52_45
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,16 +272,6 @@ async def has_granted_name(uow: UnitOfWork, tenant_id: UUID, name: str) -> bool:
         [tenant_id, name],
     )
     return found is not None
-
-
-async def share_residency(uow: UnitOfWork, tenant_id: UUID) -> None:
-    """Where the tenant's documents may lie stays as it is until this unit of work ends. Many may hold it at once."""
-    await uow.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, %s))", [str(tenant_id), _RESIDENCY])
-
-
-async def lock_residency(uow: UnitOfWork, tenant_id: UUID) -> None:
-    """Wait for all who decide by it where documents go; none begins before this unit of work has ended."""
-    await uow.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))", [str(tenant_id), _RESIDENCY])
 
 
 async def find_allowed_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> list[str] | None:

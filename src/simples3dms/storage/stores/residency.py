@@ -9,6 +9,7 @@ from uuid import UUID
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.stores import errors, repository
 from simples3dms.storage.stores.jurisdictions import is_inside
+from simples3dms.tenants.repository import lock_residency, share_residency
 
 
 class Located(Protocol):
@@ -30,13 +31,13 @@ async def allowed_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> frozenset[s
 async def held_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> frozenset[str] | None:
     """The same, for whoever decides by it where documents go: another list waits until this unit of work has ended, and
     then finds what it put there."""
-    await repository.share_residency(uow, tenant_id)
+    await share_residency(uow, tenant_id)
     return await allowed_jurisdictions(uow, tenant_id)
 
 
 async def lock_jurisdictions(uow: UnitOfWork, tenant_id: UUID) -> frozenset[str] | None:
     """The same, for whoever is about to set another list: it waits for all who decide by this one."""
-    await repository.lock_residency(uow, tenant_id)
+    await lock_residency(uow, tenant_id)
     return await allowed_jurisdictions(uow, tenant_id)
 
 
