@@ -12,7 +12,8 @@ from simples3dms.context import Principal
 from simples3dms.schemas import migrations as schemas
 from simples3dms.schemas.base import Page
 from simples3dms.storage.migrations.errors import not_found
-from simples3dms.storage.migrations.values import Migration
+from simples3dms.storage.migrations.schedules import checked
+from simples3dms.storage.migrations.values import Migration, Schedule
 
 router = new_router(prefix="/tenants/{tenant}/migrations", tags=["migrations"])
 
@@ -28,9 +29,17 @@ async def plan_migration(
         seat.tenant_id,
         target=body.target,
         source=body.source,
-        automatic_cutover=body.automatic_cutover,
+        schedule=_schedule(body),
     )
     return schemas.Migration.model_validate(planned)
+
+
+def _schedule(body: schemas.Schedule) -> Schedule:
+    return checked(
+        automatic_cutover=body.automatic_cutover,
+        finalize_after_seconds=body.finalize_after_seconds,
+        given=[window.model_dump() for window in body.windows],
+    )
 
 
 @router.get("", operation_id="list_migrations", summary="Newest first")
@@ -55,6 +64,15 @@ async def _step(seat: Seat, migration: str, step: Step) -> schemas.Migration:
 @router.post("/{migration}/start", operation_id="start_migration", summary="Begin copying")
 async def start_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.start_migration)
+
+
+@router.put("/{migration}/schedule", operation_id="set_schedule", summary="Say what it does by itself, and when")
+async def set_schedule(
+    migration: str, body: schemas.Schedule, services: ServicesDep, seat: MigrationWriter
+) -> schemas.Migration:
+    migration_id = as_id(migration, not_found())
+    await services.migrations.schedules.set_schedule(seat.principal, seat.tenant_id, migration_id, _schedule(body))
+    return schemas.Migration.model_validate(await services.migrations.get_migration(seat.tenant_id, migration_id))
 
 
 @router.post("/{migration}/pause", operation_id="pause_migration", summary="Stop for a while")

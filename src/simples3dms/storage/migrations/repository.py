@@ -10,12 +10,13 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.migrations.values import MigrationRow, ProofPage
+from simples3dms.storage.migrations.values import MigrationRow, ProofPage, Schedule
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
   copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy,
-  waivers_changed"""
+  waivers_changed, finalize_after_seconds, finalize_at, coalesce(finalize_at <= now(), false) AS finalize_due, windows,
+  clock_timestamp() AS read_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +33,22 @@ async def insert(
     *,
     source_store_id: UUID,
     target_store_id: UUID,
-    automatic_cutover: bool,
+    schedule: Schedule,
     plan: dict[str, Any],
 ) -> bool:
     """Record a planned migration; False while another of the tenant has not ended."""
     count = await uow.execute(
-        """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover, plan,
-             total_count, total_bytes)
-           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+        """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover,
+             finalize_after_seconds, windows, plan, total_count, total_bytes)
+           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
         [
             uow.tenant_id,
             migration_id,
             source_store_id,
             target_store_id,
-            automatic_cutover,
+            schedule.automatic_cutover,
+            schedule.finalize_after_seconds,
+            Jsonb(list(schedule.windows)),
             Jsonb(plan),
             plan["blob_count"],
             plan["size_bytes"],
@@ -98,10 +101,39 @@ async def set_state(uow: UnitOfWork, row: MigrationRow, state: str, *, resume_st
              error_code = NULL, error_message = NULL,
              started_at = CASE WHEN %(state)s = 'copying' THEN coalesce(started_at, now()) ELSE started_at END,
              cut_over_at = CASE WHEN %(state)s = 'soaking' THEN coalesce(cut_over_at, now()) ELSE cut_over_at END,
+             finalize_at = CASE WHEN %(state)s = 'soaking'
+               THEN clock_timestamp() + make_interval(secs => finalize_after_seconds) END,
              finished_at = CASE WHEN %(state)s IN ('done', 'rolled_back', 'cancelled') THEN now() END
            WHERE tenant_id = %(tenant)s AND id = %(id)s""",
         {"state": state, "resume": resume_state, "tenant": uow.tenant_id, "id": row.id},
     )
+
+
+async def set_schedule(uow: UnitOfWork, row: MigrationRow, schedule: Schedule) -> None:
+    """The caller holds the row's lock. What is in flight goes on until it next looks."""
+    await uow.execute(
+        """UPDATE migrations SET automatic_cutover = %(cutover)s, windows = %(windows)s, finalize_at = CASE
+             WHEN finalize_after_seconds IS NOT DISTINCT FROM %(after)s::bigint THEN finalize_at
+             WHEN state = 'soaking' THEN clock_timestamp() + make_interval(secs => %(after)s::bigint) END,
+             finalize_after_seconds = %(after)s
+           WHERE tenant_id = %(tenant)s AND id = %(id)s""",
+        {
+            "cutover": schedule.automatic_cutover,
+            "windows": Jsonb(list(schedule.windows)),
+            "after": schedule.finalize_after_seconds,
+            "tenant": uow.tenant_id,
+            "id": row.id,
+        },
+    )
+
+
+async def has_doubtful(uow: UnitOfWork, *, store_id: UUID) -> bool:
+    """Whether the tenant has a replica in the store that is missing, or whose bytes are in doubt."""
+    found = await uow.scalar(
+        """SELECT 1 FROM replicas WHERE tenant_id = %s AND store_id = %s AND state IN ('suspect', 'missing') LIMIT 1""",
+        [uow.tenant_id, store_id],
+    )
+    return found is not None
 
 
 async def begin_phase(uow: UnitOfWork, migration_id: UUID) -> None:
@@ -278,7 +310,8 @@ async def list_working(uow: UnitOfWork, *, limit: int) -> list[ActiveMigration]:
     return await uow.rows(
         ActiveMigration,
         """SELECT tenant_id, id FROM migrations WHERE state IN ('copying', 'finalizing', 'rolling_back')
-             OR (state = 'ready' AND automatic_cutover) ORDER BY state, id LIMIT %s""",
+             OR (state = 'ready' AND automatic_cutover) OR (state = 'soaking' AND finalize_at <= now())
+           ORDER BY state, id LIMIT %s""",
         [limit],
     )
 
