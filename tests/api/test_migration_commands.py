@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tests.api.conftest import Door
 
 from simples3dms.cli.main import app as cli
 from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
+from simples3dms.client import ApiProblem
 
 Run = Callable[..., Any]
 _LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[")
@@ -43,6 +46,30 @@ def test_a_schedule_is_given_with_the_plan_and_anew(run: Run) -> None:
     assert "mon,tue,wed,thu,fri 22:00-06:00 Europe/Vienna" in run("migration", "show", "--tenant", "acme")
     changed = run("migration", "schedule", "--tenant", "acme", "--json")
     assert (changed["automatic_cutover"], changed["finalize_after_seconds"], changed["windows"]) == (False, None, [])
+
+
+def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_path: Path) -> None:
+    document, kept, keys = tmp_path / "a.txt", tmp_path / "moved.jsonl", tmp_path / "keys.json"
+    document.write_bytes(b"bytes")
+    with door.connect() as client:
+        client.upload_document("acme", document)
+        planned = client.plan_migration("acme", target="disk-b", automatic_cutover=True, finalize_after_seconds=0)
+        with pytest.raises(ApiProblem) as caught:
+            list(client.iter_report("acme", planned.id))
+        assert caught.value.code == "migration_wrong_state"
+        client.start_migration("acme", planned.id)
+        deadline = time.monotonic() + 60
+        while client.get_migration("acme", planned.id).state != "done":
+            assert time.monotonic() < deadline
+    assert run("migration", "report", str(planned.id), "--tenant", "acme", "-o", str(kept), "--json")["items"] == 1
+    keys.write_text(json.dumps(run("audit", "keys", "--json")))
+    good = run("migration", "verify-report", str(kept), "--public-key", str(keys), "--json")
+    assert (good["ok"], good["proven"], good["signature_checked"]) == (True, 1, True)
+    assert good["migration_id"] == str(planned.id)
+    kept.write_bytes(kept.read_bytes().replace(b'"size_bytes":5', b'"size_bytes":6'))
+    bad = run("migration", "verify-report", str(kept), "--public-key", str(keys), "--json")
+    assert (bad["ok"], bad["code"], bad["bad_line"]) == (False, "hash_wrong", 2)
+    assert cli(["migration", "verify-report", str(kept)], standalone_mode=False) == 1
 
 
 def test_how_durations_and_windows_are_spelled() -> None:

@@ -42,6 +42,7 @@ from simples3dms.storage.checkpoints.service import Checkpoints
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
+from simples3dms.storage.migrations.reports import Reports
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.placement.service import Placements
 from simples3dms.storage.reconciles.engine import ReconcileEngine
@@ -87,6 +88,7 @@ class Services:
     transfers: Transfers
     migration_engine: MigrationEngine
     migrations: Migrations
+    reports: Reports
     documents: Documents
     holds: Holds
     takeouts: Takeouts
@@ -238,6 +240,7 @@ def build_services(settings: Settings) -> Services:
         transfers=transfers,
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
+        reports=Reports(database, audit),
         documents=documents,
         holds=Holds(database, locks),
         takeouts=Takeouts(database),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
+from simples3dms.cli.reports import verify, write_report
 from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
@@ -273,6 +275,22 @@ def failures(migration: MigrationId = None, tenant: TenantOption = None, as_json
             "waived_reason",
         ]
         show_rows(rows, columns, as_json=as_json, empty="Nothing has failed.")
+
+
+@app.command("report")
+def report(
+    file: Annotated[Path, typer.Option("--output", "-o", help="The file to write; a hyphen: standard output.")],
+    migration: MigrationId = None,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write down what the records prove of each item, signed, as JSON lines."""
+    with connect() as client:
+        name = require_tenant(tenant)
+        write_report(client, name, _which(client, name, migration), file, as_json=as_json)
+
+
+app.command("verify-report")(verify)
 
 
 @app.command("retry")

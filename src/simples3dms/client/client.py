@@ -263,6 +263,11 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         path = at("tenants", tenant, "migrations", migration_id, "schedule")
         return self.send("PUT", migrations.Migration, path, schedule)
 
+    def iter_report(self, tenant: str, migration_id: UUID) -> Iterator[bytes]:
+        """The lines of a migration's report, as `migration verify-report` reads them; what was cut lacks its end."""
+        with self.open_lines(at("tenants", tenant, "migrations", migration_id, "report")) as lines:
+            yield from (line + b"\n" for line in lines)
+
     def _step(self, tenant: str, migration_id: UUID, step: str) -> migrations.Migration:
         path = at("tenants", tenant, "migrations", migration_id, step)
         return self.send("POST", migrations.Migration, path)

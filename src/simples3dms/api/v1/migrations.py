@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
+
+from starlette.responses import Response, StreamingResponse
 
 from simples3dms.api.deps import After, Limit, MigrationWriter, Seat, ServicesDep, StorageReader, as_id
 from simples3dms.api.pages import as_page
@@ -17,6 +20,7 @@ from simples3dms.storage.migrations.values import Migration, Schedule
 
 router = new_router(prefix="/tenants/{tenant}/migrations", tags=["migrations"])
 
+_REPORTED: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}}}
 Step = Callable[[Principal, UUID, UUID], Awaitable[Migration]]
 
 
@@ -103,6 +107,20 @@ async def finalize_migration(migration: str, services: ServicesDep, seat: Migrat
 @router.post("/{migration}/cancel", operation_id="cancel_migration", summary="Drop one that was never started")
 async def cancel_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.cancel_migration)
+
+
+@router.get(
+    "/{migration}/report",
+    operation_id="get_report",
+    summary="What the records prove of each item, signed, as JSON lines",
+    response_class=Response,
+    responses=_REPORTED,
+)
+async def get_report(migration: str, services: ServicesDep, seat: StorageReader) -> Response:
+    migration_id = as_id(migration, not_found())
+    lines = await services.reports.open_report(seat.tenant_id, migration_id)
+    headers = {"Content-Disposition": f'attachment; filename="migration-{migration_id}.jsonl"'}
+    return StreamingResponse(lines, headers=headers, media_type="application/x-ndjson")
 
 
 @router.get("/{migration}/failures", operation_id="list_failures", summary="Items that were given up")

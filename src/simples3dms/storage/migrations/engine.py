@@ -305,6 +305,9 @@ class MigrationEngine:
         if chunk.phase == "evacuate":
             async with self._database.tenant(row.tenant_id) as uow:
                 await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id)
+                await repository.note_origins(
+                    uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
+                )
                 await self._blobs.defer_sweep(uow)
         return True
 

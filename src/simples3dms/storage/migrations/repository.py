@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.migrations.values import MigrationRow, ProofPage, Schedule
+from simples3dms.storage.migrations.values import EvidenceRow, MigrationRow, ProofPage, Schedule
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
@@ -219,6 +219,62 @@ async def list_to_evacuate(
         [uow.tenant_id, list(blob_ids), leaving_store_id, staying_store_id],
     )
     return await cursor.fetchall()
+
+
+async def note_origins(
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID
+) -> None:
+    """Keep, with the copies that stay, where those lie that this very unit of work has retired: a report names them."""
+    await uow.execute(
+        """UPDATE replicas o SET origin_store_id = r.store_id, origin_key = r.key FROM replicas r
+           WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s) AND r.store_id = %(leaving)s
+             AND r.state = 'retiring' AND r.state_at = now() AND o.tenant_id = r.tenant_id
+             AND o.blob_id = r.blob_id AND o.store_id = %(staying)s AND o.state = 'live'""",
+        {
+            "tenant": uow.tenant_id,
+            "blobs": list(blob_ids),
+            "leaving": leaving_store_id,
+            "staying": staying_store_id,
+        },
+    )
+
+
+async def list_evidence(
+    uow: UnitOfWork, row: MigrationRow, *, after_seq: int, upto_seq: int, documents: int, limit: int
+) -> list[EvidenceRow]:
+    """The next living blobs, with their copies at both stores, and what was waived."""
+    return await uow.rows(
+        EvidenceRow,
+        """SELECT b.seq, b.id AS blob_id, b.size_bytes, b.digest, (
+               SELECT coalesce(jsonb_agg(v), '[]') FROM (
+                 SELECT document_id, number AS version FROM versions
+                 WHERE tenant_id = b.tenant_id AND blob_id = b.id ORDER BY document_id, number LIMIT %(documents)s) v
+             ) AS documents,
+             coalesce(s.key, t.origin_key) AS source_key,
+             coalesce(s.state, CASE WHEN t.origin_key IS NOT NULL THEN 'removed' END) AS source_state,
+             t.key AS target_key, t.state AS target_state, t.evidence, t.evidence_at, w.waived_reason, w.waived_at
+           FROM blobs b
+             LEFT JOIN LATERAL (SELECT key, state FROM replicas WHERE tenant_id = b.tenant_id AND blob_id = b.id
+               AND store_id = %(source)s AND state <> 'writing' ORDER BY state = 'retiring', state_at DESC LIMIT 1) s
+               ON true
+             LEFT JOIN LATERAL (SELECT key, state, evidence, evidence_at,
+                 CASE WHEN origin_store_id = %(source)s THEN origin_key END AS origin_key FROM replicas
+               WHERE tenant_id = b.tenant_id AND blob_id = b.id AND store_id = %(target)s
+               AND state IN ('live', 'suspect', 'missing') LIMIT 1) t ON true
+             LEFT JOIN transfers w ON w.tenant_id = b.tenant_id AND w.blob_id = b.id
+               AND w.target_store_id = %(target)s AND w.state = 'waived'
+           WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s AND b.seq <= %(upto)s AND b.dead_at IS NULL
+           ORDER BY b.seq LIMIT %(limit)s""",
+        {
+            "tenant": uow.tenant_id,
+            "source": row.source_store_id,
+            "target": row.target_store_id,
+            "after": after_seq,
+            "upto": upto_seq,
+            "documents": documents,
+            "limit": limit,
+        },
+    )
 
 
 async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, store_id: UUID, limit: int) -> ProofPage:

@@ -99,6 +99,25 @@ class MigrationRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceRow:
+    """What the records say of one blob, for a report. Of a source that was emptied, the key is the one it had there."""
+
+    seq: int
+    blob_id: UUID
+    size_bytes: int
+    digest: bytes
+    documents: list[dict[str, Any]]
+    source_key: str | None
+    source_state: str | None
+    target_key: str | None
+    target_state: str | None
+    evidence: str | None
+    evidence_at: datetime | None
+    waived_reason: str | None
+    waived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A range of the catalogue by creation sequence, both ends included, claimed by one worker."""
 
