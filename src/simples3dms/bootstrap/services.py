@@ -44,6 +44,7 @@ from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.reports import Reports
 from simples3dms.storage.migrations.service import Migrations
+from simples3dms.storage.notices.service import Notices
 from simples3dms.storage.placement.service import Placements
 from simples3dms.storage.reconciles.engine import ReconcileEngine
 from simples3dms.storage.reconciles.service import Reconciles
@@ -89,6 +90,7 @@ class Services:
     migration_engine: MigrationEngine
     migrations: Migrations
     reports: Reports
+    notices: Notices
     documents: Documents
     holds: Holds
     takeouts: Takeouts
@@ -241,6 +243,7 @@ def build_services(settings: Settings) -> Services:
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
         reports=Reports(database, audit),
+        notices=Notices(database, letters, public_url=settings.public_url),
         documents=documents,
         holds=Holds(database, locks),
         takeouts=Takeouts(database),

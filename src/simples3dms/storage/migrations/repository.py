@@ -10,7 +10,10 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
+from simples3dms.kit.ids import new_id
 from simples3dms.storage.migrations.values import EvidenceRow, MigrationRow, ProofPage, Schedule
+from simples3dms.storage.notices import repository as notices_repository
+from simples3dms.storage.notices.values import WORDS
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
@@ -107,6 +110,14 @@ async def set_state(uow: UnitOfWork, row: MigrationRow, state: str, *, resume_st
            WHERE tenant_id = %(tenant)s AND id = %(id)s""",
         {"state": state, "resume": resume_state, "tenant": uow.tenant_id, "id": row.id},
     )
+    if _is_told(row, state):
+        await notices_repository.insert(uow, new_id(), migration_id=row.id, state=state)
+
+
+def _is_told(row: MigrationRow, state: str) -> bool:
+    """Of a resume nobody is told; nor that it is ready, where it goes on by itself."""
+    goes_on = row.state in ("paused", "failed") or (state == "ready" and row.automatic_cutover)
+    return state in WORDS and not (state in ("ready", "soaking", "finalizing") and goes_on)
 
 
 async def set_schedule(uow: UnitOfWork, row: MigrationRow, schedule: Schedule) -> None:
