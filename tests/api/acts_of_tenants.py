@@ -107,6 +107,7 @@ def _migrations() -> list[Step]:
             {"failure_ids": ["{failure}"], "reason": "x"},
             first=_one_failure,
         ),
+        step("set_schedule", f"PUT {migration}/schedule", {"finalize_after_seconds": 86400}),
         step("pause_migration", f"POST {migration}/pause"),
         step("resume_migration", f"POST {migration}/resume"),
         cut_over,

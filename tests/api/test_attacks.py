@@ -107,12 +107,13 @@ BULK = {
     *(("retry_failures", "failure_ids"), ("waive_failures", "failure_ids")),
     *(("set_placement", "copies"), ("set_placement", "read"), ("set_placement", "rules")),
 }
-#: Lists of words that are nobody's: rights, hosts, regions, codes of countries.
+#: Lists of words that are nobody's: rights, hosts, regions, codes of countries, hours.
 WORDS = {
     *((f"create_{whose}token", "scopes") for whose in ("", "service_", "platform_service_")),
     *(("set_own_store_rule", name) for name in ("hosts", "regions")),
     *((name, "allowed") for name in ("plan_residency", "set_residency")),
     ("set_settings", "allowed_jurisdictions"),
+    *((name, "windows") for name in ("plan_migration", "set_schedule")),
 }
 #: For operators, to whom no tenant is foreign.
 OPERATORS = {("plan_rollout", "tenants"), ("set_rollout", "tenants"), ("request_erasure", "documents")}

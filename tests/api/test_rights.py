@@ -86,6 +86,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_own_tuning": {"tuning": {}},
     "set_residency": {"allowed": ["DE"]},
     "set_rollout": {"reach": "everyone"},
+    "set_schedule": {},
     "set_tuning": {"tuning": {}},
     "set_limits": {},
     "set_member": {"role": "viewer"},

@@ -44,6 +44,8 @@ TENANT_RIGHTS = {
     "transfers": "SELECT INSERT UPDATE DELETE",
     "migrations": "SELECT INSERT UPDATE",
     "migration_chunks": "SELECT INSERT UPDATE",
+    "notices": "SELECT INSERT",
+    "notice_letters": "SELECT",
     "audit_events": "SELECT",
     "audit_heads": "SELECT",
     "audit_checkpoints": "SELECT",

@@ -24,7 +24,11 @@ def points(*protocols: str) -> list[str]:
 
 
 def test_every_fail_point_is_killed_at_here() -> None:
-    covered = set(points("upload")) | set(points("copy", "cutover")) | set(points("purge", "seal", "tenant_delete"))
+    covered = (
+        set(points("upload"))
+        | set(points("copy", "cutover", "finalize"))
+        | set(points("purge", "seal", "tenant_delete"))
+    )
     covered |= set(points("lock", "scrub", "reconcile")) | set(
         points("rewrap", "rotate")
     )  # the last two: test_kill_keys.py
@@ -80,6 +84,29 @@ def test_f06_f07_f09_f10_the_worker_is_killed_during_a_migration(installation: I
             assert client.get_placement(tenant).write == "s3-eu"
             client.finalize_migration(tenant, planned.id)
         installation.until(tenant, planned.id, "done")
+        installation.assert_clean()
+        installation.assert_readable(tenant, bodies)
+    finally:
+        installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("finalize"))
+def test_f10_the_worker_is_killed_when_the_roll_back_window_is_over(installation: Installation, point: str) -> None:
+    tenant = slug(point)
+    installation.add_tenant(tenant)
+    bodies = installation.fill(tenant, 4)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    with installation.connect() as client:
+        planned = client.plan_migration(tenant, target="s3-eu", automatic_cutover=True, finalize_after_seconds=1)
+        client.start_migration(tenant, planned.id)
+    assert victim.wait(120) == -signal.SIGKILL
+    installation.assert_readable(tenant, bodies)
+    worker = installation.start("worker")
+    try:
+        installation.until(tenant, planned.id, "done")
+        with installation.connect() as client:
+            acts = [event.action for event in client.iter_audit_events(tenant)]
+        assert acts.count("migration.finalizing") == 1
         installation.assert_clean()
         installation.assert_readable(tenant, bodies)
     finally:

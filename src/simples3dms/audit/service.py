@@ -248,6 +248,10 @@ class Audit:
 
     # keys
 
+    async def sign_document(self, unsigned: Mapping[str, Any]) -> dict[str, Any]:
+        """A document of another part, signed as checkpoints are; its `format` says what it is."""
+        return (await self._signers.get()).sign_document(unsigned)
+
     async def list_keys(self) -> list[SigningKey]:
         """Every key that ever signed, newest first; the one that is not retired signs."""
         return await self._signers.list_keys()

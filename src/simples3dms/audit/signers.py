@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from simples3dms.audit import chain, repository
 from simples3dms.audit.values import Checkpoint, Cut, SealedKey, SigningKey
@@ -25,6 +26,12 @@ class Signer:
 
     def sign_checkpoint(self, unsigned: Checkpoint) -> Checkpoint:
         return replace(unsigned, signature=sign(self._private, chain.checkpoint_message(unsigned)))
+
+    def sign_document(self, unsigned: Mapping[str, Any]) -> dict[str, Any]:
+        """The document with the key's id and its signature, over the canonical JSON of the rest. Its `format` says what
+        it is, so that it can stand for nothing else."""
+        named = {**unsigned, "key_id": self.key_id}
+        return named | {"signature": sign(self._private, chain.canonical(named).encode("ascii")).hex()}
 
     def sign_cut(self, unsigned: Cut) -> Cut:
         return replace(unsigned, signature=sign(self._private, chain.cut_message(unsigned)))

@@ -43,7 +43,9 @@ from simples3dms.storage.counters.service import Counters
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
+from simples3dms.storage.migrations.reports import Reports
 from simples3dms.storage.migrations.service import Migrations
+from simples3dms.storage.notices.service import Notices
 from simples3dms.storage.placement.service import Placements
 from simples3dms.storage.reconciles.engine import ReconcileEngine
 from simples3dms.storage.reconciles.service import Reconciles
@@ -91,6 +93,8 @@ class Services:
     transfers: Transfers
     migration_engine: MigrationEngine
     migrations: Migrations
+    reports: Reports
+    notices: Notices
     documents: Documents
     holds: Holds
     takeouts: Takeouts
@@ -246,6 +250,8 @@ def build_services(settings: Settings) -> Services:
         transfers=transfers,
         migration_engine=engine,
         migrations=Migrations(database, stores, transfers, engine),
+        reports=Reports(database, audit),
+        notices=Notices(database, letters, public_url=settings.public_url),
         documents=documents,
         holds=Holds(database, locks),
         takeouts=Takeouts(database),

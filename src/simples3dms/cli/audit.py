@@ -129,7 +129,7 @@ def verify_audit(
 ) -> None:
     """Check a chain, and name the first bad event. A file needs no server. The exit code is 1 if it is wrong."""
     checkpoints = [one for path in checkpoint or [] for one in _read_checkpoints(path)]
-    keys = {key_id: key for path in public_key or [] for key_id, key in _read_keys(path).items()}
+    keys = {key_id: key for path in public_key or [] for key_id, key in read_keys(path).items()}
     if file is not None:
         with file.open("rb") as source:
             verdict = verify(
@@ -173,7 +173,8 @@ def _read_checkpoints(path: Path) -> Iterator[Checkpoint]:
         raise Invalid(f"{path} holds no checkpoint of an audit.", code="checkpoint_malformed") from None
 
 
-def _read_keys(path: Path) -> dict[str, bytes]:
+def read_keys(path: Path) -> dict[str, bytes]:
+    """Public keys by id, from `audit keys --json` or from PEM."""
     text = path.read_bytes()
     pem = public_key_from_pem(text)
     if pem is not None:

@@ -34,6 +34,7 @@ def settings(
     retention_mode: Annotated[str | None, typer.Option(help="governance or compliance.")] = None,
     region: Annotated[str | None, typer.Option(help="A word that the operator allows.")] = None,
     jurisdictions: Annotated[str | None, typer.Option(help="Where bytes may be, by commas: DE,FR or EU.")] = None,
+    migration_letters: Annotated[str | None, typer.Option(help="Mail about migrations: on or off.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what is set for a tenant, or set what is given; `none` takes a setting away."""
@@ -44,6 +45,7 @@ def settings(
         "retention_mode": retention_mode,
         "region": region,
         "allowed_jurisdictions": [code.strip() for code in codes.split(",")] if codes else codes,
+        "migration_letters": _switch(migration_letters),
     }
     named = {
         "trash_days": trash_days,
@@ -51,6 +53,7 @@ def settings(
         "retention_mode": retention_mode,
         "region": region,
         "allowed_jurisdictions": jurisdictions,
+        "migration_letters": migration_letters,
     }
     changes = {name: _or_none(given[name]) for name, value in named.items() if value is not None}
     with connect() as client:
@@ -142,6 +145,14 @@ def list_audit(
 
 def _or_none(value: Any) -> Any:
     return None if value == _NONE else value
+
+
+def _switch(text: str | None) -> bool | None:
+    if text is None or text == _NONE:
+        return None
+    if text not in ("on", "off"):
+        raise Invalid(f"{text!r} is neither `on` nor `off`; `none` takes the setting away.", code="switch_invalid")
+    return text == "on"
 
 
 def _number(text: str | None, kind: type[int] | type[float]) -> int | float | None:

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
+from simples3dms.cli.reports import verify, write_report
+from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
-from simples3dms.schemas.migrations import Migration
+from simples3dms.schemas.migrations import Migration, Schedule
 
 app = typer.Typer(help="Move a tenant to another store, live, with a way back.", no_args_is_help=True)
 
 MigrationId = Annotated[UUID | None, typer.Argument(help="Its id; the tenant's active one, or its latest.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is through.")]
+Automatic = Annotated[bool, typer.Option("--automatic-cutover", help="Cut over as soon as it is ready.")]
+FinalizeAfter = Annotated[
+    str | None, typer.Option(help="Finalize by itself so long after the cut-over, such as 7d.", metavar="DURATION")
+]
+Windows = Annotated[
+    list[str] | None,
+    typer.Option("--window", help="Move bytes only then, such as 'mon-fri 22:00-06:00 Europe/Vienna'."),
+]
 _ACTIVE = frozenset({"copying", "ready", "soaking", "finalizing", "paused", "failed", "rolling_back"})
 _PLANNED = frozenset({"planned"})
+_OPEN = _ACTIVE | _PLANNED
 _AT_REST = frozenset({"planned", "ready", "soaking", "done", "paused", "failed", "rolled_back", "cancelled"})
 _NEXT = {
     "planned": "start it with `migration start`",
@@ -58,6 +70,7 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
     if migration.pending_count or migration.failed_count:
         console.print(f"  waiting  {migration.pending_count}, failed {migration.failed_count}")
+    _show_schedule(migration)
     if migration.waived_count:
         console.print(f"  waived   {migration.waived_count}, see `migration failures`")
     for blocker in plan.blockers:
@@ -71,18 +84,61 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         console.print(f"  next     {_NEXT[migration.state]}", soft_wrap=True)
 
 
+def _show_schedule(migration: Migration) -> None:
+    for window in migration.windows:
+        console.print(f"  window   {plain(window_in_words(window))}", markup=False)
+    if migration.resting:
+        console.print(f"  rests    until {migration.opens_at or 'it is scheduled anew'}")
+    if migration.finalize_at:
+        console.print(f"  then     finalizes by itself at {migration.finalize_at}; `migration pause` stops that")
+
+
 @app.command("plan")
 def plan(
     to: Annotated[str, typer.Option("--to", help="The store to move to.")],
     source: Annotated[str | None, typer.Option("--from", help="The store to move from; the write target.")] = None,
-    automatic: Annotated[bool, typer.Option("--automatic-cutover", help="Cut over as soon as it is ready.")] = False,
+    automatic: Automatic = False,
+    finalize_after: FinalizeAfter = None,
+    window: Windows = None,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Work out what a move would take. Nothing moves yet."""
+    chosen = _schedule(automatic, finalize_after, window)
     with connect() as client:
-        planned = client.plan_migration(require_tenant(tenant), target=to, source=source, automatic_cutover=automatic)
+        planned = client.plan_migration(
+            require_tenant(tenant),
+            target=to,
+            source=source,
+            automatic_cutover=chosen.automatic_cutover,
+            finalize_after_seconds=chosen.finalize_after_seconds,
+            windows=chosen.windows,
+        )
     _show(planned, as_json=as_json)
+
+
+def _schedule(automatic: bool, finalize_after: str | None, window: list[str] | None) -> Schedule:
+    return Schedule(
+        automatic_cutover=automatic,
+        finalize_after_seconds=None if finalize_after is None else seconds_of(finalize_after),
+        windows=[window_of(text) for text in window or []],
+    )
+
+
+@app.command("schedule")
+def schedule(
+    migration: MigrationId = None,
+    automatic: Automatic = False,
+    finalize_after: FinalizeAfter = None,
+    window: Windows = None,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what it does by itself, and when it moves bytes: all of it, what is left out is off."""
+    chosen = _schedule(automatic, finalize_after, window)
+    with connect() as client:
+        name = require_tenant(tenant)
+        _show(client.set_schedule(name, _which(client, name, migration, _OPEN), chosen), as_json=as_json)
 
 
 @app.command("list")
@@ -219,6 +275,22 @@ def failures(migration: MigrationId = None, tenant: TenantOption = None, as_json
             "waived_reason",
         ]
         show_rows(rows, columns, as_json=as_json, empty="Nothing has failed.")
+
+
+@app.command("report")
+def report(
+    file: Annotated[Path, typer.Option("--output", "-o", help="The file to write; a hyphen: standard output.")],
+    migration: MigrationId = None,
+    tenant: TenantOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write down what the records prove of each item, signed, as JSON lines."""
+    with connect() as client:
+        name = require_tenant(tenant)
+        write_report(client, name, _which(client, name, migration), file, as_json=as_json)
+
+
+app.command("verify-report")(verify)
 
 
 @app.command("retry")

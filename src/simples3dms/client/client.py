@@ -234,9 +234,22 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
     # migrations
 
     def plan_migration(
-        self, tenant: str, *, target: str, source: str | None = None, automatic_cutover: bool = False
+        self,
+        tenant: str,
+        *,
+        target: str,
+        source: str | None = None,
+        automatic_cutover: bool = False,
+        finalize_after_seconds: int | None = None,
+        windows: Sequence[migrations.Window] = (),
     ) -> migrations.Migration:
-        body = migrations.PlanMigration(target=target, source=source, automatic_cutover=automatic_cutover)
+        body = migrations.PlanMigration(
+            target=target,
+            source=source,
+            automatic_cutover=automatic_cutover,
+            finalize_after_seconds=finalize_after_seconds,
+            windows=list(windows),
+        )
         return self.send("POST", migrations.Migration, at("tenants", tenant, "migrations"), body)
 
     def iter_migrations(self, tenant: str) -> Iterator[migrations.Migration]:
@@ -245,6 +258,15 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
 
     def get_migration(self, tenant: str, migration_id: UUID) -> migrations.Migration:
         return self.get(migrations.Migration, at("tenants", tenant, "migrations", migration_id))
+
+    def set_schedule(self, tenant: str, migration_id: UUID, schedule: migrations.Schedule) -> migrations.Migration:
+        path = at("tenants", tenant, "migrations", migration_id, "schedule")
+        return self.send("PUT", migrations.Migration, path, schedule)
+
+    def iter_report(self, tenant: str, migration_id: UUID) -> Iterator[bytes]:
+        """The lines of a migration's report, as `migration verify-report` reads them; what was cut lacks its end."""
+        with self.open_lines(at("tenants", tenant, "migrations", migration_id, "report")) as lines:
+            yield from (line + b"\n" for line in lines)
 
     def _step(self, tenant: str, migration_id: UUID, step: str) -> migrations.Migration:
         path = at("tenants", tenant, "migrations", migration_id, step)

@@ -15,7 +15,7 @@ class Letter(Response):
     """Never what it says, nor its link: that is made when it is sent."""
 
     id: UUID
-    kind: Literal["invitation", "reset"]
+    kind: Literal["invitation", "reset", "notice"]
     email: str | None
     state: Literal["pending", "needs_attention"] = Field(
         description="`needs_attention`: it is not tried any more by itself."

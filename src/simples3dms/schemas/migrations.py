@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from simples3dms.schemas.base import Request, Response
 
 
-class PlanMigration(Request):
+class Window(Request):
+    """Hours of the week, by the clock on the wall of a zone."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = Field(
+        min_length=1, max_length=7, description="The days on which it opens."
+    )
+    opens: str = Field(max_length=5, examples=["22:00"])
+    closes: str = Field(max_length=5, description="No later than `opens`: on the day after.", examples=["06:00"])
+    zone: str = Field(max_length=64, description="IANA time zone.", examples=["Europe/Vienna"])
+
+
+class Schedule(Request):
+    """What a migration does by itself, and when."""
+
+    automatic_cutover: bool = Field(default=False, description="Cut over as soon as everything is proven.")
+    finalize_after_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=366 * 86_400,
+        description="The roll-back window: so long after the cut-over it finalizes by itself. Null: a person does.",
+    )
+    windows: list[Window] = Field(
+        default_factory=list, max_length=20, description="Copying and emptying rest outside of these; empty: never."
+    )
+
+
+class PlanMigration(Schedule):
     target: str = Field(description="The store to move to.")
     source: str | None = Field(default=None, description="The store to move from: the present write target.")
-    automatic_cutover: bool = Field(default=False, description="Cut over as soon as everything is proven.")
 
 
 class MigrationPlan(Response):
@@ -31,6 +59,11 @@ class Migration(Response):
     state: str
     resume_state: str | None
     automatic_cutover: bool
+    finalize_after_seconds: int | None
+    finalize_at: datetime | None = Field(description="While it soaks: when it finalizes by itself.")
+    windows: list[Window]
+    resting: bool = Field(description="Whether it waits for its next window.")
+    opens_at: datetime | None = Field(description="While it rests: when its next window opens.")
     plan: MigrationPlan
     copied_count: int
     copied_bytes: int

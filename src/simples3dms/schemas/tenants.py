@@ -39,6 +39,9 @@ class SetSettings(Request):
     allowed_jurisdictions: list[str] | None = Field(
         default=None, description="Where bytes may be: codes like DE, EU, EEA. Null: anywhere."
     )
+    migration_letters: bool | None = Field(
+        default=None, description="Whether people who may run migrations are told by mail of each change. Null: yes."
+    )
     expected_version: int | None = Field(default=None, description="Refuse if another version is in force.")
 
 
@@ -60,6 +63,7 @@ class TenantSettings(Response):
     retention_mode: str | None
     region: str | None
     allowed_jurisdictions: list[str] | None
+    migration_letters: bool | None
     largest_upload_bytes: int | None
     most_documents: int | None
     most_bytes: int | None

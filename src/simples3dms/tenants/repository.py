@@ -9,7 +9,8 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.tenants.values import Tenant, TenantSettings
 
 _SETTINGS: Final = """SELECT coalesce(s.version, 0) AS version, s.trash_days, s.retention_days, s.retention_mode,
-    s.region, t.allowed_jurisdictions, s.largest_upload_bytes, s.most_documents, s.most_bytes, s.updated_at
+    s.region, t.allowed_jurisdictions, s.migration_letters, s.largest_upload_bytes, s.most_documents, s.most_bytes,
+    s.updated_at
   FROM tenants t LEFT JOIN tenant_settings s ON s.tenant_id = t.id WHERE t.id = %s"""
 #: Makes a tenant's id the name of the lock on its residency.
 _RESIDENCY: Final = 0x53_33_44_4D_52_45
@@ -83,13 +84,14 @@ async def save_settings(uow: UnitOfWork, tenant_id: UUID, settings: TenantSettin
     """
     count = await uow.execute(
         """INSERT INTO tenant_settings AS s (tenant_id, version, trash_days, retention_days, retention_mode, region,
-             largest_upload_bytes, most_documents, most_bytes)
+             largest_upload_bytes, most_documents, most_bytes, migration_letters)
            VALUES (%(tenant)s, %(before)s + 1, %(trash)s, %(days)s, %(mode)s, %(region)s, %(largest)s, %(documents)s,
-             %(bytes)s)
+             %(bytes)s, %(letters)s)
            ON CONFLICT (tenant_id) DO UPDATE SET version = EXCLUDED.version, trash_days = EXCLUDED.trash_days,
              retention_days = EXCLUDED.retention_days, retention_mode = EXCLUDED.retention_mode,
              region = EXCLUDED.region, largest_upload_bytes = EXCLUDED.largest_upload_bytes,
-             most_documents = EXCLUDED.most_documents, most_bytes = EXCLUDED.most_bytes, updated_at = now()
+             most_documents = EXCLUDED.most_documents, most_bytes = EXCLUDED.most_bytes,
+             migration_letters = EXCLUDED.migration_letters, updated_at = now()
              WHERE s.version = %(before)s""",
         {
             "tenant": tenant_id,
@@ -101,6 +103,7 @@ async def save_settings(uow: UnitOfWork, tenant_id: UUID, settings: TenantSettin
             "largest": settings.largest_upload_bytes,
             "documents": settings.most_documents,
             "bytes": settings.most_bytes,
+            "letters": settings.migration_letters,
         },
     )
     if count != 1:

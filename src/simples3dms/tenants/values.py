@@ -27,6 +27,7 @@ class TenantSettings:
 
     `trash_days`: days until what is in the trash is purged. `retention_days` and `retention_mode`: what each new
     version is retained for. `allowed_jurisdictions`: codes such as `DE`, `EU`, `EEA`; None: any.
+    `migration_letters`: whether its people are told by mail what becomes of its migrations; None: they are.
     `largest_upload_bytes`, `most_documents`, `most_bytes`: limits, which operators set.
     """
 
@@ -36,6 +37,7 @@ class TenantSettings:
     retention_mode: str | None = None
     region: str | None = None
     allowed_jurisdictions: list[str] | None = None
+    migration_letters: bool | None = None
     largest_upload_bytes: int | None = None
     most_documents: int | None = None
     most_bytes: int | None = None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
+
+from starlette.responses import Response, StreamingResponse
 
 from simples3dms.api.deps import After, Limit, MigrationWriter, Seat, ServicesDep, StorageReader, as_id
 from simples3dms.api.pages import as_page
@@ -12,10 +15,12 @@ from simples3dms.context import Principal
 from simples3dms.schemas import migrations as schemas
 from simples3dms.schemas.base import Page
 from simples3dms.storage.migrations.errors import not_found
-from simples3dms.storage.migrations.values import Migration
+from simples3dms.storage.migrations.schedules import checked
+from simples3dms.storage.migrations.values import Migration, Schedule
 
 router = new_router(prefix="/tenants/{tenant}/migrations", tags=["migrations"])
 
+_REPORTED: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}}}
 Step = Callable[[Principal, UUID, UUID], Awaitable[Migration]]
 
 
@@ -28,9 +33,17 @@ async def plan_migration(
         seat.tenant_id,
         target=body.target,
         source=body.source,
-        automatic_cutover=body.automatic_cutover,
+        schedule=_schedule(body),
     )
     return schemas.Migration.model_validate(planned)
+
+
+def _schedule(body: schemas.Schedule) -> Schedule:
+    return checked(
+        automatic_cutover=body.automatic_cutover,
+        finalize_after_seconds=body.finalize_after_seconds,
+        given=[window.model_dump() for window in body.windows],
+    )
 
 
 @router.get("", operation_id="list_migrations", summary="Newest first")
@@ -55,6 +68,15 @@ async def _step(seat: Seat, migration: str, step: Step) -> schemas.Migration:
 @router.post("/{migration}/start", operation_id="start_migration", summary="Begin copying")
 async def start_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.start_migration)
+
+
+@router.put("/{migration}/schedule", operation_id="set_schedule", summary="Say what it does by itself, and when")
+async def set_schedule(
+    migration: str, body: schemas.Schedule, services: ServicesDep, seat: MigrationWriter
+) -> schemas.Migration:
+    migration_id = as_id(migration, not_found())
+    await services.migrations.schedules.set_schedule(seat.principal, seat.tenant_id, migration_id, _schedule(body))
+    return schemas.Migration.model_validate(await services.migrations.get_migration(seat.tenant_id, migration_id))
 
 
 @router.post("/{migration}/pause", operation_id="pause_migration", summary="Stop for a while")
@@ -85,6 +107,20 @@ async def finalize_migration(migration: str, services: ServicesDep, seat: Migrat
 @router.post("/{migration}/cancel", operation_id="cancel_migration", summary="Drop one that was never started")
 async def cancel_migration(migration: str, services: ServicesDep, seat: MigrationWriter) -> schemas.Migration:
     return await _step(seat, migration, services.migrations.cancel_migration)
+
+
+@router.get(
+    "/{migration}/report",
+    operation_id="get_report",
+    summary="What the records prove of each item, signed, as JSON lines",
+    response_class=Response,
+    responses=_REPORTED,
+)
+async def get_report(migration: str, services: ServicesDep, seat: StorageReader) -> Response:
+    migration_id = as_id(migration, not_found())
+    lines = await services.reports.open_report(seat.tenant_id, migration_id)
+    headers = {"Content-Disposition": f'attachment; filename="migration-{migration_id}.jsonl"'}
+    return StreamingResponse(lines, headers=headers, media_type="application/x-ndjson")
 
 
 @router.get("/{migration}/failures", operation_id="list_failures", summary="Items that were given up")

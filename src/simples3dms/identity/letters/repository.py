@@ -14,7 +14,8 @@ _LETTER: Final = """SELECT l.id, l.kind, coalesce(i.email, u.email, r.email) AS 
   FROM letters l
     LEFT JOIN invitations i ON l.kind = 'invitation' AND i.id = l.subject_id
     LEFT JOIN password_resets r ON l.kind = 'reset' AND r.id = l.subject_id
-    LEFT JOIN users u ON u.id = r.user_id"""
+    LEFT JOIN notice_letters n ON l.kind = 'notice' AND n.id = l.subject_id
+    LEFT JOIN users u ON u.id = coalesce(r.user_id, n.user_id)"""
 
 
 async def insert(uow: UnitOfWork, letter_id: UUID, kind: str, subject_id: UUID) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 class LetterKind(StrEnum):
     INVITATION = "invitation"
     RESET = "reset"
+    NOTICE = "notice"
 
 
 @dataclass(frozen=True, slots=True)

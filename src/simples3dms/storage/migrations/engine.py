@@ -20,6 +20,7 @@ from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.migrations import repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.values import Chunk, MigrationRow, Phase, State
+from simples3dms.storage.migrations.windows import rests
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
 from simples3dms.storage.transfers import repository as transfers_repository
@@ -91,6 +92,8 @@ class MigrationEngine:
 
         try:
             async with heartbeat(beat, lease_seconds=self._lease_seconds):
+                if rests(row):
+                    return State(row.state)
                 if row.state == State.COPYING:
                     return await self._advance_copying(row)
                 return await self._advance_evacuating(row)
@@ -166,7 +169,7 @@ class MigrationEngine:
         async with self._database.tenant(tenant_id) as uow:
             row = await repository.lock(uow, migration_id)
             if row is not None and row.state == State.READY:
-                await self._fail(uow, row, code=failure.problem_code, message=failure.message)
+                await self.fail(uow, row, code=failure.problem_code, message=failure.message)
 
     async def barrier(self, tenant_id: UUID) -> int:
         """A sequence below which nothing is still to be committed: uploads that share the placement are waited out."""
@@ -245,9 +248,11 @@ class MigrationEngine:
     async def run_chunk(self, tenant_id: UUID, migration_id: UUID, phase: Phase, low_seq: int) -> None:
         """Do one chunk's work. Nothing happens if another worker holds it, or the migration is paused or past it."""
         async with self._database.tenant(tenant_id) as uow:
-            chunk = await chunks.claim(uow, migration_id, phase, low_seq, lease_seconds=self._lease_seconds)
             row = await repository.find(uow, migration_id)
-            if chunk is None or row is None:
+            if row is None or rests(row):
+                return
+            chunk = await chunks.claim(uow, migration_id, phase, low_seq, lease_seconds=self._lease_seconds)
+            if chunk is None:
                 return
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
             blobs = await chunks.list_blob_sizes(uow, chunk)
@@ -282,9 +287,9 @@ class MigrationEngine:
         async with self._database.tenant(row.tenant_id) as uow:
             current = await repository.find(uow, row.id)
             mine = await chunks.extend(uow, row.id, chunk, lease_seconds=self._lease_seconds)
-            if not mine or current is None or current.state != row.state:
+            if not mine or current is None or current.state != row.state or rests(current):
                 if mine:
-                    await chunks.postpone(uow, row.id, chunk, delay_seconds=0)
+                    await chunks.rest(uow, row.id, chunk)
                 return False
             owed = blob_ids
             if chunk.phase == "evacuate":
@@ -300,6 +305,9 @@ class MigrationEngine:
         if chunk.phase == "evacuate":
             async with self._database.tenant(row.tenant_id) as uow:
                 await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id)
+                await repository.note_origins(
+                    uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
+                )
                 await self._blobs.defer_sweep(uow)
         return True
 
@@ -343,10 +351,10 @@ class MigrationEngine:
         if current is None or current.state != row.state:
             return
         code, message = fault.error_kind or "store_unavailable", fault.error_message or "the store does not work"
-        await self._fail(uow, current, code=code, message=message)
+        await self.fail(uow, current, code=code, message=message)
 
-    async def _fail(self, uow: UnitOfWork, row: MigrationRow, *, code: str, message: str) -> None:
-        """The caller holds the row's lock."""
+    async def fail(self, uow: UnitOfWork, row: MigrationRow, *, code: str, message: str) -> None:
+        """Stop it until a person resumes it. The caller holds the row's lock."""
         await repository.fail(uow, row, code=code, message=message)
         await record(
             uow,

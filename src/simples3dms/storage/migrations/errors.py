@@ -44,6 +44,23 @@ def not_proven(detail: str) -> Conflict:
     )
 
 
+def window_invalid(message: str) -> Invalid:
+    return Invalid(
+        f"A window can't be used: {message}.",
+        code="migration_window_invalid",
+        fields=[{"field": "windows", "message": message}],
+    )
+
+
+def finalize_after_invalid() -> Invalid:
+    message = "The roll-back window lasts from 0 seconds to 366 days."
+    return Invalid(
+        message,
+        code="migration_finalize_after_invalid",
+        fields=[{"field": "finalize_after_seconds", "message": message}],
+    )
+
+
 def same_store(name: str) -> Invalid:
     return Invalid(f"The documents are in {name} already; choose another target.", code="migration_same_store")
 

@@ -10,12 +10,16 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.migrations.values import MigrationRow, ProofPage
+from simples3dms.kit.ids import new_id
+from simples3dms.storage.migrations.values import EvidenceRow, MigrationRow, ProofPage, Schedule
+from simples3dms.storage.notices import repository as notices_repository
+from simples3dms.storage.notices.values import WORDS
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
   copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy,
-  waivers_changed"""
+  waivers_changed, finalize_after_seconds, finalize_at, coalesce(finalize_at <= now(), false) AS finalize_due, windows,
+  clock_timestamp() AS read_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +36,22 @@ async def insert(
     *,
     source_store_id: UUID,
     target_store_id: UUID,
-    automatic_cutover: bool,
+    schedule: Schedule,
     plan: dict[str, Any],
 ) -> bool:
     """Record a planned migration; False while another of the tenant has not ended."""
     count = await uow.execute(
-        """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover, plan,
-             total_count, total_bytes)
-           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+        """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover,
+             finalize_after_seconds, windows, plan, total_count, total_bytes)
+           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
         [
             uow.tenant_id,
             migration_id,
             source_store_id,
             target_store_id,
-            automatic_cutover,
+            schedule.automatic_cutover,
+            schedule.finalize_after_seconds,
+            Jsonb(list(schedule.windows)),
             Jsonb(plan),
             plan["blob_count"],
             plan["size_bytes"],
@@ -98,10 +104,47 @@ async def set_state(uow: UnitOfWork, row: MigrationRow, state: str, *, resume_st
              error_code = NULL, error_message = NULL,
              started_at = CASE WHEN %(state)s = 'copying' THEN coalesce(started_at, now()) ELSE started_at END,
              cut_over_at = CASE WHEN %(state)s = 'soaking' THEN coalesce(cut_over_at, now()) ELSE cut_over_at END,
+             finalize_at = CASE WHEN %(state)s = 'soaking'
+               THEN clock_timestamp() + make_interval(secs => finalize_after_seconds) END,
              finished_at = CASE WHEN %(state)s IN ('done', 'rolled_back', 'cancelled') THEN now() END
            WHERE tenant_id = %(tenant)s AND id = %(id)s""",
         {"state": state, "resume": resume_state, "tenant": uow.tenant_id, "id": row.id},
     )
+    if _is_told(row, state):
+        await notices_repository.insert(uow, new_id(), migration_id=row.id, state=state)
+
+
+def _is_told(row: MigrationRow, state: str) -> bool:
+    """Of a resume nobody is told; nor that it is ready, where it goes on by itself."""
+    goes_on = row.state in ("paused", "failed") or (state == "ready" and row.automatic_cutover)
+    return state in WORDS and not (state in ("ready", "soaking", "finalizing") and goes_on)
+
+
+async def set_schedule(uow: UnitOfWork, row: MigrationRow, schedule: Schedule) -> None:
+    """The caller holds the row's lock. What is in flight goes on until it next looks."""
+    await uow.execute(
+        """UPDATE migrations SET automatic_cutover = %(cutover)s, windows = %(windows)s, finalize_at = CASE
+             WHEN finalize_after_seconds IS NOT DISTINCT FROM %(after)s::bigint THEN finalize_at
+             WHEN state = 'soaking' THEN clock_timestamp() + make_interval(secs => %(after)s::bigint) END,
+             finalize_after_seconds = %(after)s
+           WHERE tenant_id = %(tenant)s AND id = %(id)s""",
+        {
+            "cutover": schedule.automatic_cutover,
+            "windows": Jsonb(list(schedule.windows)),
+            "after": schedule.finalize_after_seconds,
+            "tenant": uow.tenant_id,
+            "id": row.id,
+        },
+    )
+
+
+async def has_doubtful(uow: UnitOfWork, *, store_id: UUID) -> bool:
+    """Whether the tenant has a replica in the store that is missing, or whose bytes are in doubt."""
+    found = await uow.scalar(
+        """SELECT 1 FROM replicas WHERE tenant_id = %s AND store_id = %s AND state IN ('suspect', 'missing') LIMIT 1""",
+        [uow.tenant_id, store_id],
+    )
+    return found is not None
 
 
 async def begin_phase(uow: UnitOfWork, migration_id: UUID) -> None:
@@ -187,6 +230,62 @@ async def list_to_evacuate(
         [uow.tenant_id, list(blob_ids), leaving_store_id, staying_store_id],
     )
     return await cursor.fetchall()
+
+
+async def note_origins(
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID
+) -> None:
+    """Keep, with the copies that stay, where those lie that this very unit of work has retired: a report names them."""
+    await uow.execute(
+        """UPDATE replicas o SET origin_store_id = r.store_id, origin_key = r.key FROM replicas r
+           WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s) AND r.store_id = %(leaving)s
+             AND r.state = 'retiring' AND r.state_at = now() AND o.tenant_id = r.tenant_id
+             AND o.blob_id = r.blob_id AND o.store_id = %(staying)s AND o.state = 'live'""",
+        {
+            "tenant": uow.tenant_id,
+            "blobs": list(blob_ids),
+            "leaving": leaving_store_id,
+            "staying": staying_store_id,
+        },
+    )
+
+
+async def list_evidence(
+    uow: UnitOfWork, row: MigrationRow, *, after_seq: int, upto_seq: int, documents: int, limit: int
+) -> list[EvidenceRow]:
+    """The next living blobs, with their copies at both stores, and what was waived."""
+    return await uow.rows(
+        EvidenceRow,
+        """SELECT b.seq, b.id AS blob_id, b.size_bytes, b.digest, (
+               SELECT coalesce(jsonb_agg(v), '[]') FROM (
+                 SELECT document_id, number AS version FROM versions
+                 WHERE tenant_id = b.tenant_id AND blob_id = b.id ORDER BY document_id, number LIMIT %(documents)s) v
+             ) AS documents,
+             coalesce(s.key, t.origin_key) AS source_key,
+             coalesce(s.state, CASE WHEN t.origin_key IS NOT NULL THEN 'removed' END) AS source_state,
+             t.key AS target_key, t.state AS target_state, t.evidence, t.evidence_at, w.waived_reason, w.waived_at
+           FROM blobs b
+             LEFT JOIN LATERAL (SELECT key, state FROM replicas WHERE tenant_id = b.tenant_id AND blob_id = b.id
+               AND store_id = %(source)s AND state <> 'writing' ORDER BY state = 'retiring', state_at DESC LIMIT 1) s
+               ON true
+             LEFT JOIN LATERAL (SELECT key, state, evidence, evidence_at,
+                 CASE WHEN origin_store_id = %(source)s THEN origin_key END AS origin_key FROM replicas
+               WHERE tenant_id = b.tenant_id AND blob_id = b.id AND store_id = %(target)s
+               AND state IN ('live', 'suspect', 'missing') LIMIT 1) t ON true
+             LEFT JOIN transfers w ON w.tenant_id = b.tenant_id AND w.blob_id = b.id
+               AND w.target_store_id = %(target)s AND w.state = 'waived'
+           WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s AND b.seq <= %(upto)s AND b.dead_at IS NULL
+           ORDER BY b.seq LIMIT %(limit)s""",
+        {
+            "tenant": uow.tenant_id,
+            "source": row.source_store_id,
+            "target": row.target_store_id,
+            "after": after_seq,
+            "upto": upto_seq,
+            "documents": documents,
+            "limit": limit,
+        },
+    )
 
 
 async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, store_id: UUID, limit: int) -> ProofPage:
@@ -278,7 +377,8 @@ async def list_working(uow: UnitOfWork, *, limit: int) -> list[ActiveMigration]:
     return await uow.rows(
         ActiveMigration,
         """SELECT tenant_id, id FROM migrations WHERE state IN ('copying', 'finalizing', 'rolling_back')
-             OR (state = 'ready' AND automatic_cutover) ORDER BY state, id LIMIT %s""",
+             OR (state = 'ready' AND automatic_cutover) OR (state = 'soaking' AND finalize_at <= now())
+           ORDER BY state, id LIMIT %s""",
         [limit],
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from uuid import UUID
 
 from simples3dms.audit.service import record
@@ -18,7 +17,9 @@ from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.failures import Failures
-from simples3dms.storage.migrations.values import ENDED, Migration, MigrationPlan, MigrationRow, State
+from simples3dms.storage.migrations.looking import in_words
+from simples3dms.storage.migrations.schedules import Schedules
+from simples3dms.storage.migrations.values import ENDED, Migration, MigrationRow, Schedule, State
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.residency import refuse_new
 from simples3dms.storage.placement.service import not_set, swap
@@ -30,7 +31,7 @@ from simples3dms.storage.placement.turns import (
     with_copies_at,
     without_copies_at,
 )
-from simples3dms.storage.placement.values import Grant, PlacementRow, Policy
+from simples3dms.storage.placement.values import PlacementRow, Policy
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
@@ -53,6 +54,7 @@ class Migrations:
         self._engine = engine
         self._rollouts = Rollouts(database)
         self.failures = Failures(database, transfers, engine)
+        self.schedules = Schedules(database)
 
     async def plan_migration(
         self,
@@ -61,7 +63,7 @@ class Migrations:
         *,
         target: str,
         source: str | None = None,
-        automatic_cutover: bool = False,
+        schedule: Schedule = Schedule(),
     ) -> Migration:
         """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
 
@@ -102,7 +104,7 @@ class Migrations:
                 migration_id,
                 source_store_id=grants[leaving].store_id,
                 target_store_id=grants[target].store_id,
-                automatic_cutover=automatic_cutover,
+                schedule=schedule,
                 plan={"blob_count": total.blob_count, "size_bytes": total.size_bytes, "blockers": list(blockers)},
             )
             if not inserted:
@@ -129,7 +131,7 @@ class Migrations:
         async with self._database.tenant(tenant_id) as uow:
             grants = await placement_repository.list_grants(uow)
             rows = await repository.list_page(uow, after=after, limit=limit)
-            return [await _in_words(uow, row, grants) for row in rows]
+            return [await in_words(uow, row, grants) for row in rows]
 
     async def start_migration(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
         """Begin copying; from now on new documents gain a copy at the target too."""
@@ -171,14 +173,15 @@ class Migrations:
         """Stop the workers' part. New documents go on gaining their copies, so nothing falls behind."""
         async with self._database.tenant(tenant_id) as uow:
             _, row = await self._lock(uow, migration_id)
-            if row.state not in {State.COPYING, State.READY, State.FINALIZING, State.ROLLING_BACK}:
+            waits = row.state == State.SOAKING and row.finalize_at is not None
+            if not waits and row.state not in {State.COPYING, State.READY, State.FINALIZING, State.ROLLING_BACK}:
                 raise errors.wrong_state("pause", row.state)
             await repository.set_state(uow, row, State.PAUSED, resume_state=row.state)
             await self._audit(uow, principal, "migration.paused", row.id)
             return await self._load(uow, row.id)
 
     async def resume_migration(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
-        """Go on where it was paused or failed."""
+        """Go on where it was paused or failed; a roll-back window that was stopped begins anew."""
         async with self._database.tenant(tenant_id) as uow:
             _, row = await self._lock(uow, migration_id)
             if row.state not in {State.PAUSED, State.FAILED} or row.resume_state is None:
@@ -306,11 +309,34 @@ class Migrations:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.SOAKING:
                 raise errors.wrong_state("finalize", row.state)
-            policy = without_copies_at(placement.policy, row.source_store_id)
-            await swap(uow, placement, policy, reason=f"migration {row.id} finalized")
-            await self._leave(uow, row, State.FINALIZING, leaving=row.source_store_id)
-            await self._audit(uow, principal, "migration.finalizing", row.id)
+            await self._finalize(uow, principal, placement, row)
             return await self._load(uow, row.id)
+
+    async def _finalize(
+        self, uow: UnitOfWork, principal: Principal, placement: PlacementRow, row: MigrationRow
+    ) -> None:
+        policy = without_copies_at(placement.policy, row.source_store_id)
+        await swap(uow, placement, policy, reason=f"migration {row.id} finalized")
+        await self._leave(uow, row, State.FINALIZING, leaving=row.source_store_id)
+        await self._audit(uow, principal, "migration.finalizing", row.id)
+
+    async def _finalize_due(self, seen: MigrationRow) -> None:
+        """The roll-back window is over: finalize, or stop and say why not. Whatever a person did meanwhile holds."""
+        reasons = [*await self._blockers(seen.target_store_id)]
+        await fp("finalize.checked")
+        async with self._database.tenant(seen.tenant_id) as uow:
+            placement, row = await self._lock(uow, seen.id)
+            if row.state != State.SOAKING or not row.finalize_due or row.fence != seen.fence:
+                return
+            if await repository.has_doubtful(uow, store_id=row.target_store_id):
+                reasons.append("a copy at the target is missing or in doubt")
+            if reasons:
+                message = f"Not finalized after the roll-back window: {reasons[0]}"
+                await self._engine.fail(uow, row, code="migration_finalize_stopped", message=message)
+            else:
+                await self._finalize(uow, WORKER, placement, row)
+            await fp("finalize.in_txn")
+        await fp("finalize.committed")
 
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
         await transfers_repository.drop_unwanted(uow, target_store_id=leaving)
@@ -320,7 +346,7 @@ class Migrations:
         await self._engine.defer_advance(uow, row.id)
 
     async def advance(self, tenant_id: UUID, migration_id: UUID) -> None:
-        """The worker's step; in automatic mode it cuts over as soon as the migration is ready."""
+        """The worker's step; in automatic mode it cuts over once all is proven, and finalizes when it is time."""
         await self._engine.advance(tenant_id, migration_id)
         async with self._database.tenant(tenant_id) as uow:
             row = await repository.find(uow, migration_id)
@@ -331,6 +357,8 @@ class Migrations:
                 if failure.problem_code != "residency_violated":
                     raise
                 await self._engine.park(tenant_id, migration_id, failure)
+        elif row is not None and row.state == State.SOAKING and row.finalize_due:
+            await self._finalize_due(row)
 
     async def _get(self, uow: UnitOfWork, migration_id: UUID) -> MigrationRow:
         row = await repository.find(uow, migration_id)
@@ -349,7 +377,7 @@ class Migrations:
 
     async def _load(self, uow: UnitOfWork, migration_id: UUID) -> Migration:
         row = await self._get(uow, migration_id)
-        return await _in_words(uow, row, await placement_repository.list_grants(uow))
+        return await in_words(uow, row, await placement_repository.list_grants(uow))
 
     async def _audit(
         self, uow: UnitOfWork, principal: Principal, action: str, migration_id: UUID, **details: object
@@ -374,35 +402,3 @@ async def _policy_before(uow: UnitOfWork, row: MigrationRow) -> Policy:
     policy = await placement_repository.find_before(uow, reason=_started(row))
     assert policy is not None, "the history keeps what was in force before the start"
     return policy
-
-
-async def _in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) -> Migration:
-    names = {grant.store_id: grant.name for grant in grants}
-    debtor = row.staying_store_id if row.state == State.ROLLING_BACK else row.target_store_id
-    if row.state == State.SOAKING:
-        debtor = row.source_store_id
-    backlog = await transfers_repository.count_backlog(uow, target_store_id=debtor)
-    plan = MigrationPlan(row.plan["blob_count"], row.plan["size_bytes"], tuple(row.plan.get("blockers", ())))
-    return Migration(
-        id=row.id,
-        source=names.get(row.source_store_id, str(row.source_store_id)),
-        target=names.get(row.target_store_id, str(row.target_store_id)),
-        state=row.state,
-        resume_state=row.resume_state,
-        automatic_cutover=row.automatic_cutover,
-        plan=plan,
-        copied_count=row.copied_count,
-        copied_bytes=row.copied_bytes,
-        total_count=row.total_count,
-        total_bytes=row.total_bytes,
-        pending_count=backlog.pending,
-        failed_count=backlog.failed,
-        waived_count=backlog.waived,
-        proven=row.state in (State.READY, State.SOAKING, State.FINALIZING, State.DONE),
-        error_code=row.error_code,
-        error_message=row.error_message,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        cut_over_at=row.cut_over_at,
-        finished_at=row.finished_at,
-    )

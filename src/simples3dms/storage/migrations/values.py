@@ -33,6 +33,22 @@ WORKING = frozenset({State.COPYING, State.FINALIZING, State.ROLLING_BACK})
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a migration does by itself, and when; each window a document as `windows.parse` takes it."""
+
+    automatic_cutover: bool = False
+    finalize_after_seconds: int | None = None
+    windows: tuple[dict[str, Any], ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "automatic_cutover": self.automatic_cutover,
+            "finalize_after_seconds": self.finalize_after_seconds,
+            "windows": list(self.windows),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationRow:
     """A migration as recorded."""
 
@@ -62,6 +78,12 @@ class MigrationRow:
     target_was_copy: bool
     waivers_changed: int
     """Rises when a waiver is taken back: what a proof left out before counts again."""
+    finalize_after_seconds: int | None
+    finalize_at: datetime | None
+    finalize_due: bool
+    """By the database's clock, when the row was read."""
+    windows: list[dict[str, Any]]
+    read_at: datetime
 
     @property
     def leaving_store_id(self) -> UUID:
@@ -74,6 +96,25 @@ class MigrationRow:
         """The store that every blob must be in before it leaves the other."""
         leaving = self.leaving_store_id
         return self.source_store_id if leaving == self.target_store_id else self.target_store_id
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRow:
+    """What the records say of one blob, for a report. Of a source that was emptied, the key is the one it had there."""
+
+    seq: int
+    blob_id: UUID
+    size_bytes: int
+    digest: bytes
+    documents: list[dict[str, Any]]
+    source_key: str | None
+    source_state: str | None
+    target_key: str | None
+    target_state: str | None
+    evidence: str | None
+    evidence_at: datetime | None
+    waived_reason: str | None
+    waived_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +172,11 @@ class Migration:
     state: str
     resume_state: str | None
     automatic_cutover: bool
+    finalize_after_seconds: int | None
+    finalize_at: datetime | None
+    windows: list[dict[str, Any]]
+    resting: bool
+    opens_at: datetime | None
     plan: MigrationPlan
     copied_count: int
     copied_bytes: int

@@ -144,6 +144,15 @@ async def postpone(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, delay_s
     return count == 1
 
 
+async def rest(uow: UnitOfWork, migration_id: UUID, chunk: Chunk) -> None:
+    """Leave the rest of the chunk for when work goes on. That was no attempt: nothing has failed."""
+    await uow.execute(
+        f"""UPDATE migration_chunks SET lease_until = NULL, due_at = now(), attempt = greatest(attempt - 1, 0)
+            WHERE {_CHUNK}""",  # noqa: S608
+        _chunk_key(uow, migration_id, chunk),
+    )
+
+
 async def reopen(uow: UnitOfWork, migration_id: UUID, phase: Phase, seqs: Collection[int]) -> int:
     """Make the done chunks pending again that hold these blobs."""
     return await uow.execute(
