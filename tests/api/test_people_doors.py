@@ -127,6 +127,26 @@ def test_s12_rights_that_change_end_the_session_and_a_password_renews_it(ours: B
     assert _code(ours.ask("GET", "session")) == (401, "session_invalid")
 
 
+def test_s12_who_joins_and_who_changes_the_own_platform_role_goes_on_under_a_new_secret(
+    ours: Browser, door: Door
+) -> None:
+    with door.connect() as operator:
+        otto = operator.create_user("otto@example.org", Secret(PASSWORD), platform_role="operator").user
+        made = operator.create_invitation("acme", otto.email, "viewer").hand_over
+    assert made is not None
+    ours.sign_in(otto.email)
+    for method, path, body in (
+        ("POST", "invitations/join", {"token": made.token}),
+        ("PUT", f"users/{otto.id}/platform-role", {"platform_role": "auditor"}),
+    ):
+        own = ours.cookie
+        assert ours.ask(method, path, json=body).status_code == 200
+        assert ours.cookie not in (own, None)
+        assert ours.ask("GET", "session").json()["name"] == otto.email
+        stolen = ours.ask("GET", "session", headers={"Cookie": f"{SESSION_COOKIE}={own}"})
+        assert _code(stolen) == (401, "session_invalid")
+
+
 def test_s13_signed_out_and_ended_are_out(ours: Browser, door: Door, anna: str) -> None:
     other = Browser(door)
     for browser in (ours, other):
