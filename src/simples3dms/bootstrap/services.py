@@ -52,6 +52,7 @@ from simples3dms.storage.rotations.service import Rotations
 from simples3dms.storage.scrubs.engine import ScrubEngine
 from simples3dms.storage.scrubs.service import Scrubs
 from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.stores.traits import Whereabouts
 from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.service import Transfers
 from simples3dms.storage.upkeep.service import Upkeep
@@ -173,6 +174,7 @@ def build_services(settings: Settings) -> Services:
         restores,
         lease_seconds=settings.lease_seconds,
         retry_base_seconds=settings.retry_base_seconds,
+        here=Whereabouts(settings.server_region, settings.server_country),
     )
     copies = CopyEngine(database, blobs, concurrency=settings.copy_concurrency)
     transfers = Transfers(

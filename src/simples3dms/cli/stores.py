@@ -19,7 +19,7 @@ from simples3dms.cli.output import console, done, say, show_json, show_one, show
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
-from simples3dms.schemas.stores import PlacementRule, Probe, Spread
+from simples3dms.schemas.stores import PlacementRule, Probe, ReadPreference, Spread
 
 _SECRET_WORDS = ("secret", "key", "token", "password")
 store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
@@ -259,7 +259,10 @@ def explain_placement(
     say(f"Version {found.version_number} ({what}): of placement {found.placement_version}, {why}.")
     if found.is_migrating:
         say("A migration is under way and owns the placement.")
+    first = {"listed": "those listed first"}.get(found.read_preference, f"the {found.read_preference}")
+    say(f"Of several copies, {first} come first.")
     columns = ["store", "role", "verdict", "state", "evidence", "evidence_at", "draw", "debt", "debt_reason"]
+    columns += ["read_place", "read_reason"]
     show_rows(found.stores, columns, as_json=False, empty="It is nowhere, and belongs nowhere.")
 
 
@@ -275,6 +278,9 @@ def set_placement(
     across: Annotated[str, typer.Option(help="What they differ in: stores, providers or jurisdictions.")] = "stores",
     min_acks: Annotated[int, typer.Option(help="How many stores have the bytes before an upload is answered.")] = 1,
     rules: Annotated[Path | None, typer.Option(help="A JSON file with a list of rules.", dir_okay=False)] = None,
+    read_preference: Annotated[
+        ReadPreference, typer.Option(help="Which copy is read first: listed, nearest, cheapest or fastest.")
+    ] = "listed",
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -291,6 +297,7 @@ def set_placement(
             spread=Spread.model_validate({"copies": spread, "across": across}) if spread else None,
             min_acks=min_acks,
             rules=_rules(rules) if rules else [],
+            read_preference=read_preference,
         )
         show_one(placement, as_json=as_json)
 

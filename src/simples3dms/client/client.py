@@ -188,6 +188,7 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         spread: stores.Spread | None = None,
         min_acks: int = 1,
         rules: Sequence[stores.PlacementRule] = (),
+        read_preference: stores.ReadPreference = "listed",
         expected_version: int | None = None,
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
@@ -199,6 +200,7 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
             spread=spread,
             min_acks=min_acks,
             rules=list(rules),
+            read_preference=read_preference,
             expected_version=expected_version,
         )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
 
+ReadPreference = Literal["listed", "nearest", "cheapest", "fastest"]
+
 
 class AddStore(Request):
     name: str
@@ -177,6 +179,9 @@ class SetPlacement(Layout):
     rules: list[PlacementRule] = Field(
         default_factory=list, max_length=20, description="In this order; the first that matches holds."
     )
+    read_preference: ReadPreference = Field(
+        default="listed", description="Which of several copies is read first; `read` decides among equals."
+    )
     expected_version: int | None = None
 
 
@@ -186,4 +191,5 @@ class Placement(Layout):
     version: int
     read: list[str]
     rules: list[PlacementRule]
+    read_preference: ReadPreference
     updated_at: datetime

@@ -17,7 +17,7 @@ from simples3dms.api.deps import (
 from simples3dms.api.routing import new_router
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
-from simples3dms.storage.placement.values import Across, Match, RuleWords, SpreadWords
+from simples3dms.storage.placement.values import Across, Match, ReadPreference, RuleWords, SpreadWords
 
 router = new_router()
 
@@ -185,6 +185,7 @@ async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat:
         **_layout(body),
         read=body.read,
         rules=[RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules],
+        read_preference=ReadPreference(body.read_preference),
         expected_version=body.expected_version,
     )
     return schemas.Placement.model_validate(placement)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from simples3dms.errors import Failure, StorageFailed
 from simples3dms.providers.base import Expected, StorageProvider
-from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError
+from simples3dms.providers.errors import STORE_FAULTS, IntegrityError, ObjectNotFound, ProviderError
+from simples3dms.storage.blobs.latencies import Latencies, Timing
 from simples3dms.storage.blobs.values import SMALL_BYTES, Blob, Replica
 from simples3dms.storage.stores.errors import explain
 
@@ -31,6 +32,7 @@ class Surroundings:
     provider: Callable[[UUID], Awaitable[StorageProvider]]
     report_bad: Callable[[UUID, Replica, ProviderError], Awaitable[None]]
     plan_again: Callable[[ReadPlan], Awaitable[list[Replica]]]
+    latencies: Latencies
 
 
 class Reading:
@@ -94,7 +96,10 @@ class Reading:
         while (replica := await self._next()) is not None:
             try:
                 provider = await self._around.provider(replica.store_id)
-                return await provider.get(replica.key, version_id=replica.version_id, expected=expected)
+                with self._timed(replica) as timing:
+                    body = await provider.get(replica.key, version_id=replica.version_id, expected=expected)
+                    timing.answered()
+                return body
             except ProviderError as error:
                 await self._note(replica, error)
         raise self._unreadable()
@@ -139,11 +144,23 @@ class Reading:
 
     async def _from(self, replica: Replica, done: int) -> AsyncGenerator[bytes, None]:
         provider = await self._around.provider(replica.store_id)
-        async with provider.open(
-            replica.key, version_id=replica.version_id, start=self._start + done, length=self._length - done
-        ) as reader:
-            async for chunk in reader:
-                yield chunk
+        with self._timed(replica) as timing:
+            async with provider.open(
+                replica.key, version_id=replica.version_id, start=self._start + done, length=self._length - done
+            ) as reader:
+                async for chunk in reader:
+                    timing.answered()
+                    yield chunk
+
+    @contextmanager
+    def _timed(self, replica: Replica) -> Iterator[Timing]:
+        timing = Timing(self._around.latencies, replica.store_id)
+        try:
+            yield timing
+        except ProviderError as error:
+            if isinstance(error, STORE_FAULTS):
+                timing.failed()
+            raise
 
     def _matches(self, digest: hashlib._Hash) -> bool:
         return digest.digest() == self._plan.blob.digest

@@ -28,15 +28,27 @@ from simples3dms.providers.errors import (
 from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository
 from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
+from simples3dms.storage.blobs.latencies import Latencies
 from simples3dms.storage.blobs.looking import confirm_place
-from simples3dms.storage.blobs.values import OBJECT_LOCKED, Blob, Doomed, Kept, Replica, WriteTicket, Written
+from simples3dms.storage.blobs.values import (
+    OBJECT_LOCKED,
+    Blob,
+    Doomed,
+    Kept,
+    ReadReason,
+    Replica,
+    WriteTicket,
+    Written,
+)
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
-from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.placement.values import Grant, Policy, ReadPlace, ReadPreference, Standing
+from simples3dms.storage.placement.words import read_reason
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.stores.traits import Whereabouts, distance, egress_price
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +82,9 @@ class Blobs:
         *,
         lease_seconds: float,
         retry_base_seconds: float,
+        here: Whereabouts = Whereabouts(),
     ) -> None:
+        """`here`: where this server runs, for those who want to read from the nearest store."""
         self._database = database
         self._stores = stores
         self._queue = queue
@@ -78,6 +92,8 @@ class Blobs:
         self.restores = restores
         self.lease_seconds = lease_seconds
         self._retry_base_seconds = retry_base_seconds
+        self._here = here
+        self._latencies = Latencies()
 
     async def begin_write(self, uow: UnitOfWork, grant: Grant) -> WriteTicket:
         """Record the intent to write a new blob's first replica, before any byte of it."""
@@ -166,18 +182,40 @@ class Blobs:
         await self._queue.defer(uow, "replica.sweep", once=f"sweep:{uow.tenant_id}", tenant_id=uow.tenant_id)
 
     async def plan_read(self, uow: UnitOfWork, blob: Blob) -> ReadPlan:
-        """The replicas of a blob in the order that the tenant's placement asks for.
-
-        Live ones; only where there is none, those that are suspect or missing: what a store said once may have been
-        wrong, and the bytes are compared like any others.
-        """
+        """The replicas of a blob in the order that the tenant's placement asks for, those that are doubted last."""
         assert uow.tenant_id is not None
         placement = await placement_repository.find(uow)
+        policy = placement.policy if placement else None
         replicas = await repository.list_replicas(uow, [blob.id])
-        live = [r for r in replicas if r.state == "live"]
-        doubtful = [r for r in replicas if r.state in ("suspect", "missing")]
-        ordered = order_for_reading(placement.policy if placement else None, live)
-        return ReadPlan(uow.tenant_id, blob, ordered or doubtful)
+        standings: dict[UUID, Standing] = {}
+        if len(replicas) > 1:
+            places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
+            by_time = policy is not None and policy.read_preference is ReadPreference.FASTEST
+            standings = self._standings(places, choose=by_time)
+        ordered = order_for_reading(policy, replicas, standings)
+        return ReadPlan(uow.tenant_id, blob, ordered)
+
+    async def explain_read(self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica]) -> list[ReadReason]:
+        """The stores in the order that this process would read these replicas in now, with the reasons."""
+        places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
+        standings = self._standings(places)
+        ordered = order_for_reading(policy, replicas, standings)
+        return [ReadReason(one.store_id, read_reason(policy, one, standings.get(one.store_id))) for one in ordered]
+
+    def _standings(self, places: Sequence[ReadPlace], *, choose: bool = False) -> dict[UUID, Standing]:
+        """`choose`: the first of them is about to be read, so that it may be one that is to be measured again."""
+        look = self._latencies.choose if choose else self._latencies.get_all
+        measured = look([place.store_id for place in places])
+        return {
+            place.store_id: Standing(
+                place.store_id,
+                distance(self._here, place.kind, place.settings, place.jurisdiction),
+                egress_price(place.kind, place.settings),
+                measured[place.store_id],
+                place.is_disabled or self._stores.is_resting(place.store_id),
+            )
+            for place in places
+        }
 
     @asynccontextmanager
     async def open(self, plan: ReadPlan, *, start: int = 0, length: int | None = None) -> AsyncIterator[Reading]:
@@ -188,7 +226,7 @@ class Blobs:
         """
         share_as(str(plan.tenant_id))
         reading = Reading(
-            Surroundings(self.provider, self.report_bad, self._plan_again),
+            Surroundings(self.provider, self.report_bad, self._plan_again, self._latencies),
             plan,
             start,
             plan.blob.size_bytes - start if length is None else length,

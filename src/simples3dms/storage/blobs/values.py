@@ -39,6 +39,14 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadReason:
+    """A store that a copy would be read from, and why at this place of the order."""
+
+    store_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WriteTicket:
     """The right to write one key once: a `writing` row, ours as long as its fence stands."""
 

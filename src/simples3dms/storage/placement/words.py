@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.errors import Invalid
+from simples3dms.storage.placement.router import Copy
 from simples3dms.storage.placement.values import (
     Across,
     Grant,
@@ -18,12 +19,15 @@ from simples3dms.storage.placement.values import (
     PlacementRow,
     Policy,
     PolicyWords,
+    ReadPreference,
     Rule,
     RuleWords,
     Spread,
     SpreadWords,
+    Standing,
 )
 from simples3dms.storage.stores.jurisdictions import is_inside
+from simples3dms.storage.stores.traits import DISTANCES
 
 MOST_SHARES: Final = 10
 MOST_COPIES: Final = 10
@@ -61,7 +65,9 @@ def to_policy(
     )
     read = tuple(dict.fromkeys(reader.store(name, "read") for name in words.read))
     reader.finish()
-    return Policy(layout.write_store_id, read_store_ids=read, rules=rules).with_layout(layout)
+    return Policy(
+        layout.write_store_id, read_store_ids=read, rules=rules, read_preference=ReadPreference(words.read_preference)
+    ).with_layout(layout)
 
 
 class _Reader:
@@ -177,7 +183,7 @@ def policy_in_words(policy: Policy, names: Mapping[UUID, str]) -> PolicyWords:
     own = _layout_in_words(policy.layout, names)
     rules = tuple(_rule_in_words(rule, names) for rule in policy.rules)
     read = tuple(_name(store_id, names) for store_id in policy.read_store_ids)
-    return PolicyWords(own.write, own.copies, own.shares, own.spread, own.min_acks, read, rules)
+    return PolicyWords(own.write, own.copies, own.shares, own.spread, own.min_acks, read, rules, policy.read_preference)
 
 
 def _rule_in_words(rule: Rule, names: Mapping[UUID, str]) -> RuleWords:
@@ -197,3 +203,24 @@ def _layout_in_words(layout: Layout, names: Mapping[UUID, str]) -> LayoutWords:
 
 def _name(store_id: UUID, names: Mapping[UUID, str]) -> str:
     return names.get(store_id, str(store_id))
+
+
+def read_reason(policy: Policy, copy: Copy, standing: Standing | None) -> str:
+    """Why a copy has its place in the order of reading."""
+    if copy.state != "live":
+        return "doubted: only where no other copy can be read"
+    if standing is None:
+        return "unknown store"
+    if standing.is_resting:
+        return "disabled, or left alone for a while after faults"
+    if policy.read_preference is ReadPreference.NEAREST:
+        return DISTANCES[standing.distance]
+    if policy.read_preference is ReadPreference.CHEAPEST:
+        return "price not known" if standing.price is None else f"{standing.price} USD per GiB"
+    if policy.read_preference is ReadPreference.FASTEST:
+        return (
+            "not measured yet"
+            if standing.seconds is None
+            else f"first byte after {standing.seconds * 1000:.0f} ms, measured by this process"
+        )
+    return "listed" if copy.store_id in policy.read_store_ids else "in the placement's order"

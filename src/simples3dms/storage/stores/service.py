@@ -392,6 +392,10 @@ class Stores(Probes, Renewals):
         """
         return await self._pool.get(store_id)
 
+    def is_resting(self, store_id: UUID) -> bool:
+        """Whether this process leaves the store alone for a while, after faults."""
+        return self._pool.is_resting(store_id)
+
     async def close(self) -> None:
         """Close all providers, and the guard after them. Idempotent."""
         await self.budgets.stop()
