@@ -38,6 +38,7 @@ from simples3dms.keys.service import CHANNEL, Keys
 from simples3dms.kit import failpoints
 from simples3dms.settings import Settings
 from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.caches.service import Caches
 from simples3dms.storage.checkpoints.service import Checkpoints
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.locks.service import Locks
@@ -128,6 +129,7 @@ class Services:
     async def close(self) -> None:
         """Close stores, connections and the hold on the embedded server, in that order."""
         await self.listener.stop()
+        await self.blobs.caches.close()
         await self.stores.close()
         if self._opened:
             await self.refusals.close()
@@ -172,6 +174,12 @@ def build_services(settings: Settings) -> Services:
         queue,
         locks,
         restores,
+        Caches(
+            database,
+            stores,
+            lease_seconds=settings.lease_seconds,
+            retry_base_seconds=settings.retry_base_seconds,
+        ),
         lease_seconds=settings.lease_seconds,
         retry_base_seconds=settings.retry_base_seconds,
         here=Whereabouts(settings.server_region, settings.server_country),

@@ -87,13 +87,19 @@ def add_store(
     kind: Annotated[str, typer.Option(help="s3, b2 or local.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE; may be repeated.")] = None,
     credential_file: CredentialFile = None,
+    cache_max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Make it a cache of up to so many bytes, in front of other stores.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Add a store, once it has been seen to work."""
     chosen = parse_settings(settings or [])
     credential = ask_credential(kind, credential_file)
     with connect() as client:
-        show_one(client.add_store(name, kind=kind, settings=chosen, credential=credential), as_json=as_json)
+        added = client.add_store(
+            name, kind=kind, settings=chosen, credential=credential, cache_max_bytes=cache_max_bytes
+        )
+        show_one(added, as_json=as_json)
 
 
 @store_app.command("list")
@@ -103,12 +109,21 @@ def list_stores(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     with connect() as client:
         if tenant:
             rows = client.list_granted_stores(tenant)
-            columns = ["name", "kind", "prefix", "jurisdiction", "is_own", "is_outside"]
+            columns = ["name", "kind", "prefix", "jurisdiction", "is_own", "is_outside", "is_cache"]
             show_rows(rows, columns, as_json=as_json, empty="No stores are granted to it yet.")
         else:
             show_rows(
                 client.list_stores(),
-                ["name", "kind", "settings", "jurisdiction", "probe_verdict", "untrusted_at", "created_at"],
+                [
+                    "name",
+                    "kind",
+                    "settings",
+                    "jurisdiction",
+                    "probe_verdict",
+                    "untrusted_at",
+                    "cache_max_bytes",
+                    "created_at",
+                ],
                 as_json=as_json,
                 empty=empty,
             )

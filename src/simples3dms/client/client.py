@@ -124,8 +124,9 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         settings: Mapping[str, object],
         credential: Mapping[str, Secret | str],
         tuning: Mapping[str, object] | None = None,
+        cache_max_bytes: int | None = None,
     ) -> stores.Store:
-        body = {"name": name, **store_body(kind, settings, credential, tuning)}
+        body = {"name": name, **store_body(kind, settings, credential, tuning), "cache_max_bytes": cache_max_bytes}
         return self.parse(stores.Store, self.post_secret(at("stores"), body))
 
     def probe_config(

@@ -20,6 +20,9 @@ class AddStore(Request):
     settings: dict[str, Any] = Field(default_factory=dict, description="Endpoint, bucket and the like: nothing secret.")
     credential: dict[str, SecretStr] = Field(default_factory=dict, description="Write-only; never returned.")
     tuning: dict[str, Any] = Field(default_factory=dict, description="The store's own timeouts, retries and limits.")
+    cache_max_bytes: int | None = Field(
+        default=None, ge=1, le=2**62, description="It is a cache of up to so many bytes, in front of other stores."
+    )
 
 
 class ProbeConfig(Request):
@@ -69,6 +72,7 @@ class Store(Response):
     untrusted_at: datetime | None = Field(description="Since when nothing there is repaired by itself; null: it is.")
     untrusted_reason: str | None
     price_per_gib_month: Decimal | None = Field(description="As an operator says, in their own currency.")
+    cache_max_bytes: int | None = Field(description="It is a cache, and holds no copies; null: it is none.")
 
 
 class SetJurisdiction(Request):
@@ -96,6 +100,7 @@ class GrantedStore(Response):
     jurisdiction: str | None
     is_own: bool = Field(description="Brought by the tenant itself.")
     is_outside: bool = Field(description="Not where the tenant's documents may lie now: for nothing new.")
+    is_cache: bool = Field(description="In front of the others: what it holds is no copy.")
 
 
 class SetResidency(Request):

@@ -30,7 +30,13 @@ def secrets_of(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
 async def add_store(body: schemas.AddStore, services: ServicesDep, principal: StoresWriter) -> schemas.Store:
     """The store is probed with the credential first; nothing is saved if that fails or finds something red."""
     store = await services.stores.add_store(
-        principal, body.name, body.kind, body.settings, secrets_of(body.credential), body.tuning
+        principal,
+        body.name,
+        body.kind,
+        body.settings,
+        secrets_of(body.credential),
+        body.tuning,
+        cache_max_bytes=body.cache_max_bytes,
     )
     return schemas.Store.model_validate(store)
 

@@ -12,7 +12,10 @@ from simples3dms.errors import Failure, StorageFailed
 from simples3dms.providers.base import Expected, StorageProvider
 from simples3dms.providers.errors import STORE_FAULTS, IntegrityError, ObjectNotFound, ProviderError
 from simples3dms.storage.blobs.latencies import Latencies, Timing
-from simples3dms.storage.blobs.values import SMALL_BYTES, Blob, Replica
+from simples3dms.storage.blobs.values import CACHED, SMALL_BYTES, Blob, Replica
+from simples3dms.storage.caches.filling import Filling
+from simples3dms.storage.caches.service import Caches
+from simples3dms.storage.caches.values import CachePlace
 from simples3dms.storage.stores.errors import explain
 
 
@@ -23,6 +26,11 @@ class ReadPlan:
     tenant_id: UUID
     blob: Blob
     replicas: list[Replica]
+    """An entry of a cache stands among them, as one whose state is `cached`."""
+    fill: CachePlace | None = None
+    """The cache that the blob is to be in once it was read and verified."""
+    is_use_old: bool = False
+    """Whether the use of the cache's entry is to be noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,7 @@ class Surroundings:
     report_bad: Callable[[UUID, Replica, ProviderError], Awaitable[None]]
     plan_again: Callable[[ReadPlan], Awaitable[list[Replica]]]
     latencies: Latencies
+    caches: Caches
 
 
 class Reading:
@@ -50,6 +59,7 @@ class Reading:
         self._planned_again = False
         self._stream: AsyncIterator[bytes] | None = None
         self._first: bytes | None = None
+        self._filling: Filling | None = None
         self._last_error: ProviderError | None = None
 
     async def begin(self) -> None:
@@ -61,6 +71,8 @@ class Reading:
         self._first = await anext(self._stream, b"")
 
     async def close(self) -> None:
+        if self._filling is not None:
+            self._filling.abandon()
         closer = getattr(self._stream, "aclose", None)
         if closer is not None:
             await closer()
@@ -99,6 +111,10 @@ class Reading:
                 with self._timed(replica) as timing:
                     body = await provider.get(replica.key, version_id=replica.version_id, expected=expected)
                     timing.answered()
+                self._note_use(replica)
+                if (filling := self._begin_fill(replica)) is not None:
+                    filling.offer(body)
+                    filling.finish()
                 return body
             except ProviderError as error:
                 await self._note(replica, error)
@@ -122,11 +138,34 @@ class Reading:
                         if digest is not None:
                             digest.update(chunk)
                         self._check(done, digest, replica)
+                        self._pass_on(replica, chunk, done)
                         yield chunk
                 if done < self._length:
                     raise IntegrityError("the object is shorter than recorded", key=replica.key)
             except ProviderError as error:
                 await self._fail(error, used if done >= self._length else [replica], is_out=done >= self._length)
+
+    def _pass_on(self, replica: Replica, chunk: bytes, done: int) -> None:
+        """Have a whole read fill a cache as well, from its first chunk (`done` with it) to the verified last."""
+        if done == len(chunk):
+            self._note_use(replica)
+            self._filling = self._begin_fill(replica) if self._whole else None
+        if self._filling is not None:
+            self._filling.offer(chunk)
+            if done == self._length:
+                self._filling.finish()
+
+    def _note_use(self, replica: Replica) -> None:
+        if replica.state == CACHED and self._plan.is_use_old:
+            self._around.caches.note_use(self._plan.tenant_id, replica.id)
+
+    def _begin_fill(self, replica: Replica) -> Filling | None:
+        """What to pass the blob's bytes on to, where a cache is to have them and did not give them."""
+        blob, place = self._plan.blob, self._plan.fill
+        if place is None or replica.state == CACHED:
+            return None
+        expected = Expected(blob.size_bytes, blob.digest)
+        return self._around.caches.begin_fill(self._plan.tenant_id, blob.id, expected, place)
 
     def _check(self, done: int, digest: hashlib._Hash | None, replica: Replica) -> None:
         if done > self._length or (digest is not None and done == self._length and not self._matches(digest)):

@@ -31,6 +31,7 @@ from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
 from simples3dms.storage.blobs.latencies import Latencies
 from simples3dms.storage.blobs.looking import confirm_place
 from simples3dms.storage.blobs.values import (
+    CACHED,
     OBJECT_LOCKED,
     Blob,
     Doomed,
@@ -40,6 +41,8 @@ from simples3dms.storage.blobs.values import (
     WriteTicket,
     Written,
 )
+from simples3dms.storage.caches.service import Caches
+from simples3dms.storage.caches.values import CachePlace
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
@@ -79,6 +82,7 @@ class Blobs:
         queue: JobQueue,
         locks: Locks,
         restores: RestoreGuard,
+        caches: Caches,
         *,
         lease_seconds: float,
         retry_base_seconds: float,
@@ -90,6 +94,7 @@ class Blobs:
         self._queue = queue
         self.locks = locks
         self.restores = restores
+        self.caches = caches
         self.lease_seconds = lease_seconds
         self._retry_base_seconds = retry_base_seconds
         self._here = here
@@ -182,7 +187,10 @@ class Blobs:
         await self._queue.defer(uow, "replica.sweep", once=f"sweep:{uow.tenant_id}", tenant_id=uow.tenant_id)
 
     async def plan_read(self, uow: UnitOfWork, blob: Blob) -> ReadPlan:
-        """The replicas of a blob in the order that the tenant's placement asks for, those that are doubted last."""
+        """The replicas of a blob in the order that the tenant's placement asks for, those that are doubted last.
+
+        Before them all stands what a cache has of it.
+        """
         assert uow.tenant_id is not None
         placement = await placement_repository.find(uow)
         policy = placement.policy if placement else None
@@ -193,7 +201,16 @@ class Blobs:
             by_time = policy is not None and policy.read_preference is ReadPreference.FASTEST
             standings = self._standings(places, choose=by_time)
         ordered = order_for_reading(policy, replicas, standings)
-        return ReadPlan(uow.tenant_id, blob, ordered)
+        caches = [
+            place
+            for place in await self.caches.list_places(uow, blob.id)
+            if not self._stores.is_resting(place.store_id)
+        ]
+        hit = next((place for place in caches if place.entry_id is not None), None)
+        fill = hit or next(iter(caches), None)
+        entries = [] if hit is None else [_as_replica(hit, blob)]
+        is_use_old = hit is not None and bool(hit.is_use_old)
+        return ReadPlan(uow.tenant_id, blob, [*entries, *ordered], fill=fill, is_use_old=is_use_old)
 
     async def explain_read(self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica]) -> list[ReadReason]:
         """The stores in the order that this process would read these replicas in now, with the reasons."""
@@ -226,7 +243,7 @@ class Blobs:
         """
         share_as(str(plan.tenant_id))
         reading = Reading(
-            Surroundings(self.provider, self.report_bad, self._plan_again, self._latencies),
+            Surroundings(self.provider, self.report_bad, self._plan_again, self._latencies, self.caches),
             plan,
             start,
             plan.blob.size_bytes - start if length is None else length,
@@ -254,8 +271,14 @@ class Blobs:
     async def report_bad(self, tenant_id: UUID, replica: Replica, error: ProviderError) -> None:
         """Take a replica's word back after a read that showed it wrong or gone, and have it copied anew.
 
-        Nothing is taken back where the whole place may be gone: that says nothing of one object.
+        Nothing is taken back where the whole place may be gone: that says nothing of one object. What a cache had wrong
+        or has no more is just dropped.
         """
+        if replica.state == CACHED:
+            async with self._database.tenant(tenant_id) as uow:
+                if await self.caches.drop(uow, replica.id):
+                    await self.defer_sweep(uow)
+            return
         if isinstance(error, ObjectNotFound):
             try:
                 await confirm_place(await self.provider(replica.store_id))
@@ -306,6 +329,8 @@ class Blobs:
         None while a restore waits to be confirmed: what these records call dead may have come to life since.
         """
         share_as(str(tenant_id))
+        # Not held back by a restore: what a cache holds may go at any moment.
+        await self.caches.sweep(tenant_id)
         removed = 0
         while not await self.restores.is_held():
             async with self._database.tenant(tenant_id) as uow:
@@ -383,6 +408,12 @@ class Blobs:
         except ProviderError as error:
             failed.extend(Kept(item, error.kind) for item in plain)
         await asyncio.gather(*(discard(item) for item in others))
+
+
+def _as_replica(place: CachePlace, blob: Blob) -> Replica:
+    assert place.entry_id is not None
+    assert place.key is not None
+    return Replica(place.entry_id, blob.id, place.store_id, place.key, None, CACHED, None, None, datetime.now(UTC))
 
 
 async def _why_kept(provider: StorageProvider, item: Doomed, error: ProviderError) -> Kept:

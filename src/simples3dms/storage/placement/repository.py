@@ -116,18 +116,25 @@ async def hold(uow: UnitOfWork, *, seconds: float) -> None:
     )
 
 
-_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction, s.settings FROM store_grants g
+_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction, s.settings,
+    s.cache_max_bytes IS NOT NULL AS is_cache FROM store_grants g
   JOIN stores s ON s.id = g.store_id
   WHERE g.tenant_id = %s AND s.disabled_at IS NULL AND g.revoked_at IS NULL ORDER BY s.name LIMIT 1000"""
 
 
 async def list_grants(uow: UnitOfWork) -> list[Grant]:
-    """The stores granted to the tenant: a handful, bounded by what operators grant and what a tenant may bring."""
-    return await uow.rows(Grant, _GRANTS, [uow.tenant_id])
+    """The stores granted to the tenant: a handful, bounded by what operators grant and what a tenant may bring.
+
+    But for caches: nothing is placed in one.
+    """
+    return [grant for grant in await uow.rows(Grant, _GRANTS, [uow.tenant_id]) if not grant.is_cache]
 
 
 async def hold_grants(uow: UnitOfWork) -> list[Grant]:
-    """The same, and none of them can be taken back until this unit of work ends. After the placement's own lock."""
+    """The same and the caches, and none of them can be taken back until this unit of work ends.
+
+    After the placement's own lock.
+    """
     return await uow.rows(Grant, f"{_GRANTS} FOR KEY SHARE OF g", [uow.tenant_id])
 
 

@@ -303,6 +303,7 @@ class Grant:
     prefix: str
     jurisdiction: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    is_cache: bool = False
 
     def group(self, across: Across) -> str | None:
         """What the store shares with others that are not to hold copies of the same blob; None: nobody has said."""

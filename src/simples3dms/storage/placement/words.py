@@ -52,7 +52,7 @@ def to_policy(
     Further copies are drawn among the granted stores that the tenant may begin to use: of no `closed` kind, inside the
     `allowed` jurisdictions; one that is `held` by the policy in force may stay.
     """
-    open_ids = {g.store_id for g in grants if g.kind not in closed or g.store_id in held}
+    open_ids = {g.store_id for g in grants if not g.is_cache and (g.kind not in closed or g.store_id in held)}
     reader = _Reader(
         grants, {g.store_id for g in grants if g.store_id in open_ids and is_inside(g.jurisdiction, allowed)}
     )
@@ -92,6 +92,8 @@ class _Reader:
         if grant is None:
             self.blame(field, f"There is no store {name!r} granted to this tenant.")
             return UUID(int=0)
+        if grant.is_cache:
+            self.blame(field, f"{name} is a cache: what it holds is no copy, so no placement names it.")
         return grant.store_id
 
     def layout(self, words: LayoutWords, at: str) -> Layout:
