@@ -54,6 +54,7 @@ policies = st.builds(
     st.sampled_from(STORES),
     read_store_ids=st.lists(st.sampled_from(STORES), unique=True).map(tuple),
     read_preference=st.sampled_from(ReadPreference),
+    hedge=st.booleans(),
 )
 
 

@@ -129,6 +129,7 @@ class Services:
     async def close(self) -> None:
         """Close stores, connections and the hold on the embedded server, in that order."""
         await self.listener.stop()
+        await self.blobs.hedges.settle()
         await self.blobs.caches.close()
         await self.stores.close()
         if self._opened:

@@ -296,6 +296,7 @@ def set_placement(
     read_preference: Annotated[
         ReadPreference, typer.Option(help="Which copy is read first: listed, nearest, cheapest or fastest.")
     ] = "listed",
+    hedge: Annotated[bool, typer.Option("--hedge", help="Ask a second store when the first one is late.")] = False,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -313,6 +314,7 @@ def set_placement(
             min_acks=min_acks,
             rules=_rules(rules) if rules else [],
             read_preference=read_preference,
+            hedge=hedge,
         )
         show_one(placement, as_json=as_json)
 

@@ -190,6 +190,7 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         min_acks: int = 1,
         rules: Sequence[stores.PlacementRule] = (),
         read_preference: stores.ReadPreference = "listed",
+        hedge: bool = False,
         expected_version: int | None = None,
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
@@ -202,6 +203,7 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
             min_acks=min_acks,
             rules=list(rules),
             read_preference=read_preference,
+            hedge=hedge,
             expected_version=expected_version,
         )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)

@@ -187,6 +187,7 @@ class SetPlacement(Layout):
     read_preference: ReadPreference = Field(
         default="listed", description="Which of several copies is read first; `read` decides among equals."
     )
+    hedge: bool = Field(default=False, description="Ask a second store when the first one is late.")
     expected_version: int | None = None
 
 
@@ -197,4 +198,5 @@ class Placement(Layout):
     read: list[str]
     rules: list[PlacementRule]
     read_preference: ReadPreference
+    hedge: bool
     updated_at: datetime

@@ -192,6 +192,7 @@ async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat:
         read=body.read,
         rules=[RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules],
         read_preference=ReadPreference(body.read_preference),
+        hedge=body.hedge,
         expected_version=body.expected_version,
     )
     return schemas.Placement.model_validate(placement)

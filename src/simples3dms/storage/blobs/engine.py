@@ -6,17 +6,22 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from simples3dms.errors import Failure, StorageFailed
 from simples3dms.providers.base import Expected, StorageProvider
 from simples3dms.providers.errors import STORE_FAULTS, IntegrityError, ObjectNotFound, ProviderError
+from simples3dms.storage.blobs.hedging import Attempt, Hedges
 from simples3dms.storage.blobs.latencies import Latencies, Timing
 from simples3dms.storage.blobs.values import CACHED, SMALL_BYTES, Blob, Replica
 from simples3dms.storage.caches.filling import Filling
 from simples3dms.storage.caches.service import Caches
 from simples3dms.storage.caches.values import CachePlace
 from simples3dms.storage.stores.errors import explain
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class ReadPlan:
     """An entry of a cache stands among them, as one whose state is `cached`."""
     fill: CachePlace | None = None
     """The cache that the blob is to be in once it was read and verified."""
+    hedge: bool = False
+    """Whether a second store may be asked when the first one is late."""
     is_use_old: bool = False
     """Whether the use of the cache's entry is to be noted."""
 
@@ -42,6 +49,15 @@ class Surroundings:
     plan_again: Callable[[ReadPlan], Awaitable[list[Replica]]]
     latencies: Latencies
     caches: Caches
+    hedges: Hedges
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store's answer: its first bytes (None: there are none), and what follows them."""
+
+    first: bytes | None
+    rest: AsyncGenerator[bytes, None]
 
 
 class Reading:
@@ -105,20 +121,45 @@ class Reading:
         """The whole blob, verified, from the first replica that has it right."""
         blob = self._plan.blob
         expected = Expected(blob.size_bytes, blob.digest)
+
+        async def get(replica: Replica) -> bytes:
+            provider = await self._around.provider(replica.store_id)
+            with self._timed(replica) as timing:
+                body = await provider.get(replica.key, version_id=replica.version_id, expected=expected)
+                timing.answered()
+            return body
+
+        answer = await self._answer(Attempt(get, _let_go))
+        if answer is None:
+            raise self._unreadable()
+        replica, body = answer
+        self._note_use(replica)
+        if (filling := self._begin_fill(replica)) is not None:
+            filling.offer(body)
+            filling.finish()
+        return body
+
+    async def _answer(self, attempt: Attempt[T]) -> tuple[Replica, T] | None:
+        """The next replica that answers, with its answer; None if none is left."""
         while (replica := await self._next()) is not None:
+            if self._plan.hedge:
+                answer = await self._around.hedges.race(replica, self._second, attempt, self._note)
+                if answer is not None:
+                    return answer
+                continue
             try:
-                provider = await self._around.provider(replica.store_id)
-                with self._timed(replica) as timing:
-                    body = await provider.get(replica.key, version_id=replica.version_id, expected=expected)
-                    timing.answered()
-                self._note_use(replica)
-                if (filling := self._begin_fill(replica)) is not None:
-                    filling.offer(body)
-                    filling.finish()
-                return body
+                return replica, await attempt.begin(replica)
             except ProviderError as error:
                 await self._note(replica, error)
-        raise self._unreadable()
+        return None
+
+    def _second(self) -> Replica | None:
+        """The next replica, if it is one to be asked while another one still may answer."""
+        if not self._left or self._left[0].state != "live":
+            return None
+        replica = self._left.pop(0)
+        self._tried.add(replica.id)
+        return replica
 
     async def _run(self) -> AsyncIterator[bytes]:
         """Chunks of the range, from replica after replica, each going on where the last one failed."""
@@ -126,12 +167,14 @@ class Reading:
         digest = hashlib.sha256() if self._whole else None
         used: list[Replica] = []
         while done < self._length:
-            replica = await self._next()
-            if replica is None:
+            answer = await self._answer(Attempt(partial(self._open, done=done), _close))
+            if answer is None:
                 raise self._unreadable()
+            replica, opened = answer
             try:
-                async with aclosing(self._from(replica, done)) as chunks:
-                    async for chunk in chunks:
+                async with aclosing(opened.rest):
+                    chunk = opened.first
+                    while chunk is not None:
                         if replica not in used:
                             used.append(replica)
                         done += len(chunk)
@@ -140,14 +183,23 @@ class Reading:
                         self._check(done, digest, replica)
                         self._pass_on(replica, chunk, done)
                         yield chunk
+                        chunk = await anext(opened.rest, None)
                 if done < self._length:
                     raise IntegrityError("the object is shorter than recorded", key=replica.key)
             except ProviderError as error:
                 await self._fail(error, used if done >= self._length else [replica], is_out=done >= self._length)
 
+    async def _open(self, replica: Replica, *, done: int) -> Opened:
+        chunks = self._from(replica, done)
+        try:
+            return Opened(await anext(chunks, None), chunks)
+        except BaseException:
+            await chunks.aclose()
+            raise
+
     def _pass_on(self, replica: Replica, chunk: bytes, done: int) -> None:
         """Have a whole read fill a cache as well, from its first chunk (`done` with it) to the verified last."""
-        if done == len(chunk):
+        if chunk and done == len(chunk):
             self._note_use(replica)
             self._filling = self._begin_fill(replica) if self._whole else None
         if self._filling is not None:
@@ -219,3 +271,11 @@ class Reading:
                 code="no_readable_replica",
             )
         return explain(error)
+
+
+async def _close(opened: Opened) -> None:
+    await opened.rest.aclose()
+
+
+async def _let_go(_body: bytes) -> None:
+    """A whole body keeps nothing open."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -19,11 +20,20 @@ EXPLORE_CHOICES: Final = 32
 EXPLORE_SECONDS: Final = 30.0
 
 
+#: How many of a store's newest times tell when it is late, and how many there must be at least.
+_RECENT: Final = 100
+LEAST_SAMPLES: Final = 20
+#: Nothing is late sooner than that, and everything after that.
+LATE_FLOOR_SECONDS: Final = 0.02
+LATE_CAP_SECONDS: Final = 2.0
+
+
 @dataclass(slots=True)
 class _Measured:
     seconds: float
     measured_at: float
     choice: int
+    recent: deque[float]
     is_old: bool = False
     """Due to be measured again: what it was says nothing of what it is."""
 
@@ -40,7 +50,9 @@ class Latencies:
         """A read at the store gave its first byte after so long."""
         known = self._stores.get(store_id)
         mean = seconds if known is None or known.is_old else known.seconds + _WEIGHT * (seconds - known.seconds)
-        self._stores[store_id] = _Measured(mean, self._clock(), self._choices)
+        recent: deque[float] = deque(maxlen=_RECENT) if known is None else known.recent
+        recent.append(seconds)
+        self._stores[store_id] = _Measured(mean, self._clock(), self._choices, recent)
         self._stores.move_to_end(store_id)
         if len(self._stores) > _MOST_STORES:
             self._stores.popitem(last=False)
@@ -53,6 +65,17 @@ class Latencies:
         """The means of the stores in seconds; None: not measured."""
         known = {store_id: self._stores.get(store_id) for store_id in store_ids}
         return {store_id: None if one is None else one.seconds for store_id, one in known.items()}
+
+    def late_after(self, store_id: UUID) -> float | None:
+        """After how many seconds without its first byte the store takes longer than in 95 of 100 reads.
+
+        None: too little is known of it.
+        """
+        known = self._stores.get(store_id)
+        if known is None or len(known.recent) < LEAST_SAMPLES:
+            return None
+        slow = sorted(known.recent)[math.ceil(0.95 * len(known.recent)) - 1]
+        return min(max(slow, LATE_FLOOR_SECONDS), LATE_CAP_SECONDS)
 
     def choose(self, store_ids: Iterable[UUID]) -> dict[UUID, float | None]:
         """The means to choose one of these stores by; None for what is to be measured (again).

@@ -28,6 +28,7 @@ from simples3dms.providers.errors import (
 from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository
 from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
+from simples3dms.storage.blobs.hedging import Hedges
 from simples3dms.storage.blobs.latencies import Latencies
 from simples3dms.storage.blobs.looking import confirm_place
 from simples3dms.storage.blobs.values import (
@@ -99,6 +100,7 @@ class Blobs:
         self._retry_base_seconds = retry_base_seconds
         self._here = here
         self._latencies = Latencies()
+        self.hedges = Hedges(self._latencies)
 
     async def begin_write(self, uow: UnitOfWork, grant: Grant) -> WriteTicket:
         """Record the intent to write a new blob's first replica, before any byte of it."""
@@ -209,8 +211,14 @@ class Blobs:
         hit = next((place for place in caches if place.entry_id is not None), None)
         fill = hit or next(iter(caches), None)
         entries = [] if hit is None else [_as_replica(hit, blob)]
-        is_use_old = hit is not None and bool(hit.is_use_old)
-        return ReadPlan(uow.tenant_id, blob, [*entries, *ordered], fill=fill, is_use_old=is_use_old)
+        return ReadPlan(
+            uow.tenant_id,
+            blob,
+            [*entries, *ordered],
+            fill=fill,
+            hedge=policy is not None and policy.hedge,
+            is_use_old=hit is not None and bool(hit.is_use_old),
+        )
 
     async def explain_read(self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica]) -> list[ReadReason]:
         """The stores in the order that this process would read these replicas in now, with the reasons."""
@@ -243,7 +251,7 @@ class Blobs:
         """
         share_as(str(plan.tenant_id))
         reading = Reading(
-            Surroundings(self.provider, self.report_bad, self._plan_again, self._latencies, self.caches),
+            Surroundings(self.provider, self.report_bad, self._plan_again, self._latencies, self.caches, self.hedges),
             plan,
             start,
             plan.blob.size_bytes - start if length is None else length,

@@ -75,7 +75,9 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
             "copies": list(policy.copy_store_ids),
             "read": list(policy.read_store_ids),
             "weights": Jsonb(document["weights"]),
-            "more": Jsonb({name: document[name] for name in ("spread", "min_acks", "rules", "read_preference")}),
+            "more": Jsonb(
+                {name: document[name] for name in ("spread", "min_acks", "rules", "read_preference", "hedge")}
+            ),
             "stores": list(policy.wanted_store_ids),
         },
     )

@@ -165,6 +165,8 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     """In this order; the first that matches holds. What none matches follows the policy's own layout."""
     read_preference: ReadPreference = ReadPreference.LISTED
+    hedge: bool = False
+    """Whether a second store is asked when the first one is late."""
 
     @property
     def layout(self) -> Layout:
@@ -226,6 +228,7 @@ class PlacementRow:
             read_store_ids=tuple(self.read_store_ids),
             rules=_rules_from(self.more),
             read_preference=_preference_from(self.more),
+            hedge=bool(self.more.get("hedge")),
         ).with_layout(layout)
 
 
@@ -263,6 +266,7 @@ class PolicyWords(LayoutWords):
     read: tuple[str, ...] = ()
     rules: tuple[RuleWords, ...] = ()
     read_preference: ReadPreference = ReadPreference.LISTED
+    hedge: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +321,7 @@ def to_document(policy: Policy) -> dict[str, Any]:
     return {
         **_layout_document(policy.layout),
         "read_preference": str(policy.read_preference),
+        "hedge": policy.hedge,
         "read": [str(store_id) for store_id in policy.read_store_ids],
         "rules": [
             {"match": {k: v for k, v in asdict(rule.match).items() if v not in (None, ())}}
@@ -335,6 +340,7 @@ def from_document(document: Mapping[str, Any]) -> Policy:
         read_store_ids=read,
         rules=_rules_from(document),
         read_preference=_preference_from(document),
+        hedge=bool(document.get("hedge")),
     ).with_layout(layout)
 
 

@@ -66,7 +66,11 @@ def to_policy(
     read = tuple(dict.fromkeys(reader.store(name, "read") for name in words.read))
     reader.finish()
     return Policy(
-        layout.write_store_id, read_store_ids=read, rules=rules, read_preference=ReadPreference(words.read_preference)
+        layout.write_store_id,
+        read_store_ids=read,
+        rules=rules,
+        read_preference=ReadPreference(words.read_preference),
+        hedge=words.hedge,
     ).with_layout(layout)
 
 
@@ -185,7 +189,9 @@ def policy_in_words(policy: Policy, names: Mapping[UUID, str]) -> PolicyWords:
     own = _layout_in_words(policy.layout, names)
     rules = tuple(_rule_in_words(rule, names) for rule in policy.rules)
     read = tuple(_name(store_id, names) for store_id in policy.read_store_ids)
-    return PolicyWords(own.write, own.copies, own.shares, own.spread, own.min_acks, read, rules, policy.read_preference)
+    return PolicyWords(
+        own.write, own.copies, own.shares, own.spread, own.min_acks, read, rules, policy.read_preference, policy.hedge
+    )
 
 
 def _rule_in_words(rule: Rule, names: Mapping[UUID, str]) -> RuleWords:
