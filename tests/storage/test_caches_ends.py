@@ -33,6 +33,15 @@ async def test_no_cache_keeps_what_was_purged(cached: Cached) -> None:
     await assert_clean(cached.services)
 
 
+async def test_fsck_finds_what_a_cache_has_of_the_dead(cached: Cached) -> None:
+    document = await cached.upload(body_of())
+    await cached.read(document)
+    await assert_clean(cached.services)
+    await cached.sql("UPDATE cache_entries SET blob_id = id")
+    report = await cached.services.upkeep.fsck()
+    assert [one.kind for one in report.findings] == ["cached_dead_blob"]
+
+
 async def test_a_purge_while_it_is_filled_leaves_nothing(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blob dies between the intent and the word that its bytes are there."""
     services, tenant_id = cached.services, cached.place.tenant_id

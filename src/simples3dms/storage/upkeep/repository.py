@@ -66,6 +66,16 @@ async def list_orphan_blobs(uow: UnitOfWork, *, limit: int) -> list[UUID]:
     )
 
 
+async def list_cached_dead(uow: UnitOfWork, *, limit: int) -> list[UUID]:
+    """Blobs that are dead or forgotten, and that a cache still serves."""
+    return await uow.scalars(
+        """SELECT e.blob_id FROM cache_entries e WHERE e.tenant_id = %s AND e.state = 'live' AND NOT EXISTS (
+             SELECT 1 FROM blobs b WHERE b.tenant_id = e.tenant_id AND b.id = e.blob_id AND b.dead_at IS NULL)
+           LIMIT %s""",
+        [uow.tenant_id, limit],
+    )
+
+
 async def list_live(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[Copy]:
     return await uow.rows(
         Copy,

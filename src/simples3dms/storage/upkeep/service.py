@@ -99,6 +99,8 @@ class Upkeep:
         async with self._database.tenant(tenant_id) as uow:
             for blob_id in await repository.list_orphan_blobs(uow, limit=_PAGE):
                 _add(report, "orphan_blob", tenant_id, str(blob_id), "no version refers to it and it is not retired")
+            for blob_id in await repository.list_cached_dead(uow, limit=_PAGE):
+                _add(report, "cached_dead_blob", tenant_id, str(blob_id), "it is dead, and a cache still serves it")
             pending = await repository.count_pending(uow)
         report.counts["pending_writes"] += pending.writing
         report.counts["pending_removals"] += pending.retiring
