@@ -109,6 +109,15 @@ class Settings(BaseSettings):
     regions: str = Field(
         default="", description="Words that a tenant's region may be, by commas, such as `eu-central,us-east`."
     )
+    server_region: str = Field(
+        default="",
+        max_length=64,
+        description="The region that this server is in, such as `eu-central-1`: for placements that read the nearest "
+        "store. Empty: not known.",
+    )
+    server_country: str = Field(
+        default="", pattern=r"^([A-Z]{2})?$", description="Its country, such as `DE`. Empty: the region's, if known."
+    )
     chunk_blobs: int = Field(default=500, ge=1, le=10_000, description="Blobs in one chunk of a migration.")
     largest_upload_bytes: int = Field(
         default=100 * 2**30,

@@ -52,6 +52,7 @@ TENANT_RIGHTS = {
     "audit_cuts": "SELECT",
     "audit_copies": "SELECT INSERT UPDATE",
     "holds": "SELECT INSERT UPDATE",
+    "cache_entries": "SELECT UPDATE",
     "object_locks": "SELECT INSERT UPDATE",
     "lock_surveys": "SELECT UPDATE",
     "part_uploads": "SELECT INSERT DELETE",

@@ -105,6 +105,8 @@ ROWS = {
     "blobs": "INSERT INTO blobs (tenant_id, id, seq, digest, size_bytes) VALUES (%(t)s, %(i)s, 1, sha256(''), 0)",
     "replicas": """INSERT INTO replicas (tenant_id, id, blob_id, store_id, key, state, evidence)
                    VALUES (%(t)s, %(i)s, %(i)s, %(store)s, 'key', 'live', 'written')""",
+    "cache_entries": """INSERT INTO cache_entries (tenant_id, id, blob_id, store_id, key, size_bytes, state)
+                        VALUES (%(t)s, %(i)s, %(i)s, %(store)s, 'key', 1, 'live')""",
     "object_locks": "INSERT INTO object_locks (tenant_id, replica_id, store_id) VALUES (%(t)s, %(i)s, %(store)s)",
     "lock_surveys": "INSERT INTO lock_surveys (tenant_id) VALUES (%(t)s)",
     "part_uploads": "INSERT INTO part_uploads VALUES (%(t)s, %(i)s, 'upload', 5)",

@@ -37,7 +37,7 @@ def _calls(text: str) -> Iterator[list[str]]:
         except ValueError:
             words = line.split()
         for at, word in enumerate(words):
-            if word == "simples3dms" or word.endswith("/simples3dms"):
+            if word == "simples3dms" or word.endswith("bin/simples3dms"):
                 rest = words[at + 1 :]
                 ends = [place for place, one in enumerate(rest) if one in _SHELL]
                 yield rest[: ends[0]] if ends else rest

@@ -32,6 +32,7 @@ def test_every_fail_point_is_killed_at_here() -> None:
     covered |= set(points("lock", "scrub", "reconcile")) | set(
         points("rewrap", "rotate")
     )  # the last two: test_kill_keys.py
+    covered |= set(points("cache"))  # test_kill_caches.py
     assert covered == set(FAIL_POINTS)
 
 

@@ -38,6 +38,7 @@ from simples3dms.keys.service import CHANNEL, Keys
 from simples3dms.kit import failpoints
 from simples3dms.settings import Settings
 from simples3dms.storage.blobs.service import Blobs
+from simples3dms.storage.caches.service import Caches
 from simples3dms.storage.checkpoints.service import Checkpoints
 from simples3dms.storage.counters.service import Counters
 from simples3dms.storage.credentials.service import Credentials
@@ -55,6 +56,7 @@ from simples3dms.storage.rotations.service import Rotations
 from simples3dms.storage.scrubs.engine import ScrubEngine
 from simples3dms.storage.scrubs.service import Scrubs
 from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.stores.traits import Whereabouts
 from simples3dms.storage.throttle.service import Throttle
 from simples3dms.storage.transfers.engine import CopyEngine
 from simples3dms.storage.transfers.service import Transfers
@@ -135,6 +137,8 @@ class Services:
     async def close(self) -> None:
         """Close stores, connections and the hold on the embedded server, in that order."""
         await self.listener.stop()
+        await self.blobs.hedges.settle()
+        await self.blobs.caches.close()
         await self.stores.close()
         if self._opened:
             await self.throttle.stop()
@@ -180,8 +184,15 @@ def build_services(settings: Settings) -> Services:
         queue,
         locks,
         restores,
+        Caches(
+            database,
+            stores,
+            lease_seconds=settings.lease_seconds,
+            retry_base_seconds=settings.retry_base_seconds,
+        ),
         lease_seconds=settings.lease_seconds,
         retry_base_seconds=settings.retry_base_seconds,
+        here=Whereabouts(settings.server_region, settings.server_country),
     )
     throttle = Throttle(database, most_slowdown=settings.most_slowdown)
     copies = CopyEngine(database, blobs, throttle, concurrency=settings.copy_concurrency)

@@ -19,7 +19,7 @@ from simples3dms.cli.output import console, done, say, show_json, show_one, show
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
-from simples3dms.schemas.stores import PlacementRule, Probe, Spread
+from simples3dms.schemas.stores import PlacementRule, Probe, ReadPreference, Spread
 
 _SECRET_WORDS = ("secret", "key", "token", "password")
 store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
@@ -87,13 +87,19 @@ def add_store(
     kind: Annotated[str, typer.Option(help="s3, b2 or local.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE; may be repeated.")] = None,
     credential_file: CredentialFile = None,
+    cache_max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Make it a cache of up to so many bytes, in front of other stores.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Add a store, once it has been seen to work."""
     chosen = parse_settings(settings or [])
     credential = ask_credential(kind, credential_file)
     with connect() as client:
-        show_one(client.add_store(name, kind=kind, settings=chosen, credential=credential), as_json=as_json)
+        added = client.add_store(
+            name, kind=kind, settings=chosen, credential=credential, cache_max_bytes=cache_max_bytes
+        )
+        show_one(added, as_json=as_json)
 
 
 @store_app.command("list")
@@ -103,12 +109,21 @@ def list_stores(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     with connect() as client:
         if tenant:
             rows = client.list_granted_stores(tenant)
-            columns = ["name", "kind", "prefix", "jurisdiction", "is_own", "is_outside"]
+            columns = ["name", "kind", "prefix", "jurisdiction", "is_own", "is_outside", "is_cache"]
             show_rows(rows, columns, as_json=as_json, empty="No stores are granted to it yet.")
         else:
             show_rows(
                 client.list_stores(),
-                ["name", "kind", "settings", "jurisdiction", "probe_verdict", "untrusted_at", "created_at"],
+                [
+                    "name",
+                    "kind",
+                    "settings",
+                    "jurisdiction",
+                    "probe_verdict",
+                    "untrusted_at",
+                    "cache_max_bytes",
+                    "created_at",
+                ],
                 as_json=as_json,
                 empty=empty,
             )
@@ -259,7 +274,10 @@ def explain_placement(
     say(f"Version {found.version_number} ({what}): of placement {found.placement_version}, {why}.")
     if found.is_migrating:
         say("A migration is under way and owns the placement.")
+    first = {"listed": "those listed first"}.get(found.read_preference, f"the {found.read_preference}")
+    say(f"Of several copies, {first} come first.")
     columns = ["store", "role", "verdict", "state", "evidence", "evidence_at", "draw", "debt", "debt_reason"]
+    columns += ["read_place", "read_reason"]
     show_rows(found.stores, columns, as_json=False, empty="It is nowhere, and belongs nowhere.")
 
 
@@ -275,6 +293,10 @@ def set_placement(
     across: Annotated[str, typer.Option(help="What they differ in: stores, providers or jurisdictions.")] = "stores",
     min_acks: Annotated[int, typer.Option(help="How many stores have the bytes before an upload is answered.")] = 1,
     rules: Annotated[Path | None, typer.Option(help="A JSON file with a list of rules.", dir_okay=False)] = None,
+    read_preference: Annotated[
+        ReadPreference, typer.Option(help="Which copy is read first: listed, nearest, cheapest or fastest.")
+    ] = "listed",
+    hedge: Annotated[bool, typer.Option("--hedge", help="Ask a second store when the first one is late.")] = False,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -291,6 +313,8 @@ def set_placement(
             spread=Spread.model_validate({"copies": spread, "across": across}) if spread else None,
             min_acks=min_acks,
             rules=_rules(rules) if rules else [],
+            read_preference=read_preference,
+            hedge=hedge,
         )
         show_one(placement, as_json=as_json)
 

@@ -124,8 +124,9 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         settings: Mapping[str, object],
         credential: Mapping[str, Secret | str],
         tuning: Mapping[str, object] | None = None,
+        cache_max_bytes: int | None = None,
     ) -> stores.Store:
-        body = {"name": name, **store_body(kind, settings, credential, tuning)}
+        body = {"name": name, **store_body(kind, settings, credential, tuning), "cache_max_bytes": cache_max_bytes}
         return self.parse(stores.Store, self.post_secret(at("stores"), body))
 
     def probe_config(
@@ -188,6 +189,8 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
         spread: stores.Spread | None = None,
         min_acks: int = 1,
         rules: Sequence[stores.PlacementRule] = (),
+        read_preference: stores.ReadPreference = "listed",
+        hedge: bool = False,
         expected_version: int | None = None,
     ) -> stores.Placement:
         """For what is written from now on; a migration moves what is there already."""
@@ -199,6 +202,8 @@ class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMi
             spread=spread,
             min_acks=min_acks,
             rules=list(rules),
+            read_preference=read_preference,
+            hedge=hedge,
             expected_version=expected_version,
         )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)

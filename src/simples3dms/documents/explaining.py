@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from simples3dms.documents.values import Explanation, StoreReason
-from simples3dms.storage.blobs.values import Replica
+from simples3dms.storage.blobs.values import ReadReason, Replica
 from simples3dms.storage.placement.router import draw, layout_of, rule_of, wanted_stores, write_store_of
 from simples3dms.storage.placement.values import Policy, Subject
 from simples3dms.storage.transfers.values import Debt
@@ -27,6 +27,7 @@ class Facts:
     debts: Sequence[Debt]
     names: Mapping[UUID, str]
     is_migrating: bool
+    reading: Sequence[ReadReason]
 
 
 def explain(facts: Facts) -> Explanation:
@@ -44,6 +45,7 @@ def explain(facts: Facts) -> Explanation:
         placement_version=facts.placement_version,
         rule=None if rule is None else policy.rules.index(rule) + 1,
         is_migrating=facts.is_migrating,
+        read_preference=facts.policy.read_preference,
         stores=[_reason(facts, store_id, is_wanted=store_id in wanted) for store_id in store_ids],
     )
 
@@ -61,6 +63,7 @@ def _reason(facts: Facts, store_id: UUID, *, is_wanted: bool) -> StoreReason:
     there = [one for one in facts.replicas if one.store_id == store_id]
     # The one that counts most: a live one before one that is being written, doubted or removed.
     replica = min(there, key=lambda one: _ORDER.index(one.state), default=None)
+    place = next((n for n, one in enumerate(facts.reading, 1) if one.store_id == store_id), None)
     debt = next((one for one in facts.debts if one.store_id == store_id), None)
     return StoreReason(
         store=facts.names.get(store_id, str(store_id)),
@@ -73,6 +76,8 @@ def _reason(facts: Facts, store_id: UUID, *, is_wanted: bool) -> StoreReason:
         evidence_at=replica.evidence_at if replica else None,
         debt=debt.state if debt else None,
         debt_reason=(debt.waived_reason or debt.error_message) if debt else None,
+        read_place=place,
+        read_reason=None if place is None else facts.reading[place - 1].reason,
     )
 
 

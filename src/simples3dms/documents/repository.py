@@ -95,6 +95,7 @@ async def find_version_blob(uow: UnitOfWork, document_id: UUID, number: int) -> 
 
 
 async def list_replicas(uow: UnitOfWork, document_id: UUID, *, limit: int) -> list[ReplicaView]:
+    """What a cache has is among them, as `cached`: it is no copy."""
     return await uow.rows(
         ReplicaView,
         f"""SELECT v.number AS version_number, s.name AS store, r.state, r.evidence, r.evidence_at, r.created_at,
@@ -103,8 +104,15 @@ async def list_replicas(uow: UnitOfWork, document_id: UUID, *, limit: int) -> li
              k.lock_set_until, k.lock_set_at
            FROM versions v JOIN replicas r ON r.tenant_id = v.tenant_id AND r.blob_id = v.blob_id
            JOIN stores s ON s.id = r.store_id {LOCK_VIEW}
-           WHERE v.tenant_id = %s AND v.document_id = %s ORDER BY v.number DESC, r.created_at LIMIT %s""",  # noqa: S608
-        [uow.tenant_id, document_id, limit],
+           WHERE v.tenant_id = %(tenant)s AND v.document_id = %(document)s
+           UNION ALL
+           SELECT v.number, s.name, 'cached', NULL, NULL, e.created_at, NULL, 'not_used', false, NULL, NULL, false,
+             NULL, NULL, NULL
+           FROM versions v JOIN cache_entries e ON e.tenant_id = v.tenant_id AND e.blob_id = v.blob_id
+             AND e.state = 'live' JOIN stores s ON s.id = e.store_id
+           WHERE v.tenant_id = %(tenant)s AND v.document_id = %(document)s
+           ORDER BY version_number DESC, created_at LIMIT %(limit)s""",  # noqa: S608
+        {"tenant": uow.tenant_id, "document": document_id, "limit": limit},
     )
 
 

@@ -76,15 +76,17 @@ class Documents:
                 raise errors.version_not_found()
             if placement is None:
                 raise not_set()
+            replicas = await blobs_repository.list_replicas(uow, [blob.id])
             facts = Facts(
                 number or document.version,
                 subject,
                 placement.version,
                 placement.policy,
-                await blobs_repository.list_replicas(uow, [blob.id]),
+                replicas,
                 await transfers_repository.list_debts(uow, blob.id),
                 {grant.store_id: grant.name for grant in await placement_repository.list_grants(uow)},
                 await placement_repository.is_migrating(uow),
+                await self._blobs.explain_read(uow, placement.policy, replicas),
             )
         return explain(facts)
 

@@ -130,7 +130,8 @@ class StoreReason:
     `role`: what the placement wants it for (`write`, `copy`, `drawn copy`), or None. `verdict`: `there`, `owed`,
     `lacking` (wanted, not there, and nothing owed yet), `extra` (there, and not wanted: read all the same, until a
     migration takes it away), `going`. `weight` and `draw`: its share of new writes and what it drew for these bytes,
-    where several stores share them out; the greatest draw wins.
+    where several stores share them out; the greatest draw wins. `read_place`: its place in the
+    order in which this process would ask now (None: it would not), and why that is.
     """
 
     store: str
@@ -143,6 +144,8 @@ class StoreReason:
     evidence_at: datetime | None
     debt: str | None
     debt_reason: str | None
+    read_place: int | None
+    read_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +159,5 @@ class Explanation:
     placement_version: int
     rule: int | None
     is_migrating: bool
+    read_preference: str
     stores: list[StoreReason]

@@ -106,6 +106,15 @@ def count_calls(stack: StorageProvider) -> int:
     return stack.inner.metered.calls.total() + stack.inner.metered.under_way
 
 
+def is_resting(stack: StorageProvider) -> bool:
+    """Whether the store of a stack is left alone for a while, after faults."""
+    while isinstance(stack, Layer):
+        if isinstance(stack, BreakerLayer):
+            return stack.state == "open"
+        stack = stack.inner
+    return False
+
+
 def set_share(stack: StorageProvider, share: float) -> None:
     """Use so much of a store's limits from now on (above 0, up to 1): the rest is for other processes."""
     while isinstance(stack, Layer):

@@ -45,6 +45,8 @@ class StoreReason(Response):
     evidence_at: datetime | None
     debt: str | None
     debt_reason: str | None
+    read_place: int | None
+    read_reason: str | None
 
 
 class Explanation(Response):
@@ -58,6 +60,7 @@ class Explanation(Response):
     placement_version: int
     rule: int | None
     is_migrating: bool
+    read_preference: Literal["listed", "nearest", "cheapest", "fastest"]
     stores: list[StoreReason]
 
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
 
+ReadPreference = Literal["listed", "nearest", "cheapest", "fastest"]
+
 
 class AddStore(Request):
     name: str
@@ -18,6 +20,9 @@ class AddStore(Request):
     settings: dict[str, Any] = Field(default_factory=dict, description="Endpoint, bucket and the like: nothing secret.")
     credential: dict[str, SecretStr] = Field(default_factory=dict, description="Write-only; never returned.")
     tuning: dict[str, Any] = Field(default_factory=dict, description="The store's own timeouts, retries and limits.")
+    cache_max_bytes: int | None = Field(
+        default=None, ge=1, le=2**62, description="It is a cache of up to so many bytes, in front of other stores."
+    )
 
 
 class ProbeConfig(Request):
@@ -67,6 +72,7 @@ class Store(Response):
     untrusted_at: datetime | None = Field(description="Since when nothing there is repaired by itself; null: it is.")
     untrusted_reason: str | None
     price_per_gib_month: Decimal | None = Field(description="As an operator says, in their own currency.")
+    cache_max_bytes: int | None = Field(description="It is a cache, and holds no copies; null: it is none.")
 
 
 class SetJurisdiction(Request):
@@ -94,6 +100,7 @@ class GrantedStore(Response):
     jurisdiction: str | None
     is_own: bool = Field(description="Brought by the tenant itself.")
     is_outside: bool = Field(description="Not where the tenant's documents may lie now: for nothing new.")
+    is_cache: bool = Field(description="In front of the others: what it holds is no copy.")
 
 
 class SetResidency(Request):
@@ -177,6 +184,10 @@ class SetPlacement(Layout):
     rules: list[PlacementRule] = Field(
         default_factory=list, max_length=20, description="In this order; the first that matches holds."
     )
+    read_preference: ReadPreference = Field(
+        default="listed", description="Which of several copies is read first; `read` decides among equals."
+    )
+    hedge: bool = Field(default=False, description="Ask a second store when the first one is late.")
     expected_version: int | None = None
 
 
@@ -186,4 +197,6 @@ class Placement(Layout):
     version: int
     read: list[str]
     rules: list[PlacementRule]
+    read_preference: ReadPreference
+    hedge: bool
     updated_at: datetime

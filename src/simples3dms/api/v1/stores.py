@@ -17,7 +17,7 @@ from simples3dms.api.deps import (
 from simples3dms.api.routing import new_router
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
-from simples3dms.storage.placement.values import Across, Match, RuleWords, SpreadWords
+from simples3dms.storage.placement.values import Across, Match, ReadPreference, RuleWords, SpreadWords
 
 router = new_router()
 
@@ -30,7 +30,13 @@ def secrets_of(given: dict[str, SecretStr]) -> dict[str, Secret | str]:
 async def add_store(body: schemas.AddStore, services: ServicesDep, principal: StoresWriter) -> schemas.Store:
     """The store is probed with the credential first; nothing is saved if that fails or finds something red."""
     store = await services.stores.add_store(
-        principal, body.name, body.kind, body.settings, secrets_of(body.credential), body.tuning
+        principal,
+        body.name,
+        body.kind,
+        body.settings,
+        secrets_of(body.credential),
+        body.tuning,
+        cache_max_bytes=body.cache_max_bytes,
     )
     return schemas.Store.model_validate(store)
 
@@ -185,6 +191,8 @@ async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat:
         **_layout(body),
         read=body.read,
         rules=[RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules],
+        read_preference=ReadPreference(body.read_preference),
+        hedge=body.hedge,
         expected_version=body.expected_version,
     )
     return schemas.Placement.model_validate(placement)

@@ -152,7 +152,7 @@ class DeletionEngine:
                 async with self._database.platform(acting_for=deletion.tenant_id) as uow:
                     await self._hold(uow, deletion)
                     # Rows at stores are never forgotten here: the sweep does that, once their bytes are gone.
-                    if trace.table != "replicas":
+                    if trace.table not in ("replicas", "cache_entries"):
                         hanging = [] if trace.column == "tenant_id" else children[trace]
                         removed += await repository.remove_traces(uow, trace, hanging, limit=_ROWS)
                 await fp("tenant_delete.removed_some")

@@ -179,6 +179,7 @@ async def has_replicas(uow: UnitOfWork, tenant_id: UUID) -> bool:
     """Whether objects are recorded, or a copy of a checkpoint may be on its way to a store this very moment."""
     found = await uow.scalar(
         """SELECT 1 FROM replicas WHERE tenant_id = %(tenant)s
+           UNION ALL SELECT 1 FROM cache_entries WHERE tenant_id = %(tenant)s
            UNION ALL SELECT 1 FROM audit_copies WHERE tenant_id = %(tenant)s AND state = 'writing' AND attempt > 0
              AND due_at > now() LIMIT 1""",
         {"tenant": tenant_id},

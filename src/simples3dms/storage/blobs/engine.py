@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from simples3dms.errors import Failure, StorageFailed
 from simples3dms.providers.base import Expected, StorageProvider
-from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError
-from simples3dms.storage.blobs.values import SMALL_BYTES, Blob, Replica
+from simples3dms.providers.errors import STORE_FAULTS, IntegrityError, ObjectNotFound, ProviderError
+from simples3dms.storage.blobs.hedging import Attempt, Hedges
+from simples3dms.storage.blobs.latencies import Latencies, Timing
+from simples3dms.storage.blobs.values import CACHED, SMALL_BYTES, Blob, Replica
+from simples3dms.storage.caches.filling import Filling
+from simples3dms.storage.caches.service import Caches
+from simples3dms.storage.caches.values import CachePlace
 from simples3dms.storage.stores.errors import explain
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,13 @@ class ReadPlan:
     tenant_id: UUID
     blob: Blob
     replicas: list[Replica]
+    """An entry of a cache stands among them, as one whose state is `cached`."""
+    fill: CachePlace | None = None
+    """The cache that the blob is to be in once it was read and verified."""
+    hedge: bool = False
+    """Whether a second store may be asked when the first one is late."""
+    is_use_old: bool = False
+    """Whether the use of the cache's entry is to be noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,17 @@ class Surroundings:
     provider: Callable[[UUID], Awaitable[StorageProvider]]
     report_bad: Callable[[UUID, Replica, ProviderError], Awaitable[None]]
     plan_again: Callable[[ReadPlan], Awaitable[list[Replica]]]
+    latencies: Latencies
+    caches: Caches
+    hedges: Hedges
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store's answer: its first bytes (None: there are none), and what follows them."""
+
+    first: bytes | None
+    rest: AsyncGenerator[bytes, None]
 
 
 class Reading:
@@ -48,6 +75,7 @@ class Reading:
         self._planned_again = False
         self._stream: AsyncIterator[bytes] | None = None
         self._first: bytes | None = None
+        self._filling: Filling | None = None
         self._last_error: ProviderError | None = None
 
     async def begin(self) -> None:
@@ -59,6 +87,8 @@ class Reading:
         self._first = await anext(self._stream, b"")
 
     async def close(self) -> None:
+        if self._filling is not None:
+            self._filling.abandon()
         closer = getattr(self._stream, "aclose", None)
         if closer is not None:
             await closer()
@@ -91,13 +121,45 @@ class Reading:
         """The whole blob, verified, from the first replica that has it right."""
         blob = self._plan.blob
         expected = Expected(blob.size_bytes, blob.digest)
+
+        async def get(replica: Replica) -> bytes:
+            provider = await self._around.provider(replica.store_id)
+            with self._timed(replica) as timing:
+                body = await provider.get(replica.key, version_id=replica.version_id, expected=expected)
+                timing.answered()
+            return body
+
+        answer = await self._answer(Attempt(get, _let_go))
+        if answer is None:
+            raise self._unreadable()
+        replica, body = answer
+        self._note_use(replica)
+        if (filling := self._begin_fill(replica)) is not None:
+            filling.offer(body)
+            filling.finish()
+        return body
+
+    async def _answer(self, attempt: Attempt[T]) -> tuple[Replica, T] | None:
+        """The next replica that answers, with its answer; None if none is left."""
         while (replica := await self._next()) is not None:
+            if self._plan.hedge:
+                answer = await self._around.hedges.race(replica, self._second, attempt, self._note)
+                if answer is not None:
+                    return answer
+                continue
             try:
-                provider = await self._around.provider(replica.store_id)
-                return await provider.get(replica.key, version_id=replica.version_id, expected=expected)
+                return replica, await attempt.begin(replica)
             except ProviderError as error:
                 await self._note(replica, error)
-        raise self._unreadable()
+        return None
+
+    def _second(self) -> Replica | None:
+        """The next replica, if it is one to be asked while another one still may answer."""
+        if not self._left or self._left[0].state != "live":
+            return None
+        replica = self._left.pop(0)
+        self._tried.add(replica.id)
+        return replica
 
     async def _run(self) -> AsyncIterator[bytes]:
         """Chunks of the range, from replica after replica, each going on where the last one failed."""
@@ -105,23 +167,57 @@ class Reading:
         digest = hashlib.sha256() if self._whole else None
         used: list[Replica] = []
         while done < self._length:
-            replica = await self._next()
-            if replica is None:
+            answer = await self._answer(Attempt(partial(self._open, done=done), _close))
+            if answer is None:
                 raise self._unreadable()
+            replica, opened = answer
             try:
-                async with aclosing(self._from(replica, done)) as chunks:
-                    async for chunk in chunks:
+                async with aclosing(opened.rest):
+                    chunk = opened.first
+                    while chunk is not None:
                         if replica not in used:
                             used.append(replica)
                         done += len(chunk)
                         if digest is not None:
                             digest.update(chunk)
                         self._check(done, digest, replica)
+                        self._pass_on(replica, chunk, done)
                         yield chunk
+                        chunk = await anext(opened.rest, None)
                 if done < self._length:
                     raise IntegrityError("the object is shorter than recorded", key=replica.key)
             except ProviderError as error:
                 await self._fail(error, used if done >= self._length else [replica], is_out=done >= self._length)
+
+    async def _open(self, replica: Replica, *, done: int) -> Opened:
+        chunks = self._from(replica, done)
+        try:
+            return Opened(await anext(chunks, None), chunks)
+        except BaseException:
+            await chunks.aclose()
+            raise
+
+    def _pass_on(self, replica: Replica, chunk: bytes, done: int) -> None:
+        """Have a whole read fill a cache as well, from its first chunk (`done` with it) to the verified last."""
+        if chunk and done == len(chunk):
+            self._note_use(replica)
+            self._filling = self._begin_fill(replica) if self._whole else None
+        if self._filling is not None:
+            self._filling.offer(chunk)
+            if done == self._length:
+                self._filling.finish()
+
+    def _note_use(self, replica: Replica) -> None:
+        if replica.state == CACHED and self._plan.is_use_old:
+            self._around.caches.note_use(self._plan.tenant_id, replica.id)
+
+    def _begin_fill(self, replica: Replica) -> Filling | None:
+        """What to pass the blob's bytes on to, where a cache is to have them and did not give them."""
+        blob, place = self._plan.blob, self._plan.fill
+        if place is None or replica.state == CACHED:
+            return None
+        expected = Expected(blob.size_bytes, blob.digest)
+        return self._around.caches.begin_fill(self._plan.tenant_id, blob.id, expected, place)
 
     def _check(self, done: int, digest: hashlib._Hash | None, replica: Replica) -> None:
         if done > self._length or (digest is not None and done == self._length and not self._matches(digest)):
@@ -139,11 +235,23 @@ class Reading:
 
     async def _from(self, replica: Replica, done: int) -> AsyncGenerator[bytes, None]:
         provider = await self._around.provider(replica.store_id)
-        async with provider.open(
-            replica.key, version_id=replica.version_id, start=self._start + done, length=self._length - done
-        ) as reader:
-            async for chunk in reader:
-                yield chunk
+        with self._timed(replica) as timing:
+            async with provider.open(
+                replica.key, version_id=replica.version_id, start=self._start + done, length=self._length - done
+            ) as reader:
+                async for chunk in reader:
+                    timing.answered()
+                    yield chunk
+
+    @contextmanager
+    def _timed(self, replica: Replica) -> Iterator[Timing]:
+        timing = Timing(self._around.latencies, replica.store_id)
+        try:
+            yield timing
+        except ProviderError as error:
+            if isinstance(error, STORE_FAULTS):
+                timing.failed()
+            raise
 
     def _matches(self, digest: hashlib._Hash) -> bool:
         return digest.digest() == self._plan.blob.digest
@@ -163,3 +271,11 @@ class Reading:
                 code="no_readable_replica",
             )
         return explain(error)
+
+
+async def _close(opened: Opened) -> None:
+    await opened.rest.aclose()
+
+
+async def _let_go(_body: bytes) -> None:
+    """A whole body keeps nothing open."""

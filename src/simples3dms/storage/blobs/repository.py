@@ -9,6 +9,7 @@ from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.blobs.values import Blob, Doomed, Kept, Replica, WriteTicket, Written
+from simples3dms.storage.caches import repository as caches_repository
 
 _REPLICA: Final = "id, blob_id, store_id, key, version_id, state, evidence, evidence_at, created_at"
 
@@ -309,6 +310,7 @@ async def bury(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> None:
            WHERE tenant_id = %s AND blob_id = ANY(%s) AND state IN ('live', 'suspect', 'missing')""",
         [uow.tenant_id, list(blob_ids)],
     )
+    await caches_repository.drop_blobs(uow, blob_ids)
 
 
 async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -> list[Doomed]:

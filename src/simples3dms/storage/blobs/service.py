@@ -28,15 +28,31 @@ from simples3dms.providers.errors import (
 from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository
 from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
+from simples3dms.storage.blobs.hedging import Hedges
+from simples3dms.storage.blobs.latencies import Latencies
 from simples3dms.storage.blobs.looking import confirm_place
-from simples3dms.storage.blobs.values import OBJECT_LOCKED, Blob, Doomed, Kept, Replica, WriteTicket, Written
+from simples3dms.storage.blobs.values import (
+    CACHED,
+    OBJECT_LOCKED,
+    Blob,
+    Doomed,
+    Kept,
+    ReadReason,
+    Replica,
+    WriteTicket,
+    Written,
+)
+from simples3dms.storage.caches.service import Caches
+from simples3dms.storage.caches.values import CachePlace
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
-from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.placement.values import Grant, Policy, ReadPlace, ReadPreference, Standing
+from simples3dms.storage.placement.words import read_reason
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.stores.traits import Whereabouts, distance, egress_price
 
 log = structlog.get_logger(__name__)
 
@@ -67,17 +83,24 @@ class Blobs:
         queue: JobQueue,
         locks: Locks,
         restores: RestoreGuard,
+        caches: Caches,
         *,
         lease_seconds: float,
         retry_base_seconds: float,
+        here: Whereabouts = Whereabouts(),
     ) -> None:
+        """`here`: where this server runs, for those who want to read from the nearest store."""
         self._database = database
         self._stores = stores
         self._queue = queue
         self.locks = locks
         self.restores = restores
+        self.caches = caches
         self.lease_seconds = lease_seconds
         self._retry_base_seconds = retry_base_seconds
+        self._here = here
+        self._latencies = Latencies()
+        self.hedges = Hedges(self._latencies)
 
     async def begin_write(self, uow: UnitOfWork, grant: Grant) -> WriteTicket:
         """Record the intent to write a new blob's first replica, before any byte of it."""
@@ -166,18 +189,58 @@ class Blobs:
         await self._queue.defer(uow, "replica.sweep", once=f"sweep:{uow.tenant_id}", tenant_id=uow.tenant_id)
 
     async def plan_read(self, uow: UnitOfWork, blob: Blob) -> ReadPlan:
-        """The replicas of a blob in the order that the tenant's placement asks for.
+        """The replicas of a blob in the order that the tenant's placement asks for, those that are doubted last.
 
-        Live ones; only where there is none, those that are suspect or missing: what a store said once may have been
-        wrong, and the bytes are compared like any others.
+        Before them all stands what a cache has of it.
         """
         assert uow.tenant_id is not None
         placement = await placement_repository.find(uow)
+        policy = placement.policy if placement else None
         replicas = await repository.list_replicas(uow, [blob.id])
-        live = [r for r in replicas if r.state == "live"]
-        doubtful = [r for r in replicas if r.state in ("suspect", "missing")]
-        ordered = order_for_reading(placement.policy if placement else None, live)
-        return ReadPlan(uow.tenant_id, blob, ordered or doubtful)
+        standings: dict[UUID, Standing] = {}
+        if len(replicas) > 1:
+            places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
+            by_time = policy is not None and policy.read_preference is ReadPreference.FASTEST
+            standings = self._standings(places, choose=by_time)
+        ordered = order_for_reading(policy, replicas, standings)
+        caches = [
+            place
+            for place in await self.caches.list_places(uow, blob.id)
+            if not self._stores.is_resting(place.store_id)
+        ]
+        hit = next((place for place in caches if place.entry_id is not None), None)
+        fill = hit or next(iter(caches), None)
+        entries = [] if hit is None else [_as_replica(hit, blob)]
+        return ReadPlan(
+            uow.tenant_id,
+            blob,
+            [*entries, *ordered],
+            fill=fill,
+            hedge=policy is not None and policy.hedge,
+            is_use_old=hit is not None and bool(hit.is_use_old),
+        )
+
+    async def explain_read(self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica]) -> list[ReadReason]:
+        """The stores in the order that this process would read these replicas in now, with the reasons."""
+        places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
+        standings = self._standings(places)
+        ordered = order_for_reading(policy, replicas, standings)
+        return [ReadReason(one.store_id, read_reason(policy, one, standings.get(one.store_id))) for one in ordered]
+
+    def _standings(self, places: Sequence[ReadPlace], *, choose: bool = False) -> dict[UUID, Standing]:
+        """`choose`: the first of them is about to be read, so that it may be one that is to be measured again."""
+        look = self._latencies.choose if choose else self._latencies.get_all
+        measured = look([place.store_id for place in places])
+        return {
+            place.store_id: Standing(
+                place.store_id,
+                distance(self._here, place.kind, place.settings, place.jurisdiction),
+                egress_price(place.kind, place.settings),
+                measured[place.store_id],
+                place.is_disabled or self._stores.is_resting(place.store_id),
+            )
+            for place in places
+        }
 
     @asynccontextmanager
     async def open(self, plan: ReadPlan, *, start: int = 0, length: int | None = None) -> AsyncIterator[Reading]:
@@ -188,7 +251,7 @@ class Blobs:
         """
         share_as(str(plan.tenant_id))
         reading = Reading(
-            Surroundings(self.provider, self.report_bad, self._plan_again),
+            Surroundings(self.provider, self.report_bad, self._plan_again, self._latencies, self.caches, self.hedges),
             plan,
             start,
             plan.blob.size_bytes - start if length is None else length,
@@ -216,8 +279,14 @@ class Blobs:
     async def report_bad(self, tenant_id: UUID, replica: Replica, error: ProviderError) -> None:
         """Take a replica's word back after a read that showed it wrong or gone, and have it copied anew.
 
-        Nothing is taken back where the whole place may be gone: that says nothing of one object.
+        Nothing is taken back where the whole place may be gone: that says nothing of one object. What a cache had wrong
+        or has no more is just dropped.
         """
+        if replica.state == CACHED:
+            async with self._database.tenant(tenant_id) as uow:
+                if await self.caches.drop(uow, replica.id):
+                    await self.defer_sweep(uow)
+            return
         if isinstance(error, ObjectNotFound):
             try:
                 await confirm_place(await self.provider(replica.store_id))
@@ -270,6 +339,8 @@ class Blobs:
         None while a restore waits to be confirmed: what these records call dead may have come to life since.
         """
         share_as(str(tenant_id))
+        # Not held back by a restore: what a cache holds may go at any moment.
+        await self.caches.sweep(tenant_id)
         removed = 0
         while not await self.restores.is_held():
             async with self._database.tenant(tenant_id) as uow:
@@ -347,6 +418,12 @@ class Blobs:
         except ProviderError as error:
             failed.extend(Kept(item, error.kind) for item in plain)
         await asyncio.gather(*(discard(item) for item in others))
+
+
+def _as_replica(place: CachePlace, blob: Blob) -> Replica:
+    assert place.entry_id is not None
+    assert place.key is not None
+    return Replica(place.entry_id, blob.id, place.store_id, place.key, None, CACHED, None, None, datetime.now(UTC))
 
 
 async def _why_kept(provider: StorageProvider, item: Doomed, error: ProviderError) -> Kept:

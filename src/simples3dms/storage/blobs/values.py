@@ -8,6 +8,8 @@ from uuid import UUID
 
 #: Bodies up to this size are held whole, so that they are verified before their first byte is passed on.
 SMALL_BYTES = 1024 * 1024
+#: The state, among replicas to be read, of what is none: an entry of a cache.
+CACHED = "cached"
 #: Why a removal waits: the store itself keeps the object, by a hold or a retention that is not over.
 OBJECT_LOCKED = "object_locked"
 
@@ -36,6 +38,14 @@ class Replica:
     evidence: str | None
     evidence_at: datetime | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReason:
+    """A store that a copy would be read from, and why at this place of the order."""
+
+    store_id: UUID
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from simples3dms.storage.placement.values import (
     Grant,
     PlacementRow,
     Policy,
+    ReadPlace,
     Seen,
     Subject,
     Survey,
@@ -73,7 +75,9 @@ async def save(uow: UnitOfWork, policy: Policy, *, version: int, reason: str) ->
             "copies": list(policy.copy_store_ids),
             "read": list(policy.read_store_ids),
             "weights": Jsonb(document["weights"]),
-            "more": Jsonb({name: document[name] for name in ("spread", "min_acks", "rules")}),
+            "more": Jsonb(
+                {name: document[name] for name in ("spread", "min_acks", "rules", "read_preference", "hedge")}
+            ),
             "stores": list(policy.wanted_store_ids),
         },
     )
@@ -114,19 +118,36 @@ async def hold(uow: UnitOfWork, *, seconds: float) -> None:
     )
 
 
-_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction, s.settings FROM store_grants g
+_GRANTS: Final = """SELECT g.store_id, s.name, s.kind, g.prefix, s.jurisdiction, s.settings,
+    s.cache_max_bytes IS NOT NULL AS is_cache FROM store_grants g
   JOIN stores s ON s.id = g.store_id
   WHERE g.tenant_id = %s AND s.disabled_at IS NULL AND g.revoked_at IS NULL ORDER BY s.name LIMIT 1000"""
 
 
 async def list_grants(uow: UnitOfWork) -> list[Grant]:
-    """The stores granted to the tenant: a handful, bounded by what operators grant and what a tenant may bring."""
-    return await uow.rows(Grant, _GRANTS, [uow.tenant_id])
+    """The stores granted to the tenant: a handful, bounded by what operators grant and what a tenant may bring.
+
+    But for caches: nothing is placed in one.
+    """
+    return [grant for grant in await uow.rows(Grant, _GRANTS, [uow.tenant_id]) if not grant.is_cache]
 
 
 async def hold_grants(uow: UnitOfWork) -> list[Grant]:
-    """The same, and none of them can be taken back until this unit of work ends. After the placement's own lock."""
+    """The same and the caches, and none of them can be taken back until this unit of work ends.
+
+    After the placement's own lock.
+    """
     return await uow.rows(Grant, f"{_GRANTS} FOR KEY SHARE OF g", [uow.tenant_id])
+
+
+async def list_read_places(uow: UnitOfWork, store_ids: Sequence[UUID]) -> list[ReadPlace]:
+    """What tells which of these stores of the tenant to read from."""
+    return await uow.rows(
+        ReadPlace,
+        """SELECT id AS store_id, kind, settings, jurisdiction, disabled_at IS NOT NULL AS is_disabled
+           FROM stores WHERE id = ANY(%s)""",
+        [list(store_ids)],
+    )
 
 
 async def count_replicas(uow: UnitOfWork, store_id: UUID, *, after: UUID, limit: int) -> tuple[int, UUID | None]:

@@ -4,36 +4,74 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
-from simples3dms.storage.placement.values import Layout, Match, Policy, Rule, Spread, Subject
+from simples3dms.storage.placement.values import (
+    Layout,
+    Match,
+    Policy,
+    ReadPreference,
+    Rule,
+    Spread,
+    Standing,
+    Subject,
+)
 
 _DAY_SECONDS: Final = 86_400
+_READABLE: Final = ("live", "suspect", "missing")
 
 
-class Located(Protocol):
-    """Anything that lies in a store."""
+class Copy(Protocol):
+    """A copy in a store. Any `state` but `live`, `suspect` and `missing` is not to be read."""
 
     @property
     def store_id(self) -> UUID: ...
 
+    @property
+    def state(self) -> str: ...
 
-L = TypeVar("L", bound=Located)
+
+C = TypeVar("C", bound=Copy)
 
 
-def order_for_reading(policy: Policy | None, replicas: Iterable[L]) -> list[L]:
-    """The replicas in the order to try: the listed read order, then the write targets, then the copies, then others."""
-    if policy is None:
-        return list(replicas)
-    preference: dict[UUID, int] = {}
-    for store_id in (*policy.read_store_ids, *policy.wanted_store_ids):
-        preference.setdefault(store_id, len(preference))
-    last = len(preference)
-    return sorted(replicas, key=lambda replica: preference.get(replica.store_id, last))
+def order_for_reading(policy: Policy | None, copies: Iterable[C], standings: Mapping[UUID, Standing]) -> list[C]:
+    """The copies in the order to try: live ones, then those at a resting store, then those that are doubted.
+
+    What a store said once may have been wrong, and all bytes are compared. Within that the policy's preference decides,
+    and among equals its listed order: those to read first, then the write targets, then the copies, then others.
+    """
+    listed: dict[UUID, int] = {}
+    for store_id in (*policy.read_store_ids, *policy.wanted_store_ids) if policy else ():
+        listed.setdefault(store_id, len(listed))
+    preference = policy.read_preference if policy else ReadPreference.LISTED
+
+    def rank(copy: C) -> tuple[bool, bool, float, int]:
+        standing = standings.get(copy.store_id)
+        return (
+            copy.state != "live",
+            standing is not None and standing.is_resting,
+            _cost(preference, standing),
+            listed.get(copy.store_id, len(listed)),
+        )
+
+    return sorted((copy for copy in copies if copy.state in _READABLE), key=rank)
+
+
+def _cost(preference: ReadPreference, standing: Standing | None) -> float:
+    """What the preference counts. What is not known costs most, but a time: that is found out by asking."""
+    if preference is ReadPreference.LISTED:
+        return 0.0
+    if standing is None:
+        return math.inf
+    if preference is ReadPreference.NEAREST:
+        return standing.distance
+    if preference is ReadPreference.CHEAPEST:
+        return math.inf if standing.price is None else float(standing.price)
+    return standing.seconds or 0.0
 
 
 def rule_of(policy: Policy, blob: Subject) -> Rule | None:

@@ -23,6 +23,7 @@ from simples3dms.storage.placement.values import (
     PlacementRow,
     Policy,
     PolicyWords,
+    ReadPreference,
     Residency,
     RuleWords,
     SpreadWords,
@@ -65,6 +66,8 @@ class Placements:
         spread: SpreadWords | None = None,
         min_acks: int = 1,
         rules: Sequence[RuleWords] = (),
+        read_preference: ReadPreference = ReadPreference.LISTED,
+        hedge: bool = False,
         expected_version: int | None = None,
     ) -> Placement:
         """Put a policy in force for what is written from now on; a migration moves what is there already.
@@ -74,13 +77,25 @@ class Placements:
 
         `shares`: weights by which new blobs are shared out among stores, `write` being one of them; which blob goes
         where never changes while they grow. `spread`: further copies in stores that are drawn for each blob. `rules`:
-        other places for blobs that match; the first that does holds. Refused while a migration is under way: it owns
-        the policy then. Raises Invalid (`placement_invalid`, with the fields that are wrong), and Conflict
+        other places for blobs that match; the first that does holds. `read_preference`: which of several copies is
+        read first, `read` deciding among equals. `hedge`: whether a second store is asked when the first is late.
+        Refused while a migration is under way: it owns the policy then. Raises Invalid (`placement_invalid`, with the
+        fields that are wrong), and Conflict
         (`placement_changed`) when `expected_version` is given and another version is in force. A store that the policy
         in force does not name is new: Conflict (`kind_not_enabled`, `residency_violated`) where it may not be used;
         what is in use may stay.
         """
-        words = PolicyWords(write, tuple(copies), dict(shares or {}), spread, min_acks, tuple(read), tuple(rules))
+        words = PolicyWords(
+            write,
+            tuple(copies),
+            dict(shares or {}),
+            spread,
+            min_acks,
+            tuple(read),
+            tuple(rules),
+            read_preference,
+            hedge,
+        )
         closed = await self._rollouts.closed_kinds(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             row = await repository.lock(uow)
@@ -203,6 +218,8 @@ def _details(words: PolicyWords) -> dict[str, object]:
     details = {**always, **{name: value for name, value in asdict(words).items() if value and name not in always}}
     if words.min_acks == 1:
         del details["min_acks"]
+    if words.read_preference is ReadPreference.LISTED:
+        del details["read_preference"]
     return json.loads(json.dumps(details)) if details else {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -71,6 +72,41 @@ class Across(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadPlace:
+    """A store that holds a copy, as the records know it."""
+
+    store_id: UUID
+    kind: str
+    settings: dict[str, Any]
+    jurisdiction: str | None
+    is_disabled: bool
+
+
+class ReadPreference(StrEnum):
+    """Which of several good copies is read first. Among equals the read order that is listed decides."""
+
+    LISTED = "listed"
+    NEAREST = "nearest"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A store as the reader of a copy sees it, from this process and at this moment."""
+
+    store_id: UUID
+    distance: int
+    """To this server, as `stores.traits` counts it."""
+    price: Decimal | None
+    """Of reading one GiB out of it; None: nobody has said."""
+    seconds: float | None
+    """Until its first byte, as measured here; None: not measured yet, or due to be measured again."""
+    is_resting: bool
+    """Disabled, or left alone for a while after many faults: asked only where no other has the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """So many further copies of each blob, in stores that are drawn for it.
 
@@ -128,6 +164,9 @@ class Policy:
     min_acks: int = 1
     rules: tuple[Rule, ...] = ()
     """In this order; the first that matches holds. What none matches follows the policy's own layout."""
+    read_preference: ReadPreference = ReadPreference.LISTED
+    hedge: bool = False
+    """Whether a second store is asked when the first one is late."""
 
     @property
     def layout(self) -> Layout:
@@ -184,8 +223,13 @@ class PlacementRow:
                 **self.more,
             }
         )
-        rules = _rules_from(self.more)
-        return Policy(self.write_store_id, read_store_ids=tuple(self.read_store_ids), rules=rules).with_layout(layout)
+        return Policy(
+            self.write_store_id,
+            read_store_ids=tuple(self.read_store_ids),
+            rules=_rules_from(self.more),
+            read_preference=_preference_from(self.more),
+            hedge=bool(self.more.get("hedge")),
+        ).with_layout(layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +265,8 @@ class PolicyWords(LayoutWords):
 
     read: tuple[str, ...] = ()
     rules: tuple[RuleWords, ...] = ()
+    read_preference: ReadPreference = ReadPreference.LISTED
+    hedge: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +307,7 @@ class Grant:
     prefix: str
     jurisdiction: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    is_cache: bool = False
 
     def group(self, across: Across) -> str | None:
         """What the store shares with others that are not to hold copies of the same blob; None: nobody has said."""
@@ -273,6 +320,8 @@ def to_document(policy: Policy) -> dict[str, Any]:
     """The policy as it is written down: in the history, and (but for what has columns) in the row in force."""
     return {
         **_layout_document(policy.layout),
+        "read_preference": str(policy.read_preference),
+        "hedge": policy.hedge,
         "read": [str(store_id) for store_id in policy.read_store_ids],
         "rules": [
             {"match": {k: v for k, v in asdict(rule.match).items() if v not in (None, ())}}
@@ -286,7 +335,13 @@ def from_document(document: Mapping[str, Any]) -> Policy:
     """The policy that was written down; what an earlier version of this program wrote lacks the newer words."""
     read = tuple(UUID(store_id) for store_id in document["read"])
     layout = _layout_from(document)
-    return Policy(layout.write_store_id, read_store_ids=read, rules=_rules_from(document)).with_layout(layout)
+    return Policy(
+        layout.write_store_id,
+        read_store_ids=read,
+        rules=_rules_from(document),
+        read_preference=_preference_from(document),
+        hedge=bool(document.get("hedge")),
+    ).with_layout(layout)
 
 
 def _layout_document(layout: Layout) -> dict[str, Any]:
@@ -322,6 +377,10 @@ def _layout_from(document: Mapping[str, Any]) -> Layout:
         else None,
         document.get("min_acks", 1),
     )
+
+
+def _preference_from(document: Mapping[str, Any]) -> ReadPreference:
+    return ReadPreference(document.get("read_preference", ReadPreference.LISTED))
 
 
 def _rules_from(document: Mapping[str, Any]) -> tuple[Rule, ...]:

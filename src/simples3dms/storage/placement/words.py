@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.errors import Invalid
+from simples3dms.storage.placement.router import Copy
 from simples3dms.storage.placement.values import (
     Across,
     Grant,
@@ -18,12 +19,15 @@ from simples3dms.storage.placement.values import (
     PlacementRow,
     Policy,
     PolicyWords,
+    ReadPreference,
     Rule,
     RuleWords,
     Spread,
     SpreadWords,
+    Standing,
 )
 from simples3dms.storage.stores.jurisdictions import is_inside
+from simples3dms.storage.stores.traits import DISTANCES
 
 MOST_SHARES: Final = 10
 MOST_COPIES: Final = 10
@@ -48,7 +52,7 @@ def to_policy(
     Further copies are drawn among the granted stores that the tenant may begin to use: of no `closed` kind, inside the
     `allowed` jurisdictions; one that is `held` by the policy in force may stay.
     """
-    open_ids = {g.store_id for g in grants if g.kind not in closed or g.store_id in held}
+    open_ids = {g.store_id for g in grants if not g.is_cache and (g.kind not in closed or g.store_id in held)}
     reader = _Reader(
         grants, {g.store_id for g in grants if g.store_id in open_ids and is_inside(g.jurisdiction, allowed)}
     )
@@ -61,7 +65,13 @@ def to_policy(
     )
     read = tuple(dict.fromkeys(reader.store(name, "read") for name in words.read))
     reader.finish()
-    return Policy(layout.write_store_id, read_store_ids=read, rules=rules).with_layout(layout)
+    return Policy(
+        layout.write_store_id,
+        read_store_ids=read,
+        rules=rules,
+        read_preference=ReadPreference(words.read_preference),
+        hedge=words.hedge,
+    ).with_layout(layout)
 
 
 class _Reader:
@@ -86,6 +96,8 @@ class _Reader:
         if grant is None:
             self.blame(field, f"There is no store {name!r} granted to this tenant.")
             return UUID(int=0)
+        if grant.is_cache:
+            self.blame(field, f"{name} is a cache: what it holds is no copy, so no placement names it.")
         return grant.store_id
 
     def layout(self, words: LayoutWords, at: str) -> Layout:
@@ -177,7 +189,9 @@ def policy_in_words(policy: Policy, names: Mapping[UUID, str]) -> PolicyWords:
     own = _layout_in_words(policy.layout, names)
     rules = tuple(_rule_in_words(rule, names) for rule in policy.rules)
     read = tuple(_name(store_id, names) for store_id in policy.read_store_ids)
-    return PolicyWords(own.write, own.copies, own.shares, own.spread, own.min_acks, read, rules)
+    return PolicyWords(
+        own.write, own.copies, own.shares, own.spread, own.min_acks, read, rules, policy.read_preference, policy.hedge
+    )
 
 
 def _rule_in_words(rule: Rule, names: Mapping[UUID, str]) -> RuleWords:
@@ -197,3 +211,24 @@ def _layout_in_words(layout: Layout, names: Mapping[UUID, str]) -> LayoutWords:
 
 def _name(store_id: UUID, names: Mapping[UUID, str]) -> str:
     return names.get(store_id, str(store_id))
+
+
+def read_reason(policy: Policy, copy: Copy, standing: Standing | None) -> str:
+    """Why a copy has its place in the order of reading."""
+    if copy.state != "live":
+        return "doubted: only where no other copy can be read"
+    if standing is None:
+        return "unknown store"
+    if standing.is_resting:
+        return "disabled, or left alone for a while after faults"
+    if policy.read_preference is ReadPreference.NEAREST:
+        return DISTANCES[standing.distance]
+    if policy.read_preference is ReadPreference.CHEAPEST:
+        return "price not known" if standing.price is None else f"{standing.price} USD per GiB"
+    if policy.read_preference is ReadPreference.FASTEST:
+        return (
+            "not measured yet"
+            if standing.seconds is None
+            else f"first byte after {standing.seconds * 1000:.0f} ms, measured by this process"
+        )
+    return "listed" if copy.store_id in policy.read_store_ids else "in the placement's order"

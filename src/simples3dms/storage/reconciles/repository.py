@@ -100,12 +100,15 @@ async def release(
 
 
 async def list_known(uow: UnitOfWork, store_id: UUID, keys: Sequence[str]) -> list[Known]:
-    """What the records know of these keys: replicas in any state, and copies of the audit's checkpoints."""
+    """What the records know of these keys: replicas and entries of caches in any state, and copies of the audit's."""
     return await uow.rows(
         Known,
         """SELECT r.key, r.version_id, r.state, r.id AS replica_id, r.blob_id, b.digest, b.size_bytes FROM replicas r
              LEFT JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
              WHERE r.tenant_id = %(tenant)s AND r.store_id = %(store)s AND r.key = ANY(%(keys)s)
+           UNION ALL
+           SELECT key, NULL, state, NULL, NULL, NULL, NULL FROM cache_entries
+             WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND key = ANY(%(keys)s)
            UNION ALL
            SELECT key, NULL, state, NULL, NULL, NULL, NULL FROM audit_copies
              WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND key = ANY(%(keys)s)""",

@@ -58,6 +58,17 @@ _AWS: Final[Mapping[str, str]] = {
     "us-west-1": "US",
     "us-west-2": "US",
 }
+#: Rough parts of the world, of the countries where providers have regions.
+_AREAS: Final[Mapping[str, frozenset[str]]] = {
+    "europe": BLOCS["EEA"] | {"EU", "EEA", "CH", "GB"},
+    "north america": frozenset({"CA", "MX", "US"}),
+    "south america": frozenset({"AR", "BR", "CL", "CO", "PE"}),
+    "east asia": frozenset({"CN", "HK", "JP", "KR", "TW"}),
+    "south asia": frozenset({"ID", "IN", "MY", "SG", "TH"}),
+    "oceania": frozenset({"AU", "NZ"}),
+    "middle east": frozenset({"AE", "BH", "IL", "QA", "SA"}),
+    "africa": frozenset({"KE", "NG", "ZA"}),
+}
 _AWS_HOST: Final = re.compile(r"s3[.-](?:dualstack\.)?([a-z]{2}(?:-gov)?-[a-z]+-\d)\.amazonaws\.com(?:\.cn)?")
 _BACKBLAZE_HOST: Final = re.compile(r"s3\.(us|ca|eu)-[a-z]+-\d{3}\.backblazeb2\.com")
 #: Backblaze's regions by the beginning of their names: its one in Europe is in Amsterdam.
@@ -79,6 +90,16 @@ def is_inside(jurisdiction: str | None, allowed: Collection[str] | None) -> bool
 
 def _members(code: str) -> frozenset[str]:
     return BLOCS.get(code) or frozenset({code})
+
+
+def country_of_region(region: str) -> str | None:
+    """The country of a region that AWS has; None: it has none of this name."""
+    return _AWS.get(region)
+
+
+def area_of(code: str | None) -> str | None:
+    """A part of the world whose countries are near one another; None: not known."""
+    return None if code is None else next((name for name, codes in _AREAS.items() if code in codes), None)
 
 
 def known_jurisdiction(kind: str, settings: Mapping[str, Any]) -> str | None:

@@ -14,8 +14,9 @@ from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, 
 
 _STORE: Final = """id, name, kind, settings, created_at, disabled_at, tuning, probe_verdict, probed_at,
   owner_tenant_id, jurisdiction, jurisdiction_source, untrusted_at, untrusted_reason,
-  price_per_gib_month"""
-_GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix, s.jurisdiction, s.owner_tenant_id IS NOT NULL AS is_own
+  price_per_gib_month, cache_max_bytes"""
+_GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix, s.jurisdiction, s.owner_tenant_id IS NOT NULL AS is_own,
+    s.cache_max_bytes IS NOT NULL AS is_cache
   FROM store_grants g JOIN stores s ON s.id = g.store_id"""
 #: Held while it is decided whether a place, or a prefix in it, is free.
 _PLACES_LOCK: Final = 0x53_33_44_4D_50_4C
@@ -32,6 +33,7 @@ class NewStore:
     tuning: dict[str, Any]
     owner: UUID | None
     jurisdiction: str | None
+    cache_max_bytes: int | None = None
 
 
 async def lock_places(uow: UnitOfWork) -> None:
@@ -42,8 +44,9 @@ async def insert(uow: UnitOfWork, new: NewStore) -> Store | None:
     """The new store, or None if its owner has one of this name."""
     return await uow.find(
         Store,
-        f"""INSERT INTO stores (id, name, kind, settings, tuning, owner_tenant_id, jurisdiction, jurisdiction_source)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+        f"""INSERT INTO stores (id, name, kind, settings, tuning, owner_tenant_id, jurisdiction, jurisdiction_source,
+              cache_max_bytes)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
             ON CONFLICT (owner_tenant_id, name) DO NOTHING RETURNING {_STORE}""",  # noqa: S608
         [
             new.id,
@@ -54,6 +57,7 @@ async def insert(uow: UnitOfWork, new: NewStore) -> Store | None:
             new.owner,
             new.jurisdiction,
             "provider" if new.jurisdiction else None,
+            new.cache_max_bytes,
         ],
     )
 

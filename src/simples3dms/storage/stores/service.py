@@ -92,8 +92,11 @@ class Stores(Probes, Renewals):
         tuning: Mapping[str, Any] | None = None,
         *,
         owner: UUID | None = None,
+        cache_max_bytes: int | None = None,
     ) -> Store:
         """Probe the place with the credential, then save both; a tenant's own is granted to it at once.
+
+        With `cache_max_bytes` it is a cache of that size, in front of the other stores of whoever it is granted to.
 
         Raises what is wrong, and saves nothing then: Invalid (`store_name_invalid`, `store_kind_unknown`,
         `store_settings_invalid`, `credential_invalid`, `store_probe_failed` with `findings`), Conflict
@@ -108,7 +111,7 @@ class Stores(Probes, Renewals):
         clean = chosen.validate_settings(settings).model_dump(mode="json", exclude_none=True)
         fields = checked_fields(chosen, credential)
         new = repository.NewStore(
-            new_id(), name, kind, clean, dict(tuning or {}), owner, known_jurisdiction(kind, clean)
+            new_id(), name, kind, clean, dict(tuning or {}), owner, known_jurisdiction(kind, clean), cache_max_bytes
         )
         await self._refuse_early(chosen, new, rule)
         probe = await self._admit(new, fields)
@@ -401,6 +404,10 @@ class Stores(Probes, Renewals):
         A changed credential is noticed within half a minute; work that is under way goes on with the one before.
         """
         return await self._pool.get(store_id)
+
+    def is_resting(self, store_id: UUID) -> bool:
+        """Whether this process leaves the store alone for a while, after faults."""
+        return self._pool.is_resting(store_id)
 
     async def close(self) -> None:
         """Close all providers, and the guard after them. Idempotent."""

@@ -39,6 +39,8 @@ class Store:
     """Why what is bad there is not mended by itself, until an operator says so; None: it is."""
     price_per_gib_month: Decimal | None = None
     """What an operator says that it costs; None: nobody has said."""
+    cache_max_bytes: int | None = None
+    """It is a cache of up to so many bytes, in front of others: no placement names it. None: it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class GrantedStore:
     """Brought by the tenant itself."""
     is_outside: bool = False
     """Not where the tenant's documents may lie, as it stands now."""
+    is_cache: bool = False
+    """In front of the tenant's other stores; what it holds is no copy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,16 @@ async def list_orphan_blobs(uow: UnitOfWork, *, limit: int) -> list[UUID]:
     )
 
 
+async def list_cached_dead(uow: UnitOfWork, *, limit: int) -> list[UUID]:
+    """Blobs that are dead or forgotten, and that a cache still serves."""
+    return await uow.scalars(
+        """SELECT e.blob_id FROM cache_entries e WHERE e.tenant_id = %s AND e.state = 'live' AND NOT EXISTS (
+             SELECT 1 FROM blobs b WHERE b.tenant_id = e.tenant_id AND b.id = e.blob_id AND b.dead_at IS NULL)
+           LIMIT %s""",
+        [uow.tenant_id, limit],
+    )
+
+
 async def list_live(uow: UnitOfWork, *, after: UUID | None, limit: int) -> list[Copy]:
     return await uow.rows(
         Copy,
@@ -83,6 +93,9 @@ async def list_known(uow: UnitOfWork, store_id: UUID, keys: Sequence[str]) -> li
         """SELECT key, version_id, state FROM replicas
              WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND key = ANY(%(keys)s)
            UNION ALL
+           SELECT key, NULL, state FROM cache_entries
+             WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND key = ANY(%(keys)s)
+           UNION ALL
            SELECT key, NULL, state FROM audit_copies
              WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND key = ANY(%(keys)s)""",
         {"tenant": uow.tenant_id, "store": store_id, "keys": list(keys)},
@@ -95,9 +108,12 @@ async def count_pending(uow: UnitOfWork) -> Pending:
         Pending,
         """SELECT
              (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %(t)s AND state = 'writing'
+               UNION ALL SELECT 1 FROM cache_entries WHERE tenant_id = %(t)s AND state = 'writing'
                LIMIT 1000) x) AS writing,
              (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %(t)s AND state = 'retiring'
-               AND last_error IS DISTINCT FROM 'object_locked' LIMIT 1000) x) AS retiring,
+               AND last_error IS DISTINCT FROM 'object_locked'
+               UNION ALL SELECT 1 FROM cache_entries WHERE tenant_id = %(t)s AND state = 'retiring'
+               LIMIT 1000) x) AS retiring,
              (SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %(t)s AND state = 'retiring'
                AND last_error = 'object_locked' LIMIT 1000) x) AS locked,
              (SELECT count(*) FROM (SELECT 1 FROM object_locks WHERE tenant_id = %(t)s AND due_at IS NOT NULL

@@ -105,6 +105,8 @@ class Upkeep:
                 lacking = f"{drift.blob_count} blobs, {drift.size_bytes} bytes"
                 message = f"counters lack {lacking}: `simples3dms db recount`"
                 _add(report, "counters_wrong", tenant_id, target, message)
+            for blob_id in await repository.list_cached_dead(uow, limit=_PAGE):
+                _add(report, "cached_dead_blob", tenant_id, str(blob_id), "it is dead, and a cache still serves it")
             pending = await repository.count_pending(uow)
         report.counts["pending_writes"] += pending.writing
         report.counts["pending_removals"] += pending.retiring
