@@ -67,6 +67,7 @@ STATE = (
     "SELECT held_at, confirmed_at FROM restore_guard WHERE held_at IS NOT NULL OR confirmed_at IS NOT NULL",
     "SELECT id, state = 'paused' FROM scrubs ORDER BY id",
     "SELECT id, state FROM migrations ORDER BY id",
+    "SELECT id, state IN ('paused', 'cancelled'), step FROM drains ORDER BY id",
     "SELECT tenant_id, seq FROM audit_checkpoints ORDER BY tenant_id, seq",
     "SELECT tenant_id, retention_days FROM audit_heads WHERE retention_days IS NOT NULL ORDER BY tenant_id",
     "SELECT key_id FROM audit_signing_keys WHERE retired_at IS NOT NULL ORDER BY key_id",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.api.acts import Installation, Step, step, until
@@ -33,7 +34,20 @@ def _local(root: Path) -> list[Step]:
         step("set_price", f"PUT {store}/price", {"price_per_gib_month": "0.006"}),
         step("trust_store", f"POST {store}/trust", {"reason": "x"}, first=_distrusted),
         step("revoke_grant", f"DELETE {store}/grants/acme"),
+        *_drained(f"{store}/drain"),
         step("disable_store", f"POST {store}/disable"),
+    ]
+
+
+def _drained(drain: str) -> list[Step]:
+    start = step("start_drain", f"POST {drain}", {"target": "disk-b", "steps": [1, 100]})
+    return [
+        start,
+        step("pause_drain", f"POST {drain}/pause", first=until(drain, "confirming")),
+        step("resume_drain", f"POST {drain}/resume"),
+        step("confirm_drain", f"POST {drain}/confirm", first=until(drain, "confirming")),
+        replace(start, first=until(drain, "done")),
+        step("cancel_drain", f"POST {drain}/cancel", first=until(drain, "confirming")),
     ]
 
 

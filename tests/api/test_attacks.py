@@ -116,7 +116,10 @@ WORDS = {
     *((name, "windows") for name in ("plan_migration", "set_schedule")),
 }
 #: For operators, to whom no tenant is foreign.
-OPERATORS = {("plan_rollout", "tenants"), ("set_rollout", "tenants"), ("request_erasure", "documents")}
+OPERATORS = {
+    *(("plan_rollout", "tenants"), ("set_rollout", "tenants"), ("request_erasure", "documents")),
+    ("start_drain", "steps"),
+}
 
 
 def test_s02_every_operation_on_several_items_is_known() -> None:

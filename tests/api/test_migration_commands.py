@@ -1,4 +1,4 @@
-"""The commands of migrations that go beyond a step: schedules, reports."""
+"""The commands of migrations that go beyond a step: schedules, reports, drains."""
 
 from __future__ import annotations
 
@@ -70,6 +70,28 @@ def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_pa
     bad = run("migration", "verify-report", str(kept), "--public-key", str(keys), "--json")
     assert (bad["ok"], bad["code"], bad["bad_line"]) == (False, "hash_wrong", 2)
     assert cli(["migration", "verify-report", str(kept)], standalone_mode=False) == 1
+
+
+def test_a_store_is_drained_by_commands(run: Run, door: Door) -> None:
+    begun = run("store", "drain", "disk-a", "--to", "disk-b", "--percent", "99", "--finalize-after", "0s", "--json")
+    assert (begun["steps"], begun["percent"], begun["automatic"]) == ([99, 100], 99, False)
+    deadline = time.monotonic() + 60
+    while run("drain", "show", "disk-a", "--json")["state"] != "confirming":
+        assert time.monotonic() < deadline
+    run("drain", "pause", "disk-a")
+    run("drain", "resume", "disk-a")
+    while run("drain", "show", "disk-a", "--json")["state"] != "confirming":
+        assert time.monotonic() < deadline
+    run("drain", "confirm", "disk-a")
+    while run("drain", "show", "disk-a", "--json")["state"] != "done":
+        assert time.monotonic() < deadline
+    assert "1 moved" in run("drain", "show", "disk-a")
+    (tenant,) = run("drain", "tenants", "disk-a", "--json")
+    assert (tenant["slug"], tenant["state"]) == ("acme", "moved")
+    with door.connect() as client:
+        assert client.get_placement("acme").write == "disk-b"
+    run("store", "drain", "disk-a", "--to", "disk-b", "--percent", "1")
+    run("drain", "cancel", "disk-a")
 
 
 def test_how_durations_and_windows_are_spelled() -> None:

@@ -93,6 +93,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "set_rotation_schedule": {"every_days": 30},
     "start_rotation": {"credential": {}},
     "start_own_rotation": {"credential": {}},
+    "start_drain": {"target": "disk-b"},
     "start_reconcile": {"store": "disk-b"},
     "repair_replicas": {},
     "remove_unexplained": {"count": 1},

@@ -46,6 +46,7 @@ TENANT_RIGHTS = {
     "migration_chunks": "SELECT INSERT UPDATE",
     "notices": "SELECT INSERT",
     "notice_letters": "SELECT",
+    "drain_tenants": "SELECT",
     "audit_events": "SELECT",
     "audit_heads": "SELECT",
     "audit_checkpoints": "SELECT",

@@ -119,6 +119,8 @@ ROWS = {
     "migration_chunks": """INSERT INTO migration_chunks (tenant_id, migration_id, phase, low_seq, high_seq, state,
                              blob_count, size_bytes) VALUES (%(t)s, %(i)s, 'copy', 1, 2, 'pending', 1, 0)""",
     "notices": "INSERT INTO notices (tenant_id, id, migration_id, state) VALUES (%(t)s, %(i)s, %(i)s, 'done')",
+    "drain_tenants": """INSERT INTO drain_tenants (tenant_id, drain_id, step, state)
+                        VALUES (%(t)s, %(i)s, 0, 'waiting')""",
     "notice_letters": "INSERT INTO notice_letters VALUES (%(t)s, %(i)s, %(i)s, %(user)s)",
     "documents": "INSERT INTO documents (tenant_id, id, name, version_number) VALUES (%(t)s, %(i)s, 'name', 1)",
     "versions": """INSERT INTO versions (tenant_id, document_id, number, blob_id, content_type)

@@ -15,6 +15,7 @@ from simples3dms.audit.verifier import verify
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
 from simples3dms.sandbox.listing import list_b2, list_s3
+from simples3dms.schemas.drains import StartDrain
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -26,7 +27,7 @@ def points(*protocols: str) -> list[str]:
 def test_every_fail_point_is_killed_at_here() -> None:
     covered = (
         set(points("upload"))
-        | set(points("copy", "cutover", "finalize"))
+        | set(points("copy", "cutover", "finalize", "drain"))
         | set(points("purge", "seal", "tenant_delete"))
     )
     covered |= set(points("lock", "scrub", "reconcile")) | set(
@@ -110,6 +111,39 @@ def test_f10_the_worker_is_killed_when_the_roll_back_window_is_over(installation
         assert acts.count("migration.finalizing") == 1
         installation.assert_clean()
         installation.assert_readable(tenant, bodies)
+    finally:
+        installation.end(worker)
+
+
+@pytest.mark.parametrize("point", points("drain"))
+def test_f10_the_worker_is_killed_during_a_drain(installation: Installation, point: str) -> None:
+    """One migration a tenant, whatever the worker had reached; and all are moved."""
+    names = [f"{slug(point)}-{number}" for number in range(2)]
+    stores = [f"{slug(point)}-{side}" for side in ("from", "to")]
+    with installation.connect() as client:
+        for store in stores:
+            (installation.directory / store).mkdir()
+            client.add_store(store, kind="local", settings={"path": str(installation.directory / store)}, credential={})
+    bodies = {}
+    for name in names:
+        installation.add_tenant(name)
+        with installation.connect() as client:
+            client.grant_store(name, stores[0])
+            client.set_placement(name, write=stores[0])
+        bodies[name] = installation.fill(name, 2)
+    victim = installation.start("worker", failpoints=f"{point}=kill")
+    with installation.connect() as client:
+        client.start_drain(stores[0], StartDrain(target=stores[1], finalize_after_seconds=0))
+    assert victim.wait(120) == -signal.SIGKILL
+    worker = installation.start("worker")
+    try:
+        with installation.connect() as client:
+            eventually(lambda: client.get_drain(stores[0]).state == "done")
+            assert client.get_drain(stores[0]).progress.moved == 2
+            assert [len(list(client.iter_migrations(name))) for name in names] == [1, 1]
+        installation.assert_clean()
+        for name in names:
+            installation.assert_readable(name, bodies[name])
     finally:
         installation.end(worker)
 

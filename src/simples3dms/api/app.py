@@ -21,6 +21,7 @@ from simples3dms.api.v1 import (
     compliance,
     content,
     documents,
+    drains,
     factors,
     federation,
     health,
@@ -114,7 +115,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     app.state.permissions = {}
     for module in (
         *(health, identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
-        *(stores, own_stores, rollouts, rotations, documents, content, holds, takeouts, migrations),
+        *(stores, own_stores, rollouts, rotations, drains, documents, content, holds, takeouts, migrations),
         *(compliance, persons, letters, upkeep),
     ):
         app.router.routes.extend(module.router.routes)

@@ -42,6 +42,8 @@ from simples3dms.storage.caches.service import Caches
 from simples3dms.storage.checkpoints.service import Checkpoints
 from simples3dms.storage.counters.service import Counters
 from simples3dms.storage.credentials.service import Credentials
+from simples3dms.storage.drains.engine import DrainEngine
+from simples3dms.storage.drains.service import Drains
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.reports import Reports
@@ -97,6 +99,7 @@ class Services:
     migrations: Migrations
     reports: Reports
     notices: Notices
+    drains: Drains
     documents: Documents
     holds: Holds
     takeouts: Takeouts
@@ -216,6 +219,7 @@ def build_services(settings: Settings) -> Services:
     )
     letters = Letters(database, queue, mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
+    migrations = Migrations(database, stores, transfers, engine)
     deletion_engine = DeletionEngine(database, queue, blobs, retry_base_seconds=settings.retry_base_seconds)
     tenants = Tenants(database, regions=words(settings.regions))
     documents = Documents(database, blobs)
@@ -260,7 +264,12 @@ def build_services(settings: Settings) -> Services:
         counters=Counters(database),
         transfers=transfers,
         migration_engine=engine,
-        migrations=Migrations(database, stores, transfers, engine),
+        migrations=migrations,
+        drains=Drains(
+            database,
+            stores,
+            DrainEngine(database, queue, stores, migrations, lease_seconds=settings.lease_seconds),
+        ),
         reports=Reports(database, audit),
         notices=Notices(database, letters, public_url=settings.public_url),
         documents=documents,

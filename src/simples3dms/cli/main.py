@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from simples3dms.cli import (
     admin,
     documents,
+    drains,
     holds,
     host,
     keys,
@@ -58,6 +59,8 @@ admin.install(app)
 app.add_typer(own_stores.app, name="own-store")
 app.add_typer(residency.app, name="residency")
 app.add_typer(rollouts.app, name="rollout")
+app.add_typer(drains.app, name="drain")
+stores.store_app.command("drain")(drains.start)
 app.add_typer(documents.app, name="doc")
 app.add_typer(migrations.app, name="migration")
 app.add_typer(holds.hold_app, name="hold")

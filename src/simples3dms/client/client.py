@@ -8,6 +8,7 @@ from uuid import UUID
 
 from simples3dms.client.audit import AuditMixin
 from simples3dms.client.content import ContentMixin
+from simples3dms.client.drains import DrainsMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
 from simples3dms.client.governance import GovernanceMixin
 from simples3dms.client.people import PeopleMixin
@@ -22,7 +23,9 @@ from simples3dms.schemas.base import Page
 _PAGE = 200
 
 
-class Client(AuditMixin, ContentMixin, GovernanceMixin, PeopleMixin, RotationsMixin, StoresMixin, UpkeepMixin):
+class Client(
+    AuditMixin, ContentMixin, DrainsMixin, GovernanceMixin, PeopleMixin, RotationsMixin, StoresMixin, UpkeepMixin
+):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 
     Raises ApiProblem where the server says no, ServerUnreachable where it says nothing.

@@ -43,9 +43,6 @@ def register(app: procrastinate.App, services: Services) -> None:
             UUID(tenant_id), UUID(migration_id), "copy" if phase == "copy" else "evacuate", int(low_seq)
         )
 
-    async def probe_store(store_id: str) -> None:
-        await services.stores.probe_due(UUID(store_id), hours=services.probe_hours)
-
     # No retries by the queue: our own rows (due_at, lease_until) decide, and the watchdog queues again.
     tasks: tuple[tuple[str, Work], ...] = (
         ("transfer.run", run_transfer),
@@ -53,9 +50,9 @@ def register(app: procrastinate.App, services: Services) -> None:
         ("replica.sweep", sweep_replicas),
         ("migration.advance", advance_migration),
         ("chunk.run", run_chunk),
-        ("store.probe", probe_store),
         ("checkpoint.copy", _copying_checkpoints(services)),
         ("letter.send", services.letters.run),
+        *_of_stores(services),
         *_of_locks(services),
         *_of_upkeep(services),
         *_of_keys(services),
@@ -63,6 +60,16 @@ def register(app: procrastinate.App, services: Services) -> None:
     )
     for name, work in tasks:
         app.task(name=name, queue=_QUEUE)(_quietly(work))
+
+
+def _of_stores(services: Services) -> list[tuple[str, Work]]:
+    async def advance_drain(drain_id: str) -> None:
+        await services.drains.engine.advance(UUID(drain_id))
+
+    async def probe_store(store_id: str) -> None:
+        await services.stores.probe_due(UUID(store_id), hours=services.probe_hours)
+
+    return [("drain.advance", advance_drain), ("store.probe", probe_store)]
 
 
 def _of_keys(services: Services) -> list[tuple[str, Work]]:

@@ -49,6 +49,7 @@ async def tick(services: Services) -> None:
             for store_id in to_probe:
                 await services.queue.defer(platform, "store.probe", once=f"probe:{store_id}", store_id=store_id)
     await _watch_keys(services, rewraps)
+    await services.drains.engine.defer_due(limit=_LIMIT)
     await services.notices.owe_due(limit=_LIMIT)
     await services.letters.defer_due(limit=_LIMIT)
     await services.locks.defer_due(limit=_LIMIT)

@@ -188,6 +188,10 @@ def disabled(name: str) -> Conflict:
     return Conflict(f"The store {name!r} is disabled.", code="store_disabled")
 
 
+def draining(name: str) -> Conflict:
+    return Conflict(f"The store {name!r} is being drained: it takes no new tenants.", code="store_draining")
+
+
 def untrusted(reason: str) -> Conflict:
     return Conflict(
         f"{reason} Nothing at this store is repaired by itself until an operator trusts it again.",

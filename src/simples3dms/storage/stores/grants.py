@@ -35,8 +35,8 @@ class Grants:
 
         An existing grant is returned as it is; one that was taken back is in force again, under its own prefix. Raises
         NotFound (`store_not_found`, `tenant_not_found`), Invalid (`store_prefix_invalid`), Conflict
-        (`store_prefix_taken`, `store_grant_differs`, `store_disabled`, `store_name_taken`, `kind_not_enabled`,
-        `residency_violated`).
+        (`store_prefix_taken`, `store_grant_differs`, `store_disabled`, `store_draining`, `store_name_taken`,
+        `kind_not_enabled`, `residency_violated`).
         """
         require_operator(principal)
         store = await self.get_store(store_name)
@@ -126,6 +126,8 @@ async def _refuse_ungrantable(uow: UnitOfWork, tenant_id: UUID, store: Store) ->
     held = await repository.lock(uow, store.id)
     if held is None or held.disabled_at is not None:
         raise errors.disabled(store.name)
+    if await repository.is_draining(uow, store.id):
+        raise errors.draining(store.name)
     await refuse_closed(uow, tenant_id, store.kind)
     await refuse_outside(uow, tenant_id, [held])
 

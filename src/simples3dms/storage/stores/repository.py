@@ -241,6 +241,14 @@ async def lock_grant(uow: UnitOfWork, tenant_id: UUID, store_id: UUID) -> Grante
     return await find_grant(uow, tenant_id, store_id)
 
 
+async def is_draining(uow: UnitOfWork, store_id: UUID) -> bool:
+    """Whether the store is being emptied of all its tenants. The caller holds its row."""
+    found = await uow.scalar(
+        "SELECT 1 FROM drains WHERE store_id = %s AND state NOT IN ('done', 'cancelled')", [store_id]
+    )
+    return found is not None
+
+
 async def list_needs(uow: UnitOfWork, tenant_id: UUID, store_id: UUID) -> list[str]:
     """What of a tenant still needs a store. Each is a look for one row."""
     return await uow.scalars(
