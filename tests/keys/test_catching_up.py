@@ -127,6 +127,25 @@ async def test_a_late_row_follows_a_rewrap_that_needs_attention_and_what_is_brok
     assert await services.keys.get_rewrap() == found
 
 
+async def test_a_row_that_comes_late_in_the_place_of_one_that_was_mended_follows(services: Services) -> None:
+    """As many rows as were broken name another key, and none of them is broken."""
+    await _stores(services, 3)
+    (old,) = await _named(services)
+    broken = await _break_one(services)
+    ended = await _rotate(services)
+    assert (ended.state, ended.broken_count) == ("needs_attention", 1)
+    name = next(one.name for one in await services.stores.list_stores() if one.id == broken)
+    await services.stores.set_credential(HOST, name, {})
+    await services.keys.catch_up()
+    assert (await services.keys.get_rewrap()).broken_count == 0
+    await _straggle(services, old, 1)
+    await services.keys.catch_up()
+    again = await services.keys.get_rewrap()
+    assert again.state == "running"
+    await services.keys.engine.run(again.id)
+    assert await _named(services) == {ended.key_id: 4}
+
+
 async def test_catching_up_waits_for_a_rotation_that_is_being_asked_for(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,6 +181,14 @@ async def find_rewrap(uow: UnitOfWork, rewrap_id: UUID | None = None) -> Rewrap 
     )
 
 
+async def lower_broken(uow: UnitOfWork, rewrap_id: UUID, count: int) -> None:
+    """No more than so many rows are still broken of those that it could not open."""
+    await uow.execute(
+        "UPDATE rewraps SET broken_count = %(n)s WHERE id = %(id)s AND broken_count > %(n)s",
+        {"n": count, "id": rewrap_id},
+    )
+
+
 async def reopen_rewrap(uow: UnitOfWork, rewrap_id: UUID) -> bool:
     """Go on with one that has ended; False if it runs, or another is the newest by now."""
     changed = await uow.execute(

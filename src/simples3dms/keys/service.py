@@ -169,7 +169,10 @@ class Keys:
                 return
             others = [id_ for id_ in await repository.list_named(uow, self._columns) if id_ != newest.key_id]
             counts = await repository.count_sealed(uow, self._columns, others, limit=COUNTED)
-            if sum(counts.values()) <= newest.broken_count:
+            left = sum(counts.values())
+            if left <= newest.broken_count:
+                # What was broken may have been entered anew since: a row that comes late then is one too many again.
+                await repository.lower_broken(uow, newest.id, left)
                 return
             if await repository.reopen_rewrap(uow, newest.id):
                 await self.defer_rewrap(uow, newest.id)
