@@ -28,6 +28,8 @@ class Flow:
     flip_at: int | None = None
     cut_after: int | None = None
     cut_with: Literal["fin", "rst"] = "rst"
+    cut_times: int | None = None
+    """How many connections are cut; None: each."""
 
 
 class FaultProxy:
@@ -43,6 +45,7 @@ class FaultProxy:
         self.up, self.down = Flow(), Flow()
         self.is_blackhole = False
         self.accepted_count = 0
+        self.cut_count = 0
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
@@ -85,7 +88,7 @@ class FaultProxy:
 
     def heal(self) -> None:
         """Forget the faults of both directions."""
-        self.up, self.down, self.is_blackhole = Flow(), Flow(), False
+        self.up, self.down, self.is_blackhole, self.cut_count = Flow(), Flow(), False, 0
 
     def kill_all(self) -> None:
         """Reset every open connection."""
@@ -159,10 +162,11 @@ class FaultProxy:
             while self.is_blackhole:  # noqa: ASYNC110 it is set from other threads
                 await asyncio.sleep(_HELD_SECONDS)
             chunk = _flip(chunk, sent, flow.flip_at)
-            is_cut = flow.cut_after is not None and sent + len(chunk) >= flow.cut_after
+            is_cut = self._is_cut(flow, sent + len(chunk))
             writer.write(chunk[: flow.cut_after - sent] if is_cut and flow.cut_after is not None else chunk)
             await writer.drain()
             if is_cut:
+                self.cut_count += 1
                 end = _reset if flow.cut_with == "rst" else asyncio.StreamWriter.close
                 end(writer)
                 end(back)
@@ -172,6 +176,11 @@ class FaultProxy:
                 await asyncio.sleep(len(chunk) / flow.bytes_per_second)
         if writer.can_write_eof() and not writer.is_closing():
             writer.write_eof()
+
+    def _is_cut(self, flow: Flow, sent: int) -> bool:
+        if flow.cut_after is None or sent < flow.cut_after:
+            return False
+        return flow.cut_times is None or self.cut_count < flow.cut_times
 
 
 def _flip(chunk: bytes, start: int, at: int | None) -> bytes:

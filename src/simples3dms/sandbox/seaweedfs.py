@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import sys
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -113,9 +114,11 @@ class SeaweedServer:
     def _answers(self) -> bool:
         try:
             self.client().list_buckets()
-        except (BotoCoreError, ClientError):
+            # Buckets are listed before the volumes with their objects have come back.
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self._port + 1}/dir/status", timeout=5) as answer:  # noqa: S310
+                return bool(json.load(answer)["Topology"].get("Max"))
+        except (BotoCoreError, ClientError, OSError):
             return False
-        return True
 
     def client(self, service: str = "s3") -> Any:
         """A boto3 client with all rights."""
