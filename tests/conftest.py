@@ -59,6 +59,10 @@ class Cluster:
             make_conninfo(self.template.owner_url, dbname=name), make_conninfo(self.template.app_url, dbname=name)
         )
 
+    def superuser_dsn(self, urls: Provisioned) -> str:
+        """For what no role of the program may do, such as turning clocks back."""
+        return self.server.superuser_dsn(_name_of(urls))
+
     def drop_database(self, urls: Provisioned) -> None:
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name_of(urls)))
         with psycopg.connect(self.server.superuser_dsn("postgres"), autocommit=True) as connection:

@@ -139,6 +139,19 @@ async def test_a_sample_is_read_and_the_rest_is_counted(place: Place) -> None:
     assert len([finding for finding in whole.findings if finding.kind == "replica_object_not_found"]) == 40
 
 
+async def test_one_tenant_is_checked_alone(place: Place) -> None:
+    other = await make_place(place.services)
+    for one in (place, other):
+        await one.upload(b"a body")
+    for versions in memory._shelves[other.a].objects.values():
+        versions.clear()
+    check = place.services.upkeep.fsck
+    assert (await check(read_data=True, tenant_id=place.tenant_id)).findings == []
+    found = await check(read_data=True, tenant_id=other.tenant_id)
+    assert [(one.kind, one.tenant_id) for one in found.findings] == [("replica_object_not_found", other.tenant_id)]
+    assert found.counts["tenants"] == 1
+
+
 def test_a_sample_is_asked_for_as_a_percentage() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 

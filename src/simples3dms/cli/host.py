@@ -70,12 +70,13 @@ def fsck(
         bool, typer.Option("--read-data", help="Read every replica back and compare; --read-data=5%: a sample.")
     ] = False,
     sample: Annotated[str, typer.Option(help="Of the replicas that are read, this share, such as 5%.")] = "100%",
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant: its slug or id.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Check the promises over the records and the stores' listings, and on demand over every byte."""
     from simples3dms.cli import hosting
 
-    if not hosting.fsck(read_data=read_data, share=_share_of(sample), as_json=as_json):
+    if not hosting.fsck(read_data=read_data, share=_share_of(sample), tenant=tenant, as_json=as_json):
         raise typer.Exit(1)
 
 

@@ -157,14 +157,15 @@ def _user_of(url: str) -> str:
     return str(user)
 
 
-def fsck(*, read_data: bool, share: float = 1.0, as_json: bool) -> bool:
-    """Check everything, print what was found; whether all is well."""
+def fsck(*, read_data: bool, share: float = 1.0, tenant: str | None = None, as_json: bool) -> bool:
+    """Check everything, or one tenant, print what was found; whether all is well."""
     settings = read_settings()
 
     async def check() -> bool:
         async with running(settings) as services:
-            report = await services.upkeep.fsck(read_data=read_data, share=share)
-            for row in await services.keys.list_broken():
+            tenant_id = None if tenant is None else (await services.tenants.get_tenant(tenant)).id
+            report = await services.upkeep.fsck(read_data=read_data, share=share, tenant_id=tenant_id)
+            for row in await services.keys.list_broken() if tenant is None else ():
                 report.findings.append(Finding("sealed_row_broken", PLATFORM, f"{row.table} {row.row}", row.code))
         findings = [
             {"kind": f.kind, "tenant_id": str(f.tenant_id), "target": f.target, "message": f.message}

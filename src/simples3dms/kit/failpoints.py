@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,8 +109,11 @@ class _Action:
     at_hit: int | None
 
 
+Visitor = Callable[[str], Awaitable[None]]
+
 _armed: dict[str, _Action] = {}
 _hits: Counter[str] = Counter()
+_visitor: Visitor | None = None
 
 
 def arm(spec: str, *, environment: str) -> None:
@@ -136,13 +139,23 @@ def _parse(action: str) -> _Action:
     return _Action(verb, float(seconds or 0), int(hit) if hit else None)
 
 
+def watch(visitor: Visitor | None, *, environment: str) -> None:
+    """Have `visitor` awaited at every fail-point that is passed (None: nobody). Raises ValueError outside tests."""
+    global _visitor
+    if visitor is not None and environment != "test":
+        raise ValueError("fail-points are refused unless SIMPLES3DMS_ENV=test")
+    _visitor = visitor
+
+
 def hits() -> Mapping[str, int]:
     """How often each armed fail-point was passed since it was armed."""
     return _hits
 
 
 async def fp(name: str) -> None:
-    """Pass the fail-point `name`: nothing happens unless it is armed."""
+    """Pass the fail-point `name`: nothing happens unless it is armed, or watched."""
+    if _visitor is not None:
+        await _visitor(name)
     if not _armed:
         return
     action = _armed.get(name)

@@ -33,8 +33,8 @@ class Upkeep:
         self._audit = audit
         self._restores = restores
 
-    async def fsck(self, *, read_data: bool = False, share: float = 1.0) -> FsckReport:
-        """Check every tenant; with `read_data`, read every live replica back and compare it with its record.
+    async def fsck(self, *, read_data: bool = False, share: float = 1.0, tenant_id: UUID | None = None) -> FsckReport:
+        """Check every tenant, or one; with `read_data`, read every live replica back and compare it with its record.
 
         `share`: of the replicas, from 0 to 1; which of them is another matter of chance each time.
         """
@@ -43,7 +43,7 @@ class Upkeep:
         if guard.held_at is not None:
             _add(report, "restore_unconfirmed", PLATFORM, "removals", guard.held_reason or "")
         seen: set[UUID] = set()
-        async for grant in self._iter_grants():
+        async for grant in self._iter_grants(tenant_id):
             if grant.tenant_id not in seen:
                 seen.add(grant.tenant_id)
                 await self._check_records(grant.tenant_id, report)
@@ -51,34 +51,42 @@ class Upkeep:
                     await self._read_back(grant.tenant_id, report, share)
             await self._check_listing(grant, report)
         report.counts["tenants"] = len(seen)
-        await self._check_audit(report)
+        if tenant_id is None:
+            await self._check_chains(report)
+        else:
+            await self._check_chain(tenant_id, report)
         return report
 
-    async def _check_audit(self, report: FsckReport) -> None:
-        """Every chain: gap-free, unbroken, and every signed checkpoint a prefix of it."""
+    async def _check_chains(self, report: FsckReport) -> None:
         after: UUID | None = None
         while True:
             page = await self._audit.list_chains(after=after, limit=_PAGE)
             for chain_id in page:
-                try:
-                    verdict = await self._audit.verify(None if chain_id == PLATFORM else chain_id)
-                except Failure as failure:
-                    _add(report, "audit_unverified", chain_id, "audit", failure.message)
-                    continue
-                report.counts["audit_events"] += verdict.event_count
-                if verdict.breach is not None:
-                    target = str(verdict.breach.seq or "audit")
-                    _add(report, f"audit_{verdict.breach.code}", chain_id, target, verdict.breach.message)
+                await self._check_chain(chain_id, report)
             if len(page) < _PAGE:
                 return
             after = page[-1]
 
-    async def _iter_grants(self) -> AsyncIterator[Granted]:
-        after: tuple[UUID, UUID] | None = None
+    async def _check_chain(self, chain_id: UUID, report: FsckReport) -> None:
+        """Gap-free, unbroken, and every signed checkpoint a prefix of it."""
+        try:
+            verdict = await self._audit.verify(None if chain_id == PLATFORM else chain_id)
+        except Failure as failure:
+            _add(report, "audit_unverified", chain_id, "audit", failure.message)
+            return
+        report.counts["audit_events"] += verdict.event_count
+        if verdict.breach is not None:
+            target = str(verdict.breach.seq or "audit")
+            _add(report, f"audit_{verdict.breach.code}", chain_id, target, verdict.breach.message)
+
+    async def _iter_grants(self, tenant_id: UUID | None) -> AsyncIterator[Granted]:
+        after = None if tenant_id is None else (tenant_id, UUID(int=0))
         while True:
             async with self._database.platform() as uow:
                 page = await repository.list_grants(uow, after=after, limit=_PAGE)
             for grant in page:
+                if tenant_id not in (None, grant.tenant_id):
+                    return
                 yield grant
             if len(page) < _PAGE:
                 return
