@@ -91,6 +91,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f56": "Several cut-overs at once",
     "f57": "Roll-back after writes and deletes",
     "f58": "A migration to where the documents are, or against another",
+    "f59": "A cut-over while a copy at the target is unproven or in doubt",
     "f63": "People who read while documents are copied and scrubbed",
     "f65": "Processes with different key rings",
 }
