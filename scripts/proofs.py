@@ -63,6 +63,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f08": "A worker that was thought dead and wakes up",
     "f09": "kill -9 during the phases of a migration",
     "f10": "kill -9 during a cut-over",
+    "f11": "kill -9 during a roll-back, and while a store is emptied after it or after a cut-over",
     "f12": "kill -9 at every step of a purge",
     "f13": "kill -9 at every step of a rotation and of a rewrap",
     "f23": "A store that fails once, several times, for ever",

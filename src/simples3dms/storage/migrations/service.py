@@ -322,7 +322,10 @@ class Migrations:
             else:
                 await self._leave(uow, row, State.ROLLING_BACK, leaving=row.target_store_id)
                 await self._audit(uow, principal, "migration.rolling_back", row.id)
-            return await self._load(uow, row.id)
+            turned_back = await self._load(uow, row.id)
+            await fp("rollback.in_txn")
+        await fp("rollback.committed")
+        return turned_back
 
     async def finalize(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
         """Give the way back up: empty the source, each replica only once another is proven. Ends in `done`."""
@@ -340,6 +343,7 @@ class Migrations:
         await swap(uow, placement, policy, reason=f"migration {row.id} finalized")
         await self._leave(uow, row, State.FINALIZING, leaving=row.source_store_id)
         await self._audit(uow, principal, "migration.finalizing", row.id)
+        await fp("finalize.in_txn")
 
     async def _finalize_due(self, seen: MigrationRow) -> None:
         """The roll-back window is over: finalize, or stop and say why not. Whatever a person did meanwhile holds."""
@@ -356,7 +360,6 @@ class Migrations:
                 await self._engine.fail(uow, row, code="migration_finalize_stopped", message=message)
             else:
                 await self._finalize(uow, WORKER, placement, row)
-            await fp("finalize.in_txn")
         await fp("finalize.committed")
 
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
