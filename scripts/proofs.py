@@ -89,6 +89,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f50": "Buckets that keep versions, or lock objects",
     "f51": "Two owners of one place",
     "f52": "A database that was put back from a backup",
+    "f55": "A new version, a purge and a migration's steps at once on one document",
     "f56": "Several cut-overs at once",
     "f57": "Roll-back after writes and deletes",
     "f58": "A migration to where the documents are, or against another",

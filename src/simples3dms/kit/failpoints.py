@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,7 +116,9 @@ class _Action:
     at_hit: int | None
 
 
+Interceptor = Callable[[str], Awaitable[None]]
 _armed: dict[str, _Action] = {}
+_interceptors: list[Interceptor] = []
 _hits: Counter[str] = Counter()
 
 
@@ -148,8 +150,20 @@ def hits() -> Mapping[str, int]:
     return _hits
 
 
+def intercept(interceptor: Interceptor | None, *, environment: str) -> None:
+    """Have this process wait for `interceptor(name)` at every fail-point; None ends that. For tests of interleavings.
+
+    Raises ValueError unless the environment is `test`.
+    """
+    if environment != "test":
+        raise ValueError("fail-points are refused unless SIMPLES3DMS_ENV=test")
+    _interceptors[:] = [] if interceptor is None else [interceptor]
+
+
 async def fp(name: str) -> None:
     """Pass the fail-point `name`: nothing happens unless it is armed."""
+    for interceptor in _interceptors:
+        await interceptor(name)
     if not _armed:
         return
     action = _armed.get(name)
