@@ -14,8 +14,10 @@ import typer
 from tests.api.conftest import Door
 
 from simples3dms.cli.main import app as cli
+from simples3dms.cli.main import main
 from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
 from simples3dms.client import ApiProblem
+from simples3dms.storage.migrations import service
 
 Run = Callable[..., Any]
 _LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[")
@@ -70,6 +72,50 @@ def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_pa
     bad = run("migration", "verify-report", str(kept), "--public-key", str(keys), "--json")
     assert (bad["ok"], bad["code"], bad["bad_line"]) == (False, "hash_wrong", 2)
     assert cli(["migration", "verify-report", str(kept)], standalone_mode=False) == 1
+
+
+def test_f59_a_refused_cut_over_names_the_documents_on_the_terminal(
+    run: Run,
+    door: Door,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its copy at the target is bad, and the one at the source is gone: nothing there is to mend it from."""
+    monkeypatch.setattr(service, "_CUT_OVER_TRIES", 2)
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"bytes")
+    with door.connect() as client:
+        document = client.upload_document("acme", path)
+        planned = client.plan_migration("acme", target="disk-b")
+        client.start_migration("acme", planned.id)
+
+        def until(reached: Callable[[], bool]) -> None:
+            deadline = time.monotonic() + 60
+            while not reached():
+                assert time.monotonic() < deadline
+
+        until(lambda: client.get_migration("acme", planned.id).state == "ready")
+        held = {name: _files_of(root, b"bytes")[0] for name, root in door.roots.items()}
+        good = held["disk-a"].read_bytes()
+        held["disk-a"].unlink()
+        held["disk-b"].chmod(0o600)
+        held["disk-b"].write_bytes(b"bytez")
+        scrub = client.start_scrub("acme", store="disk-b", level="deep")
+        until(lambda: client.get_scrub("acme", scrub.id).state == "done")
+        monkeypatch.setattr("sys.argv", ["simples3dms", "migration", "cutover", "--tenant", "acme"])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr().err
+        assert (caught.value.code, f"  document {document.id}, version 1: suspect at the target" in said) == (1, True)
+        assert client.get_placement("acme").write == "disk-a"
+        held["disk-a"].write_bytes(good)
+        until(lambda: client.get_migration("acme", planned.id).state == "ready")
+    assert run("migration", "cutover", "--tenant", "acme", "--json")["state"] == "soaking"
+
+
+def _files_of(root: Path, body: bytes) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file() and path.read_bytes() == body]
 
 
 def test_a_store_is_drained_by_commands(run: Run, door: Door) -> None:

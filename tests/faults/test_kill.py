@@ -34,6 +34,7 @@ def test_every_fail_point_is_killed_at_here() -> None:
         points("rewrap", "rotate")
     )  # the last two: test_kill_keys.py
     covered |= set(points("cache"))  # test_kill_caches.py
+    covered |= set(points("rollback", "evacuate"))  # test_kill_turns.py
     assert covered == set(FAIL_POINTS)
 
 

@@ -223,11 +223,11 @@ def played(stages: Callable[[], Stage | None], monkeypatch: pytest.MonkeyPatch) 
         return await enter(self)
 
     monkeypatch.setattr(session._UnitContext, "__aenter__", entered)
-    failpoints.watch(visit, environment="test")
+    failpoints.intercept(visit, environment="test")
     try:
         yield
     finally:
-        failpoints.watch(None, environment="test")
+        failpoints.intercept(None, environment="test")
 
 
 def _called(stages: Callable[[], Stage | None], call: str, real: Callable[..., Any]) -> Callable[..., Any]:

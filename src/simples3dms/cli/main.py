@@ -124,6 +124,9 @@ def _tell(error: Failure | ApiProblem | ServerUnreachable) -> None:
     if isinstance(error, ApiProblem):
         for field in error.problem.fields or []:
             messages.print(f"  {plain(field.field)}: {plain(field.message)}", soft_wrap=True, markup=False)
+        for one in error.problem.extra.get("hindrances", []):
+            told = f"document {one['document_id']}, version {one['version']}: {one['state']} at the target"
+            messages.print(f"  {plain(told)}", soft_wrap=True, markup=False)
 
 
 def _say_wrong(text: str) -> None:

@@ -36,6 +36,13 @@ FAIL_POINTS: Final[tuple[str, ...]] = (
     "finalize.checked",
     "finalize.in_txn",
     "finalize.committed",
+    "rollback.in_txn",
+    "rollback.committed",
+    "evacuate.copied",
+    "evacuate.in_retire_txn",
+    "evacuate.retired",
+    "evacuate.in_end_txn",
+    "evacuate.ended",
     "drain.planned",
     "drain.in_note_txn",
     "drain.noted",
@@ -109,11 +116,10 @@ class _Action:
     at_hit: int | None
 
 
-Visitor = Callable[[str], Awaitable[None]]
-
+Interceptor = Callable[[str], Awaitable[None]]
 _armed: dict[str, _Action] = {}
+_interceptors: list[Interceptor] = []
 _hits: Counter[str] = Counter()
-_visitor: Visitor | None = None
 
 
 def arm(spec: str, *, environment: str) -> None:
@@ -139,23 +145,25 @@ def _parse(action: str) -> _Action:
     return _Action(verb, float(seconds or 0), int(hit) if hit else None)
 
 
-def watch(visitor: Visitor | None, *, environment: str) -> None:
-    """Have `visitor` awaited at every fail-point that is passed (None: nobody). Raises ValueError outside tests."""
-    global _visitor
-    if visitor is not None and environment != "test":
-        raise ValueError("fail-points are refused unless SIMPLES3DMS_ENV=test")
-    _visitor = visitor
-
-
 def hits() -> Mapping[str, int]:
     """How often each armed fail-point was passed since it was armed."""
     return _hits
 
 
+def intercept(interceptor: Interceptor | None, *, environment: str) -> None:
+    """Have this process wait for `interceptor(name)` at every fail-point; None ends that. For tests of interleavings.
+
+    Raises ValueError unless the environment is `test`.
+    """
+    if environment != "test":
+        raise ValueError("fail-points are refused unless SIMPLES3DMS_ENV=test")
+    _interceptors[:] = [] if interceptor is None else [interceptor]
+
+
 async def fp(name: str) -> None:
-    """Pass the fail-point `name`: nothing happens unless it is armed, or watched."""
-    if _visitor is not None:
-        await _visitor(name)
+    """Pass the fail-point `name`: nothing happens unless it is armed or intercepted."""
+    for interceptor in _interceptors:
+        await interceptor(name)
     if not _armed:
         return
     action = _armed.get(name)

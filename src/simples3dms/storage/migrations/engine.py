@@ -13,6 +13,7 @@ from simples3dms.context import WORKER
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.jobqueue.app import JobQueue
+from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
 from simples3dms.storage.blobs import repository as blobs_repository
@@ -162,6 +163,8 @@ class MigrationEngine:
                 tenant_id=row.tenant_id,
                 details={"left_locked": locked} if locked else {},
             )
+            await fp("evacuate.in_end_txn")
+        await fp("evacuate.ended")
         return ended
 
     async def park(self, tenant_id: UUID, migration_id: UUID, failure: Failure) -> None:
@@ -303,12 +306,15 @@ class MigrationEngine:
             if not await self._record(row, chunk, grant, results):
                 return False
         if chunk.phase == "evacuate":
+            await fp("evacuate.copied")
             async with self._database.tenant(row.tenant_id) as uow:
                 await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id)
                 await repository.note_origins(
                     uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
                 )
                 await self._blobs.defer_sweep(uow)
+                await fp("evacuate.in_retire_txn")
+            await fp("evacuate.retired")
         return True
 
     async def _record(self, row: MigrationRow, chunk: Chunk, grant: Grant, results: list[Result]) -> bool:

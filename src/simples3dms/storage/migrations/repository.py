@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.kit.ids import new_id
-from simples3dms.storage.migrations.values import EvidenceRow, MigrationRow, ProofPage, Schedule
+from simples3dms.storage.migrations.values import EvidenceRow, Hindrance, MigrationRow, ProofPage, Schedule
 from simples3dms.storage.notices import repository as notices_repository
 from simples3dms.storage.notices.values import WORDS
 
@@ -306,6 +306,26 @@ async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, s
     )
     assert found is not None
     return found
+
+
+async def list_hindrances(
+    uow: UnitOfWork, seqs: Collection[int], *, target_store_id: UUID, limit: int
+) -> list[Hindrance]:
+    """What the target has of these blobs (by sequence) that a proof did not find there, oldest first."""
+    return await uow.rows(
+        Hindrance,
+        """SELECT v.document_id, v.number AS version, r.last_error AS error,
+             CASE r.state WHEN 'live' THEN 'unverified' ELSE coalesce(r.state, 'absent') END AS state
+           FROM blobs b
+             LEFT JOIN LATERAL (SELECT state, last_error FROM replicas WHERE tenant_id = b.tenant_id
+               AND blob_id = b.id AND store_id = %(target)s AND state <> 'retiring'
+               ORDER BY state = 'writing', state_at DESC LIMIT 1) r ON true
+             LEFT JOIN LATERAL (SELECT document_id, number FROM versions WHERE tenant_id = b.tenant_id
+               AND blob_id = b.id ORDER BY document_id, number LIMIT 1) v ON true
+           WHERE b.tenant_id = %(tenant)s AND b.seq = ANY(%(seqs)s) AND b.dead_at IS NULL
+           ORDER BY b.seq LIMIT %(limit)s""",
+        {"tenant": uow.tenant_id, "target": target_store_id, "seqs": list(seqs), "limit": limit},
+    )
 
 
 async def record_proof(uow: UnitOfWork, row: MigrationRow, *, proven_seq: int, loss_count: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from simples3dms.audit.service import record
@@ -12,6 +14,7 @@ from simples3dms.errors import Conflict, Failure, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
@@ -43,6 +46,16 @@ _CUT_OVER_WAIT_SECONDS = 0.1
 #: How long new versions wait for a cut-over at most, and after how many tries they are asked to again.
 _HOLD_SECONDS = 4.0
 _HOLD_EVERY = 60
+#: Of what holds a cut-over up, how much is told by name.
+_MOST_HINDRANCES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Hindered:
+    """Why a cut-over was not done, and the blobs (by sequence) that have no proven copy at the target."""
+
+    reason: str
+    seqs: Sequence[int] = ()
 
 
 class Migrations:
@@ -95,7 +108,7 @@ class Migrations:
             raise errors.lacks_stores()
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
-        blockers = await self._blockers(grants[target].store_id)
+        blockers = await self._blockers(tenant_id, grants[target].store_id)
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
             total = await counters.find_total(uow)
@@ -112,7 +125,7 @@ class Migrations:
             await self._audit(uow, principal, "migration.planned", migration_id, source=leaving, target=target)
             return await self._load(uow, migration_id)
 
-    async def _blockers(self, target_store_id: UUID) -> tuple[str, ...]:
+    async def _blockers(self, tenant_id: UUID, target_store_id: UUID) -> tuple[str, ...]:
         try:
             provider = await self._stores.provider(target_store_id)
             await provider.check()
@@ -120,7 +133,9 @@ class Migrations:
             return (explain(error).message,)
         except Failure as error:
             return (error.message,)
-        return ()
+        async with self._database.tenant(tenant_id) as uow:
+            is_trusted = await blobs_repository.is_trusted(uow, target_store_id)
+        return () if is_trusted else ("much of what the target holds was bad, and no operator trusts it again yet",)
 
     async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
         async with self._database.tenant(tenant_id) as uow:
@@ -137,7 +152,7 @@ class Migrations:
         """Begin copying; from now on new documents gain a copy at the target too."""
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
-        blockers = await self._blockers(row.target_store_id)
+        blockers = await self._blockers(tenant_id, row.target_store_id)
         if blockers and row.state == State.PLANNED:
             raise errors.blocked(blockers)
         closed = await self._rollouts.closed_kinds(tenant_id)
@@ -207,19 +222,20 @@ class Migrations:
     async def cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
         """Turn writes and reads to the target, if the records prove that everything is there.
 
-        Raises Conflict `migration_not_proven` and changes nothing if anything is missing, failed or in doubt.
+        Raises Conflict `migration_not_proven` and changes nothing if anything is missing, failed or in doubt; its
+        `hindrances` name the first of these.
         """
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
         if row.state != State.READY:
             raise errors.wrong_state("cut over", row.state)
-        blockers = await self._blockers(row.target_store_id)
+        blockers = await self._blockers(tenant_id, row.target_store_id)
         if blockers:
             raise errors.not_proven(blockers[0])
-        reason = ""
+        hindered: _Hindered | None = None
         for attempt in range(_CUT_OVER_TRIES):
-            reason = await self._prove_and_cut_over(principal, tenant_id, migration_id)
-            if not reason:
+            hindered = await self._prove_and_cut_over(principal, tenant_id, migration_id)
+            if hindered is None:
                 await fp("cutover.committed")
                 return await self.get_migration(tenant_id, migration_id)
             if attempt % _HOLD_EVERY == 0:
@@ -227,26 +243,31 @@ class Migrations:
                 await self._hold(tenant_id, _HOLD_SECONDS)
             await asyncio.sleep(_CUT_OVER_WAIT_SECONDS)
         await self._hold(tenant_id, 0)
+        assert hindered is not None
+        async with self._database.tenant(tenant_id) as uow:
+            named = await repository.list_hindrances(
+                uow, hindered.seqs, target_store_id=row.target_store_id, limit=_MOST_HINDRANCES
+            )
         await self._back_to_copying(tenant_id, migration_id)
-        raise errors.not_proven(reason)
+        raise errors.not_proven(hindered.reason, named)
 
     async def _hold(self, tenant_id: UUID, seconds: float) -> None:
         async with self._database.tenant(tenant_id) as uow:
             await placement_repository.hold(uow, seconds=seconds)
 
-    async def _prove_and_cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> str:
-        """Prove up to now, then try the fenced transaction. Returns why it was not done, or "" when it was."""
+    async def _prove_and_cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> _Hindered | None:
+        """Prove up to now, then try the fenced transaction. Returns why it was not done, or None when it was."""
         barrier = await self._engine.barrier(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
         unproven = await self._engine.prove(row, upto_seq=barrier)
         await fp("cutover.proven")
         if unproven:
-            return f"{len(unproven)} blobs have no proven copy at the target"
+            return _Hindered(f"{len(unproven)} blobs have no proven copy at the target", unproven)
         return await self._try_cut_over(principal, tenant_id, migration_id)
 
-    async def _try_cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> str:
-        """The fenced transaction. Returns why it was not done, or "" when it was."""
+    async def _try_cut_over(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> _Hindered | None:
+        """The fenced transaction. Returns why it was not done, or None when it was."""
         async with self._database.tenant(tenant_id) as uow:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.READY:
@@ -254,27 +275,27 @@ class Migrations:
             if placement.write_store_id != row.source_store_id:
                 raise Conflict("The placement has changed since this was planned.", code="plan_outdated")
             if row.proven_seq is None:
-                return "an item that had been waived is to be copied after all"
+                return _Hindered("an item that had been waived is to be copied after all")
             # A kind that was closed since the start stops nothing; where documents may lie holds to the end.
             grants_now = await placement_repository.list_grants(uow)
             await refuse_new(uow, [grant for grant in grants_now if grant.store_id == row.target_store_id])
             losses = await placement_repository.get_loss_count(uow, row.target_store_id)
             if losses != row.proof_loss_count:
-                return "a copy at the target was lost since the proof"
+                return _Hindered("a copy at the target was lost since the proof")
             page = await repository.prove_page(
                 uow, after_seq=row.proven_seq, upto_seq=None, store_id=row.target_store_id, limit=1000
             )
             if page.unproven or await repository.last_seq(uow) > (page.last_seq or row.proven_seq):
-                return "documents that were added just now are still being copied"
+                return _Hindered("documents that were added just now are still being copied", page.unproven)
             backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
             if backlog.failed:
-                return f"{backlog.failed} copies have failed"
+                return _Hindered(f"{backlog.failed} copies have failed")
             policy = soaking(await _policy_before(uow, row), row.source_store_id, row.target_store_id)
             await swap(uow, placement, policy, reason=f"migration {row.id} cut over")
             await repository.set_state(uow, row, State.SOAKING)
             await self._audit(uow, principal, "migration.cut_over", row.id)
             await fp("cutover.in_txn")
-        return ""
+        return None
 
     async def _back_to_copying(self, tenant_id: UUID, migration_id: UUID) -> None:
         async with self._database.tenant(tenant_id) as uow:
@@ -301,7 +322,10 @@ class Migrations:
             else:
                 await self._leave(uow, row, State.ROLLING_BACK, leaving=row.target_store_id)
                 await self._audit(uow, principal, "migration.rolling_back", row.id)
-            return await self._load(uow, row.id)
+            turned_back = await self._load(uow, row.id)
+            await fp("rollback.in_txn")
+        await fp("rollback.committed")
+        return turned_back
 
     async def finalize(self, principal: Principal, tenant_id: UUID, migration_id: UUID) -> Migration:
         """Give the way back up: empty the source, each replica only once another is proven. Ends in `done`."""
@@ -319,10 +343,11 @@ class Migrations:
         await swap(uow, placement, policy, reason=f"migration {row.id} finalized")
         await self._leave(uow, row, State.FINALIZING, leaving=row.source_store_id)
         await self._audit(uow, principal, "migration.finalizing", row.id)
+        await fp("finalize.in_txn")
 
     async def _finalize_due(self, seen: MigrationRow) -> None:
         """The roll-back window is over: finalize, or stop and say why not. Whatever a person did meanwhile holds."""
-        reasons = [*await self._blockers(seen.target_store_id)]
+        reasons = [*await self._blockers(seen.tenant_id, seen.target_store_id)]
         await fp("finalize.checked")
         async with self._database.tenant(seen.tenant_id) as uow:
             placement, row = await self._lock(uow, seen.id)
@@ -335,7 +360,6 @@ class Migrations:
                 await self._engine.fail(uow, row, code="migration_finalize_stopped", message=message)
             else:
                 await self._finalize(uow, WORKER, placement, row)
-            await fp("finalize.in_txn")
         await fp("finalize.committed")
 
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:

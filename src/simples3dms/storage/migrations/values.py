@@ -154,6 +154,20 @@ class ProofPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Hindrance:
+    """A blob that holds a cut-over up, with one of the versions that it is.
+
+    `state` is what the target has of it: `absent`, `writing`, `suspect`, `missing`, or `unverified` for a replica that
+    was never read back.
+    """
+
+    document_id: UUID | None
+    version: int | None
+    state: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationPlan:
     """What a migration would move, and what stands in its way."""
 
