@@ -92,6 +92,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f57": "Roll-back after writes and deletes",
     "f58": "A migration to where the documents are, or against another",
     "f63": "People who read while documents are copied and scrubbed",
+    "f64": "Notifications of the database that are lost",
     "f65": "Processes with different key rings",
 }
 #: What went wrong for users of comparable systems.
