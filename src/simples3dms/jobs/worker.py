@@ -16,8 +16,6 @@ from simples3dms.jobs.tasks import register
 
 log = structlog.get_logger(__name__)
 
-#: Jobs that are still running when the worker is told to stop are cancelled after this long; their rows are put back.
-_GRACE_SECONDS = 20.0
 _STALLED_SECONDS = 60.0
 
 
@@ -53,7 +51,8 @@ async def _run_jobs(services: Services, stop: asyncio.Event, name: str) -> None:
                 concurrency=services.worker_concurrency,
                 install_signal_handlers=False,
                 fetch_job_polling_interval=2.0,
-                shutdown_graceful_timeout=_GRACE_SECONDS,
+                # What runs on after that is cancelled, and puts its rows back.
+                shutdown_graceful_timeout=services.worker_grace_seconds,
                 delete_jobs="always",
             )
         )
