@@ -65,6 +65,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f10": "kill -9 during a cut-over",
     "f12": "kill -9 at every step of a purge",
     "f13": "kill -9 at every step of a rotation and of a rewrap",
+    "f19": "The connection is killed while the end of a job is noted",
     "f23": "A store that fails once, several times, for ever",
     "f24": "A store that asks for a pause",
     "f25": "B2's own: a broken upload URL, an expired token, a cap",
