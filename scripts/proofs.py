@@ -92,6 +92,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f56": "Several cut-overs at once",
     "f57": "Roll-back after writes and deletes",
     "f58": "A migration to where the documents are, or against another",
+    "f60": "Workers of two versions, on the schema of the newer one",
     "f61": "SIGTERM during a long copy",
     "f63": "People who read while documents are copied and scrubbed",
     "f64": "Notifications of the database that are lost",

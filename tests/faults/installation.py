@@ -65,9 +65,10 @@ class Installation:
         environment |= _ENVIRONMENT | {"SIMPLES3DMS_DATA_DIR": str(self.directory / "var")}
         return environment | {f"SIMPLES3DMS_{name.upper()}": value for name, value in settings.items()}
 
-    def start(self, *command: str, **settings: str) -> Program:
-        """Start one of our commands."""
-        process = start(command, self.environment(**settings), output=self.directory / "processes.log")
+    def start(self, *command: str, first: Callable[[], None] | None = None, **settings: str) -> Program:
+        """Start one of our commands, in a process that `first` changes."""
+        log = self.directory / "processes.log"
+        process = start(command, self.environment(**settings), output=log, first=first)
         self.processes.append(process)
         return process
 

@@ -1,4 +1,4 @@
-"""F61: a worker gets SIGTERM during a long copy: it ends it within its grace, or leaves it to others at once."""
+"""Workers are told to stop (F61), and run beside those of another version (F60): the work goes on all the same."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 from tests.faults.installation import Installation, eventually
+from tests.others import NEW_TASKS, older_worker
 
 from simples3dms.bootstrap import build_services
-from simples3dms.db.roles import PLATFORM_ROLE
+from simples3dms.db.roles import PLATFORM_ROLE, QUEUE_ROLE
 from simples3dms.settings import Settings
 
 pytestmark = pytest.mark.timeout(300)
@@ -82,3 +83,73 @@ def test_f61_what_ends_within_the_grace_is_ended(installation: Installation, rec
     ((_, state, fence, _),) = _copies(installation, records, tenant)
     assert (state, fence) == ("live", 1)
     installation.assert_readable(tenant, bodies)
+
+
+def _waiting(records: psycopg.Connection[Any]) -> list[tuple[str, int]]:
+    """The jobs of the newer version that are in the queue: status, and how often they were put off."""
+    with records.transaction():
+        records.execute(f"SET LOCAL ROLE {QUEUE_ROLE}")
+        return records.execute(
+            "SELECT status, attempts FROM procrastinate_jobs WHERE task_name = ANY(%s)", [list(NEW_TASKS)]
+        ).fetchall()
+
+
+def test_f60_a_job_that_an_older_worker_does_not_know_waits_for_one_that_does(
+    installation: Installation, records: psycopg.Connection[Any]
+) -> None:
+    tenant = "mixed"
+    installation.add_tenant(tenant)
+    bodies = installation.fill(tenant, 3)
+    older = installation.start("worker", first=older_worker, **PATIENT)
+    with installation.connect() as client:
+        planned = client.plan_migration(tenant, target="s3-eu")
+        client.start_migration(tenant, planned.id)
+    # Taken by the older one again and again, and still there.
+    eventually(lambda: any(attempts >= 2 for _, attempts in _waiting(records)), seconds=60)
+    newer = installation.start("worker", **PATIENT)
+    try:
+        assert installation.until(tenant, planned.id, "ready").failed_count == 0
+        eventually(lambda: _waiting(records) == [], seconds=60)
+        installation.assert_clean()
+        installation.assert_readable(tenant, bodies)
+    finally:
+        installation.end(older)
+        installation.end(newer)
+
+
+def test_f60_this_version_works_on_the_schema_of_a_later_one(
+    installation: Installation, records: psycopg.Connection[Any]
+) -> None:
+    """Which has more columns everywhere, one more table, and a revision that nobody here has heard of."""
+    services = build_services(Settings(data_dir=installation.directory / "var", env="test"))
+    with psycopg.connect(services.urls.owner_url, autocommit=True) as owner:
+        tables = owner.execute(
+            """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                 AND c.relname NOT LIKE 'procrastinate%' AND c.relname <> 'alembic_version'"""
+        ).fetchall()
+        assert len(tables) > 30
+        for (name,) in tables:
+            owner.execute(f"ALTER TABLE \"{name}\" ADD COLUMN later text NOT NULL DEFAULT 'x'")
+        owner.execute("CREATE TABLE later (id uuid PRIMARY KEY)")
+        owner.execute("UPDATE alembic_version SET version_num = '9999'")
+    asyncio.run(services.close())
+    before = installation.url
+    server, worker = installation.serve("--no-worker"), installation.start("worker")
+    try:
+        installation.add_tenant("later")
+        bodies = installation.fill("later", 3, with_large=True)
+        with installation.connect() as client:
+            planned = client.plan_migration("later", target="s3-eu", automatic_cutover=True, finalize_after_seconds=0)
+            client.start_migration("later", planned.id)
+            installation.until("later", planned.id, "done")
+            gone = next(iter(bodies))
+            client.delete_document("later", gone)
+            client.purge_document("later", gone)
+            del bodies[gone]
+        installation.assert_readable("later", bodies)
+        installation.assert_clean()
+    finally:
+        installation.end(worker)
+        installation.end(server)
+        installation.url = before
