@@ -82,6 +82,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f36": "A store of which much is bad at once",
     "f37": "Work that is delivered more than once, also at the same time",
     "f38": "Jobs that are lost",
+    "f40": "One process with a wrong clock",
     "f43": "A disk that is full, broken or read-only",
     "f47": "A credential that is wrong, expired or revoked",
     "f48": "A credential that may do less than before",

@@ -1,18 +1,28 @@
-"""Workers are told to stop (F61), and run beside those of another version (F60): the work goes on all the same."""
+"""Workers are told to stop (F61), run beside those of another version (F60), or have a wrong clock (F40).
+
+The work goes on all the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from tests.faults.installation import Installation, eventually
-from tests.others import NEW_TASKS, older_worker
+from tests.others import NEW_TASKS, older_worker, wrong_clock
 
+from simples3dms.audit.verifier import verify
 from simples3dms.bootstrap import build_services
+from simples3dms.client import ApiProblem
 from simples3dms.db.roles import PLATFORM_ROLE, QUEUE_ROLE
+from simples3dms.kit.secret import Secret
 from simples3dms.settings import Settings
 
 pytestmark = pytest.mark.timeout(300)
@@ -115,6 +125,85 @@ def test_f60_a_job_that_an_older_worker_does_not_know_waits_for_one_that_does(
     finally:
         installation.end(older)
         installation.end(newer)
+
+
+@pytest.mark.parametrize("ahead", [(3600, -900), pytest.param((900, -3600), marks=pytest.mark.long)])
+def test_f40_workers_whose_clocks_are_wrong_share_a_migration(
+    installation: Installation, records: psycopg.Connection[Any], ahead: tuple[int, int]
+) -> None:
+    """The database's clock decides: no lease ends before its time, no delay lasts longer, no event is of tomorrow."""
+    tenant = f"clocks{ahead[0]}"
+    stores = [f"{tenant}-from", f"{tenant}-to"]
+    installation.add_tenant(tenant)
+    ((begun_at,),) = records.execute("SELECT now()").fetchall()
+    with installation.connect() as client:
+        for store in stores:
+            (installation.directory / store).mkdir()
+            client.add_store(store, kind="local", settings={"path": str(installation.directory / store)}, credential={})
+            client.grant_store(tenant, store)
+        client.set_placement(tenant, write=stores[0])
+        bodies = installation.fill(tenant, 24)
+        workers = [
+            installation.start(
+                "worker", first=partial(wrong_clock, seconds), failpoints="copy.after_put=sleep:2", lease_seconds="600"
+            )
+            for seconds in ahead
+        ]
+        planned = client.plan_migration(tenant, target=stores[1], automatic_cutover=True, finalize_after_seconds=1)
+        client.start_migration(tenant, planned.id)
+        try:
+            installation.until(tenant, planned.id, "done", seconds=60)
+            installation.assert_clean()
+        finally:
+            for worker in workers:
+                installation.end(worker)
+        installation.assert_readable(tenant, bodies)
+        claims = records.execute(
+            "SELECT fence FROM migration_chunks WHERE migration_id = %s AND phase = 'copy'", [planned.id]
+        ).fetchall()
+        assert len(claims) >= 4
+        assert set(claims) == {(1,)}, "each chunk was one worker's"
+        ((ended_at,),) = records.execute("SELECT now()").fetchall()
+        events = [event for event in client.iter_audit_events(tenant) if event.target_id == str(planned.id)]
+        assert all(begun_at <= event.at <= ended_at for event in events)
+        numbers = [event.seq for event in client.iter_audit_events(tenant, oldest_first=True)]
+        assert sorted(number or 0 for number in numbers) == list(range(1, len(numbers) + 1))
+        keys = {key.key_id: bytes.fromhex(key.public_key) for key in client.list_audit_keys()}
+        assert verify(client.iter_audit_export(tenant), keys=keys).breach is None
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_f40_a_server_whose_clock_is_wrong_knows_when_a_token_ends(
+    installation: Installation, records: psycopg.Connection[Any], ahead: int
+) -> None:
+    before, right_token = installation.url, installation.token
+    server = installation.serve("--no-worker", first=partial(wrong_clock, ahead))
+    try:
+        told = parsedate_to_datetime(httpx.get(f"{installation.url}/healthz", trust_env=False).headers["Date"])
+        assert abs((told - datetime.now(UTC)).total_seconds() - ahead) < 120, "its clock is wrong"
+        with installation.connect() as client:
+            made = client.create_token(f"clock{ahead}", expires_in_days=1)
+        ((seconds,),) = records.execute(
+            "SELECT extract(epoch FROM expires_at - now()) FROM api_tokens WHERE name = %s", [f"clock{ahead}"]
+        ).fetchall()
+        assert 86_400 - 300 < seconds <= 86_400
+        installation.token = Secret(made.token)
+        for minutes, is_valid in ((10, True), (-1, False)):
+            records.execute(
+                "UPDATE api_tokens SET expires_at = now() + make_interval(mins => %s) WHERE name = %s",
+                [minutes, f"clock{ahead}"],
+            )
+            with installation.connect() as client:
+                if is_valid:
+                    assert client.list_tokens()
+                else:
+                    with pytest.raises(ApiProblem) as caught:
+                        client.list_tokens()
+                    assert caught.value.status == 401
+    finally:
+        installation.token = right_token
+        installation.end(server)
+        installation.url = before
 
 
 def test_f60_this_version_works_on_the_schema_of_a_later_one(

@@ -22,6 +22,8 @@ _PUT_OFF: Final = """INSERT INTO procrastinate_jobs (queue_name, task_name, prio
   FROM procrastinate_jobs WHERE id = %(id)s
   ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING"""
 
+_LATER: Final = "SELECT now() + make_interval(secs => %s::float8)"
+
 
 class JobQueue:
     """One process's door to the queue. `defer` needs no open connection of its own; a worker opens the app."""
@@ -75,14 +77,15 @@ class JobQueue:
         With `once`, at most one such job waits at a time: another call while it does changes nothing.
         """
         args = {name: str(value) for name, value in ids.items()}
-        schedule = {"seconds": delay_seconds} if delay_seconds else None
+        # By the database's clock, which hands jobs out, too: a process an hour ahead would put this off for an hour.
+        due_at = await uow.scalar(_LATER, [delay_seconds]) if delay_seconds else None
         async with uow.as_queue() as connection:
             # The external connection keeps the job inside our transaction; it skips the connector's own pool.
             task_config = self.app.configure_task(
                 task,
                 queue="simples3dms",
                 queueing_lock=once,
-                schedule_in=schedule,
+                schedule_at=due_at,
                 connection=connection,
             )
             if once is None:
