@@ -66,6 +66,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f11": "kill -9 during a roll-back, and while a store is emptied after it or after a cut-over",
     "f12": "kill -9 at every step of a purge",
     "f13": "kill -9 at every step of a rotation and of a rewrap",
+    "f19": "The connection is killed while the end of a job is noted",
     "f23": "A store that fails once, several times, for ever",
     "f24": "A store that asks for a pause",
     "f25": "B2's own: a broken upload URL, an expired token, a cap",
@@ -82,6 +83,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f36": "A store of which much is bad at once",
     "f37": "Work that is delivered more than once, also at the same time",
     "f38": "Jobs that are lost",
+    "f40": "One process with a wrong clock",
     "f43": "A disk that is full, broken or read-only",
     "f47": "A credential that is wrong, expired or revoked",
     "f48": "A credential that may do less than before",
@@ -94,7 +96,10 @@ FAULTS: Final[Mapping[str, str]] = {
     "f57": "Roll-back after writes and deletes",
     "f58": "A migration to where the documents are, or against another",
     "f59": "A cut-over while a copy at the target is unproven or in doubt",
+    "f60": "Workers of two versions, on the schema of the newer one",
+    "f61": "SIGTERM during a long copy",
     "f63": "People who read while documents are copied and scrubbed",
+    "f64": "Notifications of the database that are lost",
     "f65": "Processes with different key rings",
 }
 #: What went wrong for users of comparable systems.

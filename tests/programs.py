@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -47,11 +47,19 @@ class Program:
 
 
 def start(
-    command: Sequence[str], environment: Mapping[str, str], *, output: Path, errors: Path | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    output: Path,
+    errors: Path | None = None,
+    first: Callable[[], None] | None = None,
 ) -> Program:
-    """Start `simples3dms COMMAND`; what it says is added to these files, or all of it to `output`."""
+    """Start `simples3dms COMMAND`; what it says is added to these files, or all of it to `output`.
+
+    `first`: what makes the process another one than it would be, such as one of an older version.
+    """
     process = _forking().Process(
-        target=_main, args=(list(command), dict(environment), str(output), str(errors or output)), daemon=False
+        target=_main, args=(list(command), dict(environment), str(output), str(errors or output), first), daemon=False
     )
     process.start()
     return Program(process)
@@ -76,7 +84,9 @@ def _forking() -> ForkServerContext:
     return context
 
 
-def _main(command: list[str], environment: dict[str, str], output: str, errors: str) -> None:
+def _main(
+    command: list[str], environment: dict[str, str], output: str, errors: str, first: Callable[[], None] | None
+) -> None:
     for path, target in ((output, 1), (errors, 2)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, target)
@@ -84,6 +94,8 @@ def _main(command: list[str], environment: dict[str, str], output: str, errors: 
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["simples3dms", *command]
+    if first is not None:
+        first()
     from simples3dms.cli.main import main
 
     main()

@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     )
 
     worker_concurrency: int = Field(default=4, ge=1, le=64, description="Jobs that one worker process runs at a time.")
+    worker_grace_seconds: float = Field(
+        default=20,
+        ge=0,
+        le=3600,
+        description="How long a worker that is told to stop lets its jobs go on; the rest is left to others at once.",
+    )
     copy_concurrency: int = Field(
         default=64,
         ge=1,

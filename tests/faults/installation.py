@@ -65,9 +65,10 @@ class Installation:
         environment |= _ENVIRONMENT | {"SIMPLES3DMS_DATA_DIR": str(self.directory / "var")}
         return environment | {f"SIMPLES3DMS_{name.upper()}": value for name, value in settings.items()}
 
-    def start(self, *command: str, **settings: str) -> Program:
-        """Start one of our commands."""
-        process = start(command, self.environment(**settings), output=self.directory / "processes.log")
+    def start(self, *command: str, first: Callable[[], None] | None = None, **settings: str) -> Program:
+        """Start one of our commands, in a process that `first` changes."""
+        log = self.directory / "processes.log"
+        process = start(command, self.environment(**settings), output=log, first=first)
         self.processes.append(process)
         return process
 
@@ -75,14 +76,16 @@ class Installation:
         """One of our commands, to its end."""
         return run(command, self.environment(**settings), seconds=180)
 
-    def serve(self, *flags: str, **settings: str) -> Program:
+    def serve(self, *flags: str, first: Callable[[], None] | None = None, **settings: str) -> Program:
         """Start the API (on a port of its own each time) and wait until it can serve."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        first = self.directory / "first.json"
-        process = self.start("serve", "--port", str(port), "--first-administrator-file", str(first), *flags, **settings)
+        account = self.directory / "first.json"
+        process = self.start(
+            "serve", "--port", str(port), "--first-administrator-file", str(account), *flags, first=first, **settings
+        )
 
         def ready() -> bool:
             assert process.poll() is None, (self.directory / "processes.log").read_text()[-3000:]
@@ -91,9 +94,9 @@ class Installation:
 
         eventually(ready)
         if self.token is None:
-            account = json.loads(first.read_text())
+            first_of_all = json.loads(account.read_text())
             with Client(self.url) as client:
-                made = client.log_in(account["email"], Secret(account["password"]))
+                made = client.log_in(first_of_all["email"], Secret(first_of_all["password"]))
             self.token = Secret(made.token)
         return process
 

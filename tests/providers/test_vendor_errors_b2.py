@@ -105,7 +105,7 @@ _KIND_OF_CLASS: dict[str, type[ours.ProviderError]] = {
     "b2sdk.ResourceNotFound": ours.ProviderError,
     "b2sdk.InvalidAuthToken": ours.BadCredential,
     "b2sdk.CapabilityNotAllowed": ours.AccessDenied,
-    "b2sdk.ClockSkew": ours.AccessDenied,
+    "b2sdk.ClockSkew": ours.ClockSkew,
     "b2sdk.StorageCapExceeded": ours.CapExceeded,
     "b2sdk.TransactionCapExceeded": ours.CapExceeded,
     "b2sdk.TooManyRequests": ours.Throttled,

@@ -74,7 +74,8 @@ _KIND_OF_CODE: dict[type[ours.ProviderError], str] = {
         IllegalLocationConstraintException InvalidLocationConstraint""",
     ours.BadCredential: """InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken InvalidToken TokenRefreshRequired
         AuthorizationHeaderMalformed InvalidSecurity""",
-    ours.AccessDenied: "AccessDenied RequestTimeTooSkewed InvalidObjectState AccountProblem KMS.DisabledException",
+    ours.AccessDenied: "AccessDenied InvalidObjectState AccountProblem KMS.DisabledException",
+    ours.ClockSkew: "RequestTimeTooSkewed",
     ours.Throttled: "SlowDown SlowDownRead SlowDownWrite TooManyRequests Throttling RequestLimitExceeded",
     ours.StoreUnavailable: "InternalError ServiceUnavailable OperationAborted XMinioWriteQuorum",
     ours.StoreTimedOut: "RequestTimeout GatewayTimeout",
@@ -259,6 +260,7 @@ def test_a_redirect_names_the_endpoint_as_the_cause_and_is_not_repeated() -> Non
 def test_a_clock_that_is_off_is_told_as_such() -> None:
     error = from_vendor(_answer("RequestTimeTooSkewed", 403))
 
+    assert not isinstance(error, ours.BadCredential)
     assert (error.vendor_code, "clock" in error.message) == ("RequestTimeTooSkewed", True)
 
 

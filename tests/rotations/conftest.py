@@ -40,6 +40,8 @@ class Provider(Protocol):
         """The keys that are there."""
         ...
 
+    def delete_key(self, key_id: str) -> None: ...
+
 
 @dataclass
 class B2Side:
@@ -77,6 +79,9 @@ class B2Side:
     def key_ids(self) -> set[str]:
         return {key["applicationKeyId"] for key in self.list_keys()}
 
+    def delete_key(self, key_id: str) -> None:
+        self._call("b2_delete_key", applicationKeyId=key_id)
+
 
 @dataclass
 class IamSide:
@@ -111,6 +116,9 @@ class IamSide:
 
     def key_ids(self) -> set[str]:
         return {key["AccessKeyId"] for key in self._iam.list_access_keys(UserName=self.user)["AccessKeyMetadata"]}
+
+    def delete_key(self, key_id: str) -> None:
+        self._iam.delete_access_key(UserName=self.user, AccessKeyId=key_id)
 
 
 @pytest.fixture(scope="session")

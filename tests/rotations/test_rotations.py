@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
+from tests.deaf import DeafProxy
 from tests.rotations.conftest import B2Side, Rotated
-from tests.support import working
+from tests.support import Place, working
 
 from simples3dms.bootstrap import build_services
 from simples3dms.context import HOST, WORKER
-from simples3dms.errors import Conflict, Forbidden, Invalid, NotFound
+from simples3dms.db.listening import Listener
+from simples3dms.errors import Conflict, Failure, Forbidden, Invalid, NotFound
+from simples3dms.keys.service import CHANNEL
 from simples3dms.kit import failpoints
 from simples3dms.settings import Settings
+from simples3dms.storage.stores.service import Stores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 Wait = Callable[..., Any]
@@ -207,6 +213,58 @@ async def test_other_processes_turn_when_they_are_told(rotated: Rotated, setting
         await before.check()
     finally:
         await other.close()
+
+
+async def test_f64_a_process_that_is_never_told_turns_by_itself(
+    rotated: Rotated, settings: Settings, eventually: Wait
+) -> None:
+    """What it holds of a store is looked up again after a while, sooner than the old key may be gone."""
+    kept = inspect.signature(Stores).parameters["fresh_seconds"].default
+    assert kept <= Settings.model_fields["credential_settle_seconds"].default / 2
+    services, name = rotated.services, rotated.store.name
+    tenant = await services.tenants.create_tenant(HOST, name, "A tenant")
+    await services.stores.grant_store(HOST, tenant.id, name)
+    await services.placements.set_placement(HOST, tenant.id, write=name)
+    place = Place(services, tenant.id, name, "", rotated.store.id, rotated.store.id)
+    document = (await place.upload(b"right" * 400_000)).document
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    with DeafProxy(url) as proxy:
+        deaf = settings.model_copy(update={"database_url": SecretStr(proxy.around(url))})
+        other = await asyncio.to_thread(build_services, deaf)
+        other.stores._pool._fresh_seconds = 1.0
+        await other.open()
+        looks: list[str] = []
+        refused: set[str] = set()
+
+        async def look() -> None:
+            looks.append("told")
+            other.stores.expire()
+
+        other.listener = Listener(other.urls.app_url, CHANNEL, look)
+        other.listener.start()
+        try:
+            await eventually(lambda: looks)  # as it connects
+            there = Place(other, tenant.id, name, "", rotated.store.id, rotated.store.id)
+            assert await there.read(document.id) == b"right" * 400_000
+            before = await other.stores.provider(rotated.store.id)
+            await services.stores.set_credential(HOST, name, rotated.provider.new_credential())
+            rotated.provider.delete_key(rotated.first_id)
+
+            async def turned() -> bool:
+                try:
+                    assert await there.read(document.id) == b"right" * 400_000
+                except Failure as failure:
+                    refused.add(failure.problem_code)
+                return await other.stores.provider(rotated.store.id) is not before
+
+            await eventually(turned, seconds=20)
+            assert await there.read(document.id) == b"right" * 400_000
+            assert refused <= {"store_credential_refused", "store_resting"}, "the old key is refused, if anything"
+            assert refused <= {"store_credential_refused", "store_resting"}, "the old key is refused, if anything"
+            assert (len(looks), proxy.dropped_count) == (1, 1), "it would have been told"
+        finally:
+            await other.close()
 
 
 async def test_one_at_a_time_and_none_beside_a_replacement(rotated: Rotated) -> None:

@@ -114,6 +114,7 @@ class Services:
     checkpoints: Checkpoints
     refusals: Refusals
     worker_concurrency: int
+    worker_grace_seconds: float
     watchdog_seconds: float
     trash_days: float
     probe_hours: float
@@ -327,6 +328,7 @@ def build_services(settings: Settings) -> Services:
         deletions=Deletions(database, deletion_engine, wait_days=settings.deletion_wait_days),
         persons=Persons(database, queue, tenants, documents),
         worker_concurrency=settings.worker_concurrency,
+        worker_grace_seconds=settings.worker_grace_seconds,
         watchdog_seconds=settings.watchdog_seconds,
         trash_days=settings.trash_days,
         probe_hours=settings.probe_hours,

@@ -18,7 +18,7 @@ from simples3dms.context import HOST, PLATFORM
 from simples3dms.errors import Invalid, Unavailable
 from simples3dms.identity.invitations.values import HandOver
 from simples3dms.jobs.worker import run_worker
-from simples3dms.revisions.schema import ensure_schema
+from simples3dms.revisions.schema import ensure_schema, find_revision, is_newer
 from simples3dms.settings import Settings
 from simples3dms.storage.upkeep.values import Finding
 from simples3dms.telemetry.logging import configure_logging
@@ -115,12 +115,17 @@ def upgrade_database() -> None:
             "the embedded server needs no upgrade by hand.",
             code="database_url_missing",
         )
-    _reach(settings.database_owner_url.get_secret_value(), "SIMPLES3DMS_DATABASE_OWNER_URL")
+    owner_url = settings.database_owner_url.get_secret_value()
+    _reach(owner_url, "SIMPLES3DMS_DATABASE_OWNER_URL")
+    found = find_revision(owner_url)
+    if is_newer(found):
+        say(f"The schema is at revision {found}, of a later version: nothing to do.")
+        return
     # Alembic and SQLAlchemy, for this command alone.
     from simples3dms.revisions.upgrade import upgrade
 
     revision = upgrade(
-        settings.database_owner_url.get_secret_value(),
+        owner_url,
         login_role=_user_of(settings.database_url.get_secret_value()),
     )
     say(f"The schema is at revision {revision}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Final
 from uuid import UUID
 
 import procrastinate
@@ -11,6 +13,16 @@ from psycopg.conninfo import make_conninfo
 
 from simples3dms.db.roles import QUEUE_ROLE
 from simples3dms.db.session import UnitOfWork
+
+#: Another one with its lock that waits already is as good.
+_PUT_OFF: Final = """INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args,
+    scheduled_at, attempts)
+  SELECT queue_name, task_name, priority, lock, queueing_lock, args,
+    now() + make_interval(secs => %(delay)s::float8), attempts + 1
+  FROM procrastinate_jobs WHERE id = %(id)s
+  ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING"""
+
+_LATER: Final = "SELECT now() + make_interval(secs => %s::float8)"
 
 
 class JobQueue:
@@ -35,6 +47,22 @@ class JobQueue:
                 [older_than_seconds],
             )
 
+    async def list_doing(self, worker_id: int) -> list[int]:
+        """The ids of the jobs that, as the queue has it, this worker is at."""
+        async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
+            cursor = await connection.execute(
+                "SELECT id FROM procrastinate_jobs WHERE worker_id = %s AND status = 'doing'", [worker_id]
+            )
+            return [int(row[0]) for row in await cursor.fetchall()]
+
+    async def drop_lost(self, worker_id: int, job_ids: Collection[int]) -> None:
+        """Forget jobs that the queue takes for being run by this worker, which knows better."""
+        async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
+            await connection.execute(
+                "DELETE FROM procrastinate_jobs WHERE worker_id = %s AND status = 'doing' AND id = ANY(%s)",
+                [worker_id, list(job_ids)],
+            )
+
     async def defer(
         self,
         uow: UnitOfWork,
@@ -49,14 +77,15 @@ class JobQueue:
         With `once`, at most one such job waits at a time: another call while it does changes nothing.
         """
         args = {name: str(value) for name, value in ids.items()}
-        schedule = {"seconds": delay_seconds} if delay_seconds else None
+        # By the database's clock, which hands jobs out, too: a process an hour ahead would put this off for an hour.
+        due_at = await uow.scalar(_LATER, [delay_seconds]) if delay_seconds else None
         async with uow.as_queue() as connection:
             # The external connection keeps the job inside our transaction; it skips the connector's own pool.
             task_config = self.app.configure_task(
                 task,
                 queue="simples3dms",
                 queueing_lock=once,
-                schedule_in=schedule,
+                schedule_at=due_at,
                 connection=connection,
             )
             if once is None:
@@ -68,3 +97,8 @@ class JobQueue:
                     await task_config.defer_async(**args)
             except exceptions.AlreadyEnqueued:
                 return
+
+
+async def put_off(app: procrastinate.App, job_id: int, *, delay_seconds: float) -> None:
+    """Queue a job that is being run once more, for later: it may end then as if it were done."""
+    await app.connector.execute_query_async(_PUT_OFF, id=job_id, delay=delay_seconds)

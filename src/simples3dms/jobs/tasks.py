@@ -10,6 +10,7 @@ import structlog
 
 from simples3dms.bootstrap import Services
 from simples3dms.errors import Conflict, Failure
+from simples3dms.jobs.unknown import leave_unknown
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ def register(app: procrastinate.App, services: Services) -> None:
     )
     for name, work in tasks:
         app.task(name=name, queue=_QUEUE)(_quietly(work))
+    leave_unknown(app, _QUEUE)
 
 
 def _of_stores(services: Services) -> list[tuple[str, Work]]:

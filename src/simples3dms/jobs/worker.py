@@ -12,12 +12,11 @@ import structlog
 from simples3dms.bootstrap import Services
 from simples3dms.errors import Unavailable
 from simples3dms.jobs import watchdog
+from simples3dms.jobs.running import RunningJobs
 from simples3dms.jobs.tasks import register
 
 log = structlog.get_logger(__name__)
 
-#: Jobs that are still running when the worker is told to stop are cancelled after this long; their rows are put back.
-_GRACE_SECONDS = 20.0
 _STALLED_SECONDS = 60.0
 
 
@@ -27,12 +26,13 @@ async def run_worker(services: Services, *, stop: asyncio.Event | None = None, n
     A lost database connection ends a round, not the worker: it starts anew as soon as the database answers.
     """
     stop = stop or asyncio.Event()
-    watching = asyncio.create_task(_watch(services, stop))
+    jobs = RunningJobs()
+    watching = asyncio.create_task(_watch(services, stop, jobs))
     sealing = asyncio.create_task(_seal(services, stop))
     try:
         while not stop.is_set():
             try:
-                await _run_jobs(services, stop, name)
+                await _run_jobs(services, stop, name, jobs)
             except (procrastinate.exceptions.ConnectorException, Unavailable) as error:
                 log.warning("worker.restarts", error=type(error).__name__)
                 await _wait(stop, 2.0)
@@ -43,7 +43,7 @@ async def run_worker(services: Services, *, stop: asyncio.Event | None = None, n
                 await task
 
 
-async def _run_jobs(services: Services, stop: asyncio.Event, name: str) -> None:
+async def _run_jobs(services: Services, stop: asyncio.Event, name: str, jobs: RunningJobs) -> None:
     app = services.queue.new_app()
     register(app, services)
     async with app.open_async():
@@ -53,8 +53,10 @@ async def _run_jobs(services: Services, stop: asyncio.Event, name: str) -> None:
                 concurrency=services.worker_concurrency,
                 install_signal_handlers=False,
                 fetch_job_polling_interval=2.0,
-                shutdown_graceful_timeout=_GRACE_SECONDS,
+                # What runs on after that is cancelled, and puts its rows back.
+                shutdown_graceful_timeout=services.worker_grace_seconds,
                 delete_jobs="always",
+                worker_middleware=[jobs.around],
             )
         )
         stopping = asyncio.create_task(stop.wait())
@@ -67,11 +69,13 @@ async def _run_jobs(services: Services, stop: asyncio.Event, name: str) -> None:
                 await running
 
 
-async def _watch(services: Services, stop: asyncio.Event) -> None:
+async def _watch(services: Services, stop: asyncio.Event, jobs: RunningJobs) -> None:
     while not stop.is_set():
         try:
             await watchdog.tick(services)
             await services.queue.drop_stalled(older_than_seconds=_STALLED_SECONDS)
+            # With the watchdog's own pause that is less than a lease.
+            await jobs.drop_lost(services.queue, after_seconds=services.blobs.lease_seconds / 3)
         except Unavailable:
             log.warning("watchdog.waits", reason="database unavailable")
         except Exception:

@@ -3,6 +3,7 @@
 ProviderError
 ├── ObjectNotFound          the key (or that version of it) is not there
 ├── AccessDenied            the credential is known, and may not do this
+│   └── ClockSkew           our clock and the store's differ too much for a signature: no word against the credential
 ├── BadCredential           the store does not know the credential, or its signature is wrong
 ├── BucketMissing           the bucket itself is not there: says nothing about its objects
 ├── Throttled               slow down (429, 503 SlowDown); honour `retry_after`
@@ -49,6 +50,10 @@ class ObjectNotFound(ProviderError):
 
 class AccessDenied(ProviderError):
     kind = "access_denied"
+
+
+class ClockSkew(AccessDenied):
+    kind = "clock_skew"
 
 
 class BadCredential(ProviderError):

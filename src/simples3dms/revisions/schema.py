@@ -5,18 +5,29 @@ from __future__ import annotations
 from typing import Final
 
 import psycopg
+import structlog
 
 from simples3dms.bootstrap import Services
 from simples3dms.db.roles import GROUP_ROLES, LOGIN_ROLE
 from simples3dms.errors import Unavailable
+
+log = structlog.get_logger(__name__)
 
 #: The revision that this version of the program needs; a test compares it with the revisions themselves.
 NEWEST: Final = "0030"
 
 
 def ensure_schema(services: Services) -> None:
-    """Bring the embedded server's schema up to date; of an operator's own database, refuse one that is not. Blocks."""
-    found = _find_revision(services.urls.app_url)
+    """Bring the embedded server's schema up to date; of an operator's own database, refuse one that is not. Blocks.
+
+    A newer one is as good: revisions only add, so that versions may run side by side during an upgrade.
+    """
+    found = find_revision(services.urls.app_url)
+    if is_newer(found):
+        log.warning("schema.newer", revision=found, needed=NEWEST)
+        if not services.server.is_embedded:
+            _refuse_powerful_login(services.urls.app_url)
+        return
     if services.server.is_embedded:
         if found != NEWEST or not _has_memberships(services.urls.app_url):
             # Loaded for this alone: Alembic and SQLAlchemy take longer than all the rest of most commands.
@@ -33,7 +44,7 @@ def ensure_schema(services: Services) -> None:
     _refuse_powerful_login(services.urls.app_url)
 
 
-def _find_revision(url: str) -> str | None:
+def find_revision(url: str) -> str | None:
     """The revision that the database is at, or None where it has none."""
     with psycopg.connect(url) as connection:
         try:
@@ -41,6 +52,11 @@ def _find_revision(url: str) -> str | None:
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
             return None
     return None if row is None else str(row[0])
+
+
+def is_newer(revision: str | None) -> bool:
+    """Whether a later version of the program has brought the schema there."""
+    return revision is not None and revision.isdecimal() and int(revision) > int(NEWEST)
 
 
 def _has_memberships(url: str) -> bool:

@@ -270,18 +270,20 @@ class MigrationEngine:
                 for batch in _batches(blobs):
                     if not await self._run_batch(row, chunk, grants, batch):
                         return
-        except BaseException:
-            await asyncio.shield(self._put_back(row, chunk))
+        except BaseException as error:
+            # Told to stop, it lets go of the chunk at once, so that another need not wait for the lease.
+            is_stopping = isinstance(error, asyncio.CancelledError)
+            delay = 0 if is_stopping else self._transfers.delay(chunk.attempt)
+            await asyncio.shield(self._put_back(row, chunk, delay_seconds=delay))
             raise
         async with self._database.tenant(tenant_id) as uow:
             if await chunks.close(uow, migration_id, chunk):
                 await self.defer_advance(uow, migration_id)
 
-    async def _put_back(self, row: MigrationRow, chunk: Chunk) -> None:
-        """Let go of a chunk at once when this worker is told to stop, so that another need not wait for the lease."""
+    async def _put_back(self, row: MigrationRow, chunk: Chunk, *, delay_seconds: float) -> None:
         async with self._database.tenant(row.tenant_id) as uow:
-            if await chunks.postpone(uow, row.id, chunk, delay_seconds=0):
-                await self._defer_chunk(uow, row.id, chunk.phase, chunk.low_seq)
+            if await chunks.postpone(uow, row.id, chunk, delay_seconds=delay_seconds):
+                await self._defer_chunk(uow, row.id, chunk.phase, chunk.low_seq, delay_seconds=delay_seconds)
 
     async def _run_batch(
         self, row: MigrationRow, chunk: Chunk, grants: dict[UUID, Grant], blob_ids: list[UUID]

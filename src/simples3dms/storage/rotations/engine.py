@@ -43,7 +43,7 @@ _PAUSE_SECONDS: Final = 2.0
 _LONGEST_PAUSE_SECONDS: Final = 3600.0
 _SOON_SECONDS: Final = 86_400.0
 #: A provider may need a moment before a key that it has just made is known everywhere.
-_NOT_YET_KNOWN: Final = frozenset({"store_credential_refused", "store_access_denied"})
+_NOT_YET_KNOWN: Final = frozenset({"store_credential_refused", "store_access_denied", "store_clock_skew"})
 
 
 class _ClaimLost(Exception):

@@ -21,6 +21,12 @@ _EXPLANATIONS: Final[dict[str, tuple[type[Failure], str, str]]] = {
         "store_credential_refused",
         "The store refuses the credential: check the key and its secret.",
     ),
+    "clock_skew": (
+        StorageFailed,
+        "store_clock_skew",
+        "The clocks of this server and of the store differ too much for signed requests: set this server's right. "
+        "Nothing is wrong with the credential.",
+    ),
     "bucket_missing": (StorageFailed, "store_bucket_missing", "There is no such bucket at the store: check its name."),
     "throttled": (Unavailable, "store_throttled", "The store asks for fewer requests; try again shortly."),
     "store_unavailable": (Unavailable, "store_unreachable", "The store can't be reached: check the endpoint, or wait."),

@@ -126,6 +126,16 @@ async def extend(uow: UnitOfWork, rows: Sequence[TransferRow], *, lease_seconds:
     )
 
 
+async def put_back(uow: UnitOfWork, rows: Sequence[TransferRow]) -> None:
+    """Leave these to others at once. That was no attempt: nothing has failed."""
+    await uow.execute(
+        """UPDATE transfers t SET lease_until = NULL, attempt = greatest(t.attempt - 1, 0)
+           FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+           WHERE t.tenant_id = %(tenant)s AND t.id = i.id AND t.fence = i.fence""",
+        {"tenant": uow.tenant_id, **_claims(rows)},
+    )
+
+
 async def settle(uow: UnitOfWork, rows: Sequence[TransferRow]) -> None:
     """The copies are there and proven (or no longer wanted): strike the debts."""
     await uow.execute(
@@ -194,13 +204,7 @@ async def list_failures(
            WHERE t.tenant_id = %(tenant)s AND t.state IN ('failed', 'waived')
              AND (t.migration_id = %(migration)s OR t.target_store_id = ANY(%(stores)s))
              AND (%(after)s::uuid IS NULL OR t.id > %(after)s) ORDER BY t.id LIMIT %(limit)s""",
-        {
-            "tenant": uow.tenant_id,
-            "migration": migration_id,
-            "stores": list(store_ids),
-            "after": after,
-            "limit": limit,
-        },
+        {"tenant": uow.tenant_id, "migration": migration_id, "stores": list(store_ids), "after": after, "limit": limit},
     )
 
 

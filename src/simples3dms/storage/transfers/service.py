@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
@@ -201,9 +202,20 @@ class Transfers:
                 return
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
         grant = grants.get(rows[0].target_store_id)
-        results = await self._copy(tenant_id, rows, grant) if grant else {}
+        try:
+            results = await self._copy(tenant_id, rows, grant) if grant else {}
+        except asyncio.CancelledError:
+            await asyncio.shield(self._put_back(tenant_id, rows))
+            raise
         async with self._database.tenant(tenant_id) as uow:
             await self._record(uow, rows, results)
+
+    async def _put_back(self, tenant_id: UUID, rows: Sequence[TransferRow]) -> None:
+        """Let go at once when this worker is told to stop, so that another need not wait for the leases."""
+        async with self._database.tenant(tenant_id) as uow:
+            await repository.put_back(uow, rows)
+            # Whoever takes one of them takes the others with it.
+            await self.defer_run(uow, rows[0].id)
 
     async def _copy(self, tenant_id: UUID, rows: Sequence[TransferRow], grant: Grant) -> dict[UUID, Result]:
         async def beat() -> bool:

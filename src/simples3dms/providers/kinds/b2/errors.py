@@ -19,6 +19,7 @@ from simples3dms.providers.errors import (
     BadCredential,
     BucketMissing,
     CapExceeded,
+    ClockSkew,
     IntegrityError,
     ObjectNotFound,
     ObjectTooLarge,
@@ -33,6 +34,7 @@ from simples3dms.providers.errors import (
 _MESSAGES: Final[dict[type[ProviderError], str]] = {
     ObjectNotFound: "no such object",
     AccessDenied: "the store refuses this to the application key",
+    ClockSkew: "the clocks of this machine and of the store differ too much",
     BadCredential: "the store does not accept the application key",
     BucketMissing: "the bucket is not there, or the application key may not see it",
     Throttled: "the store asks to slow down",
@@ -60,10 +62,11 @@ BY_CLASS: Final[dict[str, type[ProviderError]]] = _table(
         ObjectNotFound: "b2sdk.FileNotPresent b2sdk.FileAlreadyHidden b2sdk.FileDeleted",
         BucketMissing: "b2sdk.NonExistentBucket b2sdk.BucketIdNotFound b2sdk.RestrictedBucketMissing",
         BadCredential: "b2sdk.Unauthorized b2sdk.InvalidAuthToken",
-        # A clock that is off is no reason to doubt the application key.
+        # No reason to doubt the application key.
+        ClockSkew: "b2sdk.ClockSkew",
         AccessDenied: """
             b2sdk.RestrictedBucket b2sdk.NotAllowedByAppKeyError b2sdk.BucketNotAllowed b2sdk.CapabilityNotAllowed
-            b2sdk.FileNameNotAllowed b2sdk.AccessDenied b2sdk.SSECKeyError b2sdk.RetentionWriteError b2sdk.ClockSkew
+            b2sdk.FileNameNotAllowed b2sdk.AccessDenied b2sdk.SSECKeyError b2sdk.RetentionWriteError
             b2sdk.EmailNotVerified b2sdk.NoPaymentHistory""",
         CapExceeded: "b2sdk.CapExceeded b2sdk.StorageCapExceeded b2sdk.TransactionCapExceeded",
         Throttled: "b2sdk.TooManyRequests",

@@ -17,6 +17,7 @@ from simples3dms.providers.errors import (
     BadCredential,
     BucketMissing,
     CapExceeded,
+    ClockSkew,
     IntegrityError,
     ObjectNotFound,
     ObjectTooLarge,
@@ -56,10 +57,11 @@ BY_CODE: Final = _table(
         BadCredential: """
             AuthenticationFailed AuthenticationRequired InvalidAuthenticationInfo NoAuthenticationInformation
             SignatureDoesNotMatch ExpiredToken TokenRefreshRequired InvalidAccessKeyId InvalidSecurity""",
+        ClockSkew: "RequestTimeTooSkewed",
         # Held by a policy, or in the archive: the object is there.
         AccessDenied: """
             AccessDenied AccountProblem AccountIsDisabled AuthorizationFailure AuthorizationPermissionMismatch
-            InsufficientAccountPermissions UserProjectMissing RequestTimeTooSkewed BlobArchived
+            InsufficientAccountPermissions UserProjectMissing BlobArchived
             BlobImmutableDueToPolicy BlobImmutableDueToLegalHold""",
         Throttled: "SlowDown ServerBusy TooManyRequests RateLimitExceeded",
         StoreTimedOut: "OperationTimedOut RequestTimeout",

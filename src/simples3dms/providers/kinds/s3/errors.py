@@ -22,6 +22,7 @@ from simples3dms.providers.errors import (
     BadCredential,
     BucketMissing,
     CapExceeded,
+    ClockSkew,
     IntegrityError,
     ObjectNotFound,
     ObjectTooLarge,
@@ -37,6 +38,7 @@ from simples3dms.providers.errors import (
 _MESSAGES: Final[dict[type[ProviderError], str]] = {
     ObjectNotFound: "no such object",
     AccessDenied: "the store refuses this to the credential",
+    ClockSkew: "the clocks of this machine and of the store differ too much",
     BadCredential: "the store does not accept the credential",
     BucketMissing: "the bucket is not there",
     Throttled: "the store asks to slow down",
@@ -65,7 +67,6 @@ _MESSAGES_BY_CODE: Final[dict[str, str]] = {
         ),
         _ELSEWHERE,
     ),
-    "RequestTimeTooSkewed": "the clocks of this machine and of the store differ too much",
     "AuthorizationHeaderMalformed": "the store does not accept the signature: the region may be another",
     "InvalidObjectState": "the object is archived: it must be restored before it can be read",
     "InvalidRange": "the range is not in the object",
@@ -97,9 +98,10 @@ BY_CODE: Final[dict[str, type[ProviderError]]] = _table(
             JWTPayloadSizeExceededException OutboundWebIdentityFederationDisabledException RegionDisabledException
             SessionDurationEscalationException MalformedPolicyDocument PackedPolicyTooLarge InvalidSignature
             TokenCodeInvalidError""",
-        # The clock is no reason to doubt the credential: `vendor_code` says which it was.
+        # No reason to doubt the credential.
+        ClockSkew: "RequestTimeTooSkewed",
         AccessDenied: """
-            AccessDenied AccessDeniedException AllAccessDisabled AccountProblem InvalidObjectState RequestTimeTooSkewed
+            AccessDenied AccessDeniedException AllAccessDisabled AccountProblem InvalidObjectState
             ObjectNotInActiveTierError InvalidPayer UserSuspended UserProjectMissing UnauthorizedAccess
             UnauthorizedAccessError ObjectLocked KMS.AccessDeniedException KMS.DisabledException
             KMS.InvalidStateException KMS.KMSInvalidStateException KMS.InvalidKeyUsageException
