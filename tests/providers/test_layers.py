@@ -206,6 +206,10 @@ async def test_only_one_call_goes_through_on_trial_and_a_cancelled_one_decides_n
 
 async def test_a_resting_store_is_not_asked_again_by_the_retry_layer() -> None:
     provider = stack(Fault("head", down, times=99), breaker_failures=2, breaker_cool_seconds=30, retry_attempts=9)
+    with pytest.raises(StoreUnavailable) as caught:
+        await provider.head("x")
+    # What was sent, and came to nothing, is what is told: of a call that says "resting" nothing was sent.
+    assert not isinstance(caught.value, StoreResting)
     with pytest.raises(StoreResting):
         await provider.head("x")
     assert layer(provider, FaultLayer).operations == ["head"] * 2  # type: ignore[attr-defined]

@@ -106,13 +106,13 @@ def count_calls(stack: StorageProvider) -> int:
     return stack.inner.metered.calls.total() + stack.inner.metered.under_way
 
 
-def is_resting(stack: StorageProvider) -> bool:
-    """Whether the store of a stack is left alone for a while, after faults."""
+def rest_seconds(stack: StorageProvider) -> float | None:
+    """For how long the store of a stack is left alone, after faults; 0: it is asked once. None: nothing is wrong."""
     while isinstance(stack, Layer):
         if isinstance(stack, BreakerLayer):
-            return stack.state == "open"
+            return stack.rest_seconds
         stack = stack.inner
-    return False
+    return None
 
 
 def set_share(stack: StorageProvider, share: float) -> None:
