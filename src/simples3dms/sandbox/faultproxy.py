@@ -11,6 +11,7 @@ import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -38,17 +39,19 @@ class Flow:
 
 
 class FaultProxy:
-    """Forwards `port` to `target_port`; `up` and `down` may be changed at any time, for connections that are open, too.
+    """Forwards `port` to the target; `up` and `down` may be changed at any time, for connections that are open, too.
 
     It runs in a thread of its own, so it serves blocking and asyncio callers alike.
     """
 
-    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None, seed: int = 0) -> None:
-        """`tls`: speak TLS to clients, and plain TCP to the target. Offsets then count decrypted bytes.
+    def __init__(self, target: int | Path, *, tls: ssl.SSLContext | None = None, seed: int = 0) -> None:
+        """`target`: a port of the loopback interface, or a Unix socket.
+
+        `tls`: speak TLS to clients, and plain TCP to the target. Offsets then count decrypted bytes.
 
         `seed`: what is lost by chance is the same each time, for the same pieces in the same order.
         """
-        self._target_port = target_port
+        self._target = target
         self._tls = tls
         self.up, self.down = Flow(), Flow()
         self.is_blackhole = False
@@ -138,7 +141,7 @@ class FaultProxy:
         self.accepted_count += 1
         self._writers.add(writer)
         try:
-            there_reader, there = await asyncio.open_connection(LOOPBACK, self._target_port)
+            there_reader, there = await self._connect()
         except OSError:
             _reset(writer)
             self._writers.discard(writer)
@@ -155,6 +158,11 @@ class FaultProxy:
             for end in (writer, there):
                 self._writers.discard(end)
                 end.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, Path):
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection(LOOPBACK, self._target)
 
     async def _pump(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from simples3dms.db.session import Database
 from simples3dms.kit.failpoints import fp
+from simples3dms.kit.streams import heartbeat
 from simples3dms.providers.base import ObjectRef, StorageProvider
 from simples3dms.providers.errors import AccessDenied, ProviderError
 from simples3dms.providers.layers.ratelimit import share_as
@@ -80,12 +82,22 @@ class Removals:
             by_store.setdefault(item.store_id, []).append(item)
         count = 0
         for store_id, items in by_store.items():
-            async with self._database.tenant(tenant_id) as uow:
-                permitted = await repository.recheck(uow, items, lease_seconds=self._lease_seconds)
             gone: list[Doomed] = []
             failed: list[Kept] = []
+
+            async def recheck(items: list[Doomed] = items) -> set[UUID]:
+                async with self._database.tenant(tenant_id) as uow:
+                    return await repository.recheck(uow, items, lease_seconds=self._lease_seconds)
+
+            async def beat(recheck: Callable[[], Awaitable[set[UUID]]] = recheck) -> bool:
+                return bool(await recheck())
+
+            asked_at = time.monotonic()
+            permitted = await recheck()
             wanted = [item for item in items if item.id in permitted]
-            await self._remove_at(tenant_id, store_id, wanted, gone, failed)
+            if wanted:
+                async with heartbeat(beat, lease_seconds=self._lease_seconds, asked_at=asked_at):
+                    await self._remove_at(tenant_id, store_id, wanted, gone, failed)
             await fp("purge.after_delete")
             async with self._database.tenant(tenant_id) as uow:
                 count += await repository.remove(uow, gone)

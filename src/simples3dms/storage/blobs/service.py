@@ -170,7 +170,8 @@ class Blobs:
         """Give a write up, and have what it may have left at the store removed; nothing of one that was never sent."""
         async with self._database.tenant(tenant_id) as uow:
             if is_unsent:
-                return await repository.forget_unsent(uow, [ticket])
+                await repository.forget_unsent(uow, [ticket])
+                return
             recorded = await repository.abandon(uow, [ticket], grace_seconds=self.lease_seconds)
             await self.defer_sweep(uow)
         if not recorded:

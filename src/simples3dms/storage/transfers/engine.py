@@ -12,6 +12,7 @@ import structlog
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.kit.failpoints import fp
+from simples3dms.kit.leases import LeaseLost
 from simples3dms.providers.base import Body, Expected, PutResult, StorageProvider
 from simples3dms.providers.errors import (
     AccessDenied,
@@ -184,7 +185,7 @@ class CopyEngine:
                 return Result(blob.id, blob.size_bytes, Outcome.COPIED)
             except ProviderError as error:
                 return _failure(blob, error)
-            except ClaimLost:
+            except (ClaimLost, LeaseLost):
                 return Result(blob.id, blob.size_bytes, Outcome.BUSY)
             except Failure as error:
                 return Result(

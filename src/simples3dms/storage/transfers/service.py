@@ -224,6 +224,7 @@ class Transfers:
 
     async def _wait(self, uow: UnitOfWork, store_id: UUID, transfer_id: UUID, seconds: float) -> None:
         """One job for all that the tenant owes the store: the first to come back."""
+        assert uow.tenant_id is not None
         await self._queue.defer(
             uow,
             "transfer.run",
