@@ -85,6 +85,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f38": "Jobs that are lost",
     "f40": "One process with a wrong clock",
     "f43": "A disk that is full, broken or read-only",
+    "f44": "A store that can't be reached for a while, and what it is owed by then",
     "f47": "A credential that is wrong, expired or revoked",
     "f48": "A credential that may do less than before",
     "f49": "A bucket that is gone",

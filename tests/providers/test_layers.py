@@ -12,6 +12,8 @@ import pytest
 from tests.providers.layered import QUICK, chunks, down, layer, memory, read, stack
 
 from simples3dms.errors import Invalid
+from simples3dms.kit.leases import Lease, LeaseLost
+from simples3dms.kit.streams import heartbeat
 from simples3dms.providers.base import Expected, ObjectRef, StorageProvider
 from simples3dms.providers.errors import (
     AccessDenied,
@@ -48,8 +50,8 @@ async def test_the_layers_are_nested_in_this_order() -> None:
         found.append(type(provider).__name__.removesuffix("Layer"))
         provider = provider.inner
     assert found == [
-        *("Integrity", "Meter", "Retry", "Observe", "Breaker", "Concurrency", "RateLimit", "Timeout", "ReadOnly"),
-        "Fault",
+        *("Integrity", "Meter", "Retry", "Observe", "Breaker", "Concurrency", "RateLimit", "Lease", "Timeout"),
+        *("ReadOnly", "Fault"),
     ]
 
 
@@ -57,6 +59,49 @@ def test_every_layer_forwards_every_method_in_writing() -> None:
     members = {name for name in vars(StorageProvider) if not name.startswith("_")}
     assert members <= set(vars(Layer))
     assert {"put", "open", "get", "head", "delete", "discard", "list_page", "copy", "put_part"} <= set(vars(CallLayer))
+
+
+# --- lease --------------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_changed_under_a_claim_that_may_be_over() -> None:
+    provider = stack(Fault(times=0))
+    await provider.put("x", b"1")
+    old = time.monotonic() - 51  # of 60 seconds the last sixth is for what is on its way
+    with Lease(60, asked_at=old):
+        for change in (
+            provider.put("x", b"2"),
+            provider.delete([ObjectRef("x")]),
+            provider.discard("x"),
+            provider.begin_parts("y"),
+        ):
+            with pytest.raises(LeaseLost):
+                await change
+        assert await read(provider, "x") == b"1"
+        with Lease(60), pytest.raises(LeaseLost):
+            await provider.discard("x")  # the claim around it is over
+    with Lease(60, asked_at=time.monotonic() - 40):
+        await provider.discard("x")
+
+
+async def test_a_repeat_is_a_change_too() -> None:
+    with Lease(60) as lease:
+
+        def fail_late() -> Exception:
+            lease.renew(time.monotonic() - 60)
+            return down()
+
+        provider = stack(Fault("delete", fail_late), retry_attempts=3)
+        with pytest.raises(LeaseLost):
+            await provider.delete([ObjectRef("x")])
+    assert layer(provider, FaultLayer).operations == ["delete"]  # type: ignore[attr-defined]
+
+
+async def test_a_beat_that_does_not_come_back_ends_the_claim_in_time() -> None:
+    never = asyncio.Event()
+    with pytest.raises(LeaseLost):
+        async with asyncio.timeout(10), heartbeat(never.wait, lease_seconds=0.3):
+            await never.wait()
 
 
 # --- retry --------------------------------------------------------------------------------------------------------
@@ -206,6 +251,10 @@ async def test_only_one_call_goes_through_on_trial_and_a_cancelled_one_decides_n
 
 async def test_a_resting_store_is_not_asked_again_by_the_retry_layer() -> None:
     provider = stack(Fault("head", down, times=99), breaker_failures=2, breaker_cool_seconds=30, retry_attempts=9)
+    with pytest.raises(StoreUnavailable) as caught:
+        await provider.head("x")
+    # What was sent, and came to nothing, is what is told: of a call that says "resting" nothing was sent.
+    assert not isinstance(caught.value, StoreResting)
     with pytest.raises(StoreResting):
         await provider.head("x")
     assert layer(provider, FaultLayer).operations == ["head"] * 2  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ from simples3dms.documents.values import UploadRequest
 from simples3dms.errors import Failure
 from simples3dms.kit.streams import Tee
 from simples3dms.providers.errors import StoreUnavailable
+from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.placement.router import needs_size, stores_for_writing, wanted_stores
 from simples3dms.storage.placement.values import Match, Policy, RuleWords, Subject
 
@@ -128,6 +129,37 @@ async def test_a_copys_store_stands_in_for_the_write_target(
         await quiet(place)
     assert await replicas(place) == {"a": ("live", "read-back"), "b": ("live", "read-back")}
     await assert_clean(place.services)
+
+
+@pytest.mark.anyio
+async def test_the_claim_at_a_store_that_stands_in_is_kept_alive_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while what the first store may have got is given up, however long that takes."""
+    await place.services.placements.set_placement(HOST, place.tenant_id, write=place.a, copies=[place.b])
+    await break_put(monkeypatch, place, place.a_id)
+    blobs = place.services.blobs
+    give_up, extend_leases, beats = blobs.give_up, blobs_repository.extend_leases, asyncio.Queue[int]()
+
+    async def extend(*args: Any, **how: Any) -> int:
+        count = await extend_leases(*args, **how)
+        beats.put_nowait(count)
+        return count
+
+    async def give_up_slowly(*args: Any, **how: Any) -> None:
+        await give_up(*args, **how)
+        while not beats.empty():
+            beats.get_nowait()
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                await beats.get()
+
+    monkeypatch.setattr(blobs, "lease_seconds", 1.0)
+    monkeypatch.setattr(blobs, "give_up", give_up_slowly)
+    monkeypatch.setattr(blobs_repository, "extend_leases", extend)
+    done = await place.upload(b"small")
+    assert await replicas(place) == {"b": ("live", "written")}
+    assert await place.read(done.document.id) == b"small"
 
 
 @pytest.mark.anyio

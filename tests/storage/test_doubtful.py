@@ -133,7 +133,7 @@ async def test_a_removal_is_decided_again_right_before_the_store_is_asked(place:
         assert [item.allowed for item in claimed] == [True]
         good = next(r for r in await blobs_repository.list_replicas(uow, [blob_id]) if r.state == "live")
         await blobs_repository.mark_lost(uow, good.id, state="suspect", error="integrity")
-    assert await services.blobs._remove(place.tenant_id, claimed) == 0
+    assert await services.blobs.removals.remove(place.tenant_id, claimed) == 0
     assert len(await place.listing(place.a_id)) == 1
 
 

@@ -61,7 +61,7 @@ async def test_a_removal_that_froze_does_not_take_what_was_taken_back_since(plac
     async with services.database.tenant(place.tenant_id) as uow:
         await uow.execute("UPDATE replicas SET lease_until = now() - interval '1 second' WHERE state = 'retiring'")
         await blobs_repository.reprieve(uow, await blobs_repository.claim_retiring(uow, limit=10, lease_seconds=60))
-    assert await services.blobs._remove(place.tenant_id, frozen) == 0
+    assert await services.blobs.removals.remove(place.tenant_id, frozen) == 0
     assert len(await place.listing(place.b_id)) == 1
     replicas = await services.documents.list_replicas(place.tenant_id, document)
     assert {(one.store, one.state) for one in replicas} == {(place.a, "live"), (place.b, "live")}

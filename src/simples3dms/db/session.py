@@ -26,8 +26,12 @@ T = TypeVar("T")
 Query = LiteralString | sql.SQL | sql.Composed
 Params = Sequence[Any] | dict[str, Any] | None
 
-#: One round trip, as a query without parameters may hold several statements.
-_ENTER = sql.SQL("BEGIN; SELECT set_config('role', {}, true), set_config('app.tenant_id', {}, true)")
+#: One round trip, as a query without parameters may hold several statements. The time is for the server: the locks of
+#: a process that fell silent in the middle of a unit of work, and can't be reached any more, are not held for hours.
+_ENTER = sql.SQL(
+    "BEGIN; SELECT set_config('role', {}, true), set_config('app.tenant_id', {}, true), "
+    "set_config('idle_in_transaction_session_timeout', '30s', true)"
+)
 #: For how long after its last use a connection is taken for whole without asking.
 _TRUSTED_SECONDS = 1.0
 _SET_ROLE = "SELECT set_config('role', %s, true)"

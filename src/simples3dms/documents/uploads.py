@@ -15,10 +15,10 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.documents import errors, repository
 from simples3dms.documents.values import LONGEST_NAME, UploadRequest, UploadResult, UploadRow
 from simples3dms.documents.writes import Targets, Writes
-from simples3dms.errors import Failure, Invalid, NotFound
+from simples3dms.errors import Failure, Invalid, NotFound, Unavailable
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
-from simples3dms.kit.streams import heartbeat
+from simples3dms.kit.streams import LeaseLost, heartbeat
 from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.blobs.values import Written
 from simples3dms.storage.migrations import repository as migrations_repository
@@ -178,8 +178,12 @@ class Uploads:
                 await repository.extend_upload(uow, session.id, session.fence, lease_seconds=self._blobs.lease_seconds)
             return True
 
-        async with heartbeat(beat, lease_seconds=self._blobs.lease_seconds):
-            return await self._writes.write(tenant_id, session.targets, request, body)
+        try:
+            async with heartbeat(beat, lease_seconds=self._blobs.lease_seconds):
+                return await self._writes.write(tenant_id, session.targets, request, body)
+        except LeaseLost:
+            message = "The upload could not be kept alive and was given up; send it again."
+            raise Unavailable(message, code="lease_lost") from None
 
     async def _finish(
         self,

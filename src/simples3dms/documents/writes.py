@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.blobs.values import SMALL_BYTES, WriteTicket, Written
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
-from simples3dms.storage.transfers.engine import STORE_FAULTS
+from simples3dms.storage.transfers.engine import STORE_FAULTS, UNSENT_FAULTS
 
 log = structlog.get_logger(__name__)
 
@@ -66,11 +66,10 @@ class Writes:
                 for failure in failures:
                     if not isinstance(failure.__cause__, STORE_FAULTS):
                         raise failure
-                lost = [ticket for ticket, out in zip(waiting, outcomes, strict=True) if isinstance(out, Failure)]
+                lost = {ticket: out for ticket, out in zip(waiting, outcomes, strict=True) if isinstance(out, Failure)}
                 waiting = []
                 if held is not None or not source.is_read:
-                    waiting = await self._replace(tenant_id, targets, lost)
-                    claims[:] = targets.tickets
+                    waiting = await self._replace(tenant_id, targets, lost, claims)
                 if len(waiting) < len(lost):
                     raise failures[0] if wanted == 1 else errors.too_few_stores(wanted, failures[0])
 
@@ -112,7 +111,9 @@ class Writes:
         except Failure as failure:
             return failure
 
-    async def _replace(self, tenant_id: UUID, targets: Targets, lost: Sequence[WriteTicket]) -> list[WriteTicket]:
+    async def _replace(
+        self, tenant_id: UUID, targets: Targets, lost: Mapping[WriteTicket, Failure], claims: list[WriteTicket]
+    ) -> list[WriteTicket]:
         """New tickets at the next stores, in place of those that are given up; fewer where there are no more stores."""
         fresh: list[WriteTicket] = []
         if len(targets.spare) < len(lost):
@@ -127,9 +128,13 @@ class Writes:
                         fresh.append(await self._blobs.begin_write(uow, grant))
                         targets.tickets[targets.tickets.index(ticket)] = fresh[-1]
                         break
+        # From here on these are kept alive: once the others are given up, nothing else would be.
+        claims[:] = targets.tickets
         for ticket, instead in zip(lost, fresh, strict=False):
             log.info("upload.store_replaced", store=str(ticket.store_id), by=str(instead.store_id))
-            await self._blobs.give_up(tenant_id, ticket)
+            # A store that is left alone got nothing: many uploads leave it nothing to clean when it is back.
+            is_unsent = isinstance(lost[ticket].__cause__, UNSENT_FAULTS)
+            await self._blobs.give_up(tenant_id, ticket, is_unsent=is_unsent)
         return fresh
 
 

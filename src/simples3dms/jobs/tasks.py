@@ -11,6 +11,7 @@ import structlog
 from simples3dms.bootstrap import Services
 from simples3dms.errors import Conflict, Failure
 from simples3dms.jobs.unknown import leave_unknown
+from simples3dms.kit.leases import LeaseLost
 
 log = structlog.get_logger(__name__)
 
@@ -137,6 +138,8 @@ def _quietly(work: Work) -> Work:
             await work(**ids)
         except Failure as failure:
             log.warning("job.failed", code=failure.problem_code, **ids)
+        except LeaseLost:
+            log.warning("job.lease_lost", task=work.__name__, **ids)
         except Exception:
             log.exception("job.crashed", **ids)
 

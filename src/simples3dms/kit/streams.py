@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+from simples3dms.kit.leases import Lease, LeaseLost
 
-class LeaseLost(Exception):
-    """Another has taken the work over: what was done of it must not count."""
+__all__ = ["LeaseLost", "Tee", "gather_small", "heartbeat", "single"]
 
 
 async def single(body: bytes) -> AsyncIterator[bytes]:
@@ -61,38 +61,42 @@ class Tee:
 
 
 @asynccontextmanager
-async def heartbeat(beat: Callable[[], Awaitable[bool]], *, lease_seconds: float) -> AsyncIterator[None]:
-    """Call `beat` three times a lease while the block runs.
+async def heartbeat(
+    beat: Callable[[], Awaitable[bool]], *, lease_seconds: float, asked_at: float | None = None
+) -> AsyncIterator[Lease]:
+    """Call `beat` three times a lease while the block runs, which is under that lease.
 
     False means that the lease is lost: the block is cancelled, and LeaseLost comes out. A beat that raises (the
-    database is restarting, say) is tried again soon, and only counts as lost when the lease itself must be over.
+    database is restarting, say) is tried again soon, and only counts as lost when the lease itself may be over; so
+    does one that does not come back. `asked_at`: when the claim was asked for; now, if it was just before.
     """
     owner = asyncio.current_task()
     assert owner is not None
     failure: list[BaseException] = []
     every_seconds = lease_seconds / 3
+    lease = Lease(lease_seconds, asked_at=asked_at)
 
     async def run() -> None:
-        good_at, pause = time.monotonic(), every_seconds
-        while True:
-            await asyncio.sleep(pause)
-            problem: BaseException = LeaseLost()
+        pause = every_seconds
+        problem: BaseException = LeaseLost()
+        while lease.left_seconds > 0:
+            await asyncio.sleep(min(pause, max(0.0, lease.left_seconds)))
+            beaten_at = time.monotonic()
             try:
-                if await beat():
-                    good_at, pause = time.monotonic(), every_seconds
-                    continue
+                if not await _within(beat(), lease.left_seconds):
+                    problem = LeaseLost()
+                    break
+                lease.renew(beaten_at)
+                pause = every_seconds
             except Exception as error:  # noqa: BLE001 handed to the block's owner below, if it lasts
-                if time.monotonic() - good_at < lease_seconds - every_seconds / 2:
-                    pause = min(1.0, every_seconds / 4)
-                    continue
-                problem = error
-            failure.append(problem)
-            owner.cancel()
-            return
+                problem, pause = error, min(1.0, every_seconds / 4)
+        failure.append(problem)
+        owner.cancel()
 
     task = asyncio.create_task(run())
     try:
-        yield
+        with lease:
+            yield lease
     except asyncio.CancelledError:
         if failure and owner.uncancel() == 0:
             raise failure[0] from None
@@ -101,3 +105,31 @@ async def heartbeat(beat: Callable[[], Awaitable[bool]], *, lease_seconds: float
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def _within(work: Awaitable[bool], seconds: float) -> bool:
+    """What comes of it, if it does in time: else LeaseLost.
+
+    Nobody waits until it has heard that it is cancelled: a connection that is not answered takes its time for that.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
+    finally:
+        if not task.done():
+            task.cancel()
+            _left.add(task)
+            task.add_done_callback(_forget)
+    if not done:
+        raise LeaseLost
+    return task.result()
+
+
+#: Held, so that they come to their end.
+_left: set[asyncio.Future[bool]] = set()
+
+
+def _forget(task: asyncio.Future[bool]) -> None:
+    _left.discard(task)
+    if not task.cancelled():
+        task.exception()

@@ -12,6 +12,7 @@ from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.fault import Fault, FaultLayer
 from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.layers.integrity import IntegrityLayer
+from simples3dms.providers.layers.lease import LeaseLayer
 from simples3dms.providers.layers.meter import Metered, MeterLayer
 from simples3dms.providers.layers.observe import Observations, ObserveLayer
 from simples3dms.providers.layers.ratelimit import RateLimitLayer
@@ -106,13 +107,13 @@ def count_calls(stack: StorageProvider) -> int:
     return stack.inner.metered.calls.total() + stack.inner.metered.under_way
 
 
-def is_resting(stack: StorageProvider) -> bool:
-    """Whether the store of a stack is left alone for a while, after faults."""
+def rest_seconds(stack: StorageProvider) -> float | None:
+    """For how long the store of a stack is left alone, after faults; 0: it is asked once. None: nothing is wrong."""
     while isinstance(stack, Layer):
         if isinstance(stack, BreakerLayer):
-            return stack.state == "open"
+            return stack.rest_seconds
         stack = stack.inner
-    return False
+    return None
 
 
 def set_share(stack: StorageProvider, share: float) -> None:
@@ -124,12 +125,13 @@ def set_share(stack: StorageProvider, share: float) -> None:
 
 
 def build_stack(provider: StorageProvider, settings: StackSettings, *faults: Fault) -> StorageProvider:
-    """integrity > meter > retry > observe > breaker > concurrency > rate > timeout > read-only > fault > provider.
+    """integrity > meter > retry > observe > breaker > concurrency > rate > lease > timeout > read-only > fault > kind.
 
     Integrity is outermost, so that a resumed body is compared as one. Meter counts what was asked for; observe, below
-    retry, each attempt. The breaker sees attempts too, and refuses before a place or a token is taken. Timeout is
-    inside the waits for places and tokens, so that only the store's own time counts, and an attempt that hangs becomes
-    an error that retry can repeat. Fault is there only when a test names faults.
+    retry, each attempt. The breaker sees attempts too, and refuses before a place or a token is taken. Lease is inside
+    the waits for places and tokens, as a claim may run out meanwhile. So is timeout, so that only the store's own time
+    counts, and an attempt that hangs becomes an error that retry can repeat. Fault is there only when a test names
+    faults.
     """
     inner = provider
     if faults:
@@ -142,6 +144,7 @@ def build_stack(provider: StorageProvider, settings: StackSettings, *faults: Fau
         read_seconds=settings.read_timeout_seconds,
         call_seconds=settings.connect_timeout_seconds + settings.read_timeout_seconds,
     )
+    inner = LeaseLayer(inner)
     if settings.requests_per_second is not None or settings.bytes_per_second is not None:
         inner = RateLimitLayer(
             inner,

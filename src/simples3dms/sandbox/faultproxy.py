@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import ssl
 import struct
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -30,22 +32,32 @@ class Flow:
     cut_with: Literal["fin", "rst"] = "rst"
     cut_times: int | None = None
     """How many connections are cut; None: each."""
+    cut_share: float = 0.0
+    """Of the pieces that come by, so many (0 to 1) are lost, and their connections with them; by the proxy's seed."""
+    is_held: bool = False
+    """Nothing passes until this is undone: with one direction held, requests arrive and answers do not."""
 
 
 class FaultProxy:
-    """Forwards `port` to `target_port`; `up` and `down` may be changed at any time, for connections that are open, too.
+    """Forwards `port` to the target; `up` and `down` may be changed at any time, for connections that are open, too.
 
     It runs in a thread of its own, so it serves blocking and asyncio callers alike.
     """
 
-    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
-        """`tls`: speak TLS to clients, and plain TCP to the target. Offsets then count decrypted bytes."""
-        self._target_port = target_port
+    def __init__(self, target: int | Path, *, tls: ssl.SSLContext | None = None, seed: int = 0) -> None:
+        """`target`: a port of the loopback interface, or a Unix socket.
+
+        `tls`: speak TLS to clients, and plain TCP to the target. Offsets then count decrypted bytes.
+
+        `seed`: what is lost by chance is the same each time, for the same pieces in the same order.
+        """
+        self._target = target
         self._tls = tls
         self.up, self.down = Flow(), Flow()
         self.is_blackhole = False
         self.accepted_count = 0
         self.cut_count = 0
+        self._chance = random.Random(seed)  # noqa: S311 to be repeated, not to be secret
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
@@ -129,7 +141,7 @@ class FaultProxy:
         self.accepted_count += 1
         self._writers.add(writer)
         try:
-            there_reader, there = await asyncio.open_connection(LOOPBACK, self._target_port)
+            there_reader, there = await self._connect()
         except OSError:
             _reset(writer)
             self._writers.discard(writer)
@@ -147,6 +159,11 @@ class FaultProxy:
                 self._writers.discard(end)
                 end.close()
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, Path):
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection(LOOPBACK, self._target)
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
@@ -159,8 +176,14 @@ class FaultProxy:
         while chunk := await reader.read(_CHUNK_BYTES):
             flow: Flow = getattr(self, direction)
             await asyncio.sleep(flow.latency_seconds)
-            while self.is_blackhole:  # noqa: ASYNC110 it is set from other threads
+            while self.is_blackhole or flow.is_held:
                 await asyncio.sleep(_HELD_SECONDS)
+                flow = getattr(self, direction)
+            if self._chance.random() < flow.cut_share:
+                self.cut_count += 1
+                _reset(writer)
+                _reset(back)
+                return
             chunk = _flip(chunk, sent, flow.flip_at)
             is_cut = self._is_cut(flow, sent + len(chunk))
             writer.write(chunk[: flow.cut_after - sent] if is_cut and flow.cut_after is not None else chunk)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,15 @@ class Fault:
     times: int = 1_000_000
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is part of the trade here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class HttpFaultProxy:
     """A context manager. `faults` may be changed at any time; the first that matches counts."""
 
@@ -60,6 +70,10 @@ class HttpFaultProxy:
         self._target_port = target_port
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.most_at_once = 0
+        """The most requests that were under way at a time; may be set back."""
+        self._busy = 0
+        self._counting = threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,15 +81,18 @@ class HttpFaultProxy:
             disable_nagle_algorithm = True
 
             def _any(self) -> None:
-                outer._serve(self)
+                outer._count(1)
+                try:
+                    outer._serve(self)
+                finally:
+                    outer._count(-1)
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any
 
             def log_message(self, *_: Any) -> None:
                 """Nothing is printed: `requests` has it."""
 
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((LOOPBACK, 0), Handler)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="http-faults", daemon=True)
 
@@ -103,6 +120,11 @@ class HttpFaultProxy:
     def count(self, matching: str) -> int:
         """How many requests were made whose "METHOD path?query" holds this."""
         return sum(matching in request for request in self.requests)
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._busy += change
+            self.most_at_once = max(self.most_at_once, self._busy)
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         request = f"{handler.command} {handler.path}"

@@ -38,6 +38,11 @@ class BreakerLayer(CallLayer):
             return "closed"
         return "half_open" if self._left() <= 0 else "open"
 
+    @property
+    def rest_seconds(self) -> float | None:
+        """For how long calls are still refused; 0: one is let through. None: all are."""
+        return None if self._opened_at is None else max(0.0, self._left())
+
     def _left(self) -> float:
         assert self._opened_at is not None
         pause: float = min(_LONGEST_COOL_SECONDS, self._cool_seconds * 2 ** max(0, self._times_opened - 1))

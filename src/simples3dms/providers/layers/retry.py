@@ -102,15 +102,22 @@ class RetryLayer(Layer):
         return (await self._counted(call))[0]
 
     async def _counted(self, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-        """The result, and how many calls failed before."""
+        """The result, and how many calls failed before.
+
+        Raises StoreResting only where nothing was sent: else the error of what was, though the breaker opened since.
+        """
         failed = 0
+        sent: ProviderError | None = None
         while True:
             try:
                 result = await call()
             except ProviderError as error:
                 failed += 1
                 if not await self.may_repeat(failed, error):
+                    if sent is not None and isinstance(error, StoreResting):
+                        raise sent from error
                     raise
+                sent = error
             else:
                 self.budget.succeed()
                 return result, failed

@@ -167,6 +167,11 @@ async def abandon(uow: UnitOfWork, tickets: Sequence[WriteTicket], *, grace_seco
     )
 
 
+async def forget_unsent(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> None:
+    """Forget writes of which nothing was sent to their store: there is nothing to clean."""
+    await uow.execute(f"DELETE FROM replicas r USING {HELD}", tickets_of(uow, tickets))  # noqa: S608
+
+
 async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) -> int:
     """Give up the writes whose lease ran out: their writer is gone, or so slow that its claim no longer counts.
 

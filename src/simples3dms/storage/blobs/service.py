@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -14,12 +13,10 @@ import structlog
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure, Unavailable
 from simples3dms.jobqueue.app import JobQueue
-from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import LeaseLost, heartbeat
-from simples3dms.providers.base import Body, Expected, ObjectRef, StorageProvider
+from simples3dms.providers.base import Body, Expected, StorageProvider
 from simples3dms.providers.errors import (
-    AccessDenied,
     IntegrityError,
     ObjectNotFound,
     ProviderError,
@@ -31,12 +28,10 @@ from simples3dms.storage.blobs.engine import Reading, ReadPlan, Surroundings
 from simples3dms.storage.blobs.hedging import Hedges
 from simples3dms.storage.blobs.latencies import Latencies
 from simples3dms.storage.blobs.looking import confirm_place
+from simples3dms.storage.blobs.removing import Removals
 from simples3dms.storage.blobs.values import (
     CACHED,
-    OBJECT_LOCKED,
     Blob,
-    Doomed,
-    Kept,
     ReadReason,
     Replica,
     WriteTicket,
@@ -56,11 +51,6 @@ from simples3dms.storage.stores.traits import Whereabouts, distance, egress_pric
 
 log = structlog.get_logger(__name__)
 
-#: Small, so that a claim is fresh when the store is asked.
-_SWEEP_BATCH = 100
-#: A retention that ended this lately may not be over by a store's clock.
-_CLOCKS_DIFFER = timedelta(minutes=15)
-_SWEEP_PARALLEL = 16
 #: What `new_ticket` makes.
 #: What we name objects below a tenant's prefix: blobs, and the copies of its audit's checkpoints.
 _OWN_KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|audit/checkpoint-[0-9]{20}\.json")
@@ -97,7 +87,16 @@ class Blobs:
         self.restores = restores
         self.caches = caches
         self.lease_seconds = lease_seconds
-        self._retry_base_seconds = retry_base_seconds
+        self.removals = Removals(
+            database,
+            stores,
+            locks,
+            restores,
+            caches,
+            provider=self.provider,
+            lease_seconds=lease_seconds,
+            retry_base_seconds=retry_base_seconds,
+        )
         self._here = here
         self._latencies = Latencies()
         self.hedges = Hedges(self._latencies)
@@ -167,9 +166,12 @@ class Blobs:
                 continue
             raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
 
-    async def give_up(self, tenant_id: UUID, ticket: WriteTicket) -> None:
-        """Give a write up, and have what it may have left at the store removed."""
+    async def give_up(self, tenant_id: UUID, ticket: WriteTicket, *, is_unsent: bool = False) -> None:
+        """Give a write up, and have what it may have left at the store removed; nothing of one that was never sent."""
         async with self._database.tenant(tenant_id) as uow:
+            if is_unsent:
+                await repository.forget_unsent(uow, [ticket])
+                return
             recorded = await repository.abandon(uow, [ticket], grace_seconds=self.lease_seconds)
             await self.defer_sweep(uow)
         if not recorded:
@@ -276,6 +278,10 @@ class Blobs:
                 "the store can't be used by this process", vendor_code=failure.problem_code
             ) from failure
 
+    def rest_seconds(self, store_id: UUID) -> float | None:
+        """For how long this process leaves the store alone; 0: it is asked once. None: nothing is wrong with it."""
+        return self._stores.rest_seconds(store_id)
+
     async def report_bad(self, tenant_id: UUID, replica: Replica, error: ProviderError) -> None:
         """Take a replica's word back after a read that showed it wrong or gone, and have it copied anew.
 
@@ -334,90 +340,11 @@ class Blobs:
         return len(set(keys))
 
     async def sweep(self, tenant_id: UUID) -> int:
-        """Remove what is retiring from the tenant's stores, and forget it. Returns how many replicas went.
+        """Remove what is retiring from the tenant's stores and caches, and forget it; how many replicas went.
 
-        None while a restore waits to be confirmed: what these records call dead may have come to life since.
+        None of them while a restore waits to be confirmed.
         """
-        share_as(str(tenant_id))
-        # Not held back by a restore: what a cache holds may go at any moment.
-        await self.caches.sweep(tenant_id)
-        removed = 0
-        while not await self.restores.is_held():
-            async with self._database.tenant(tenant_id) as uow:
-                await repository.expire_writes(uow, limit=_SWEEP_BATCH, grace_seconds=self.lease_seconds)
-                doomed = await repository.claim_retiring(uow, limit=_SWEEP_BATCH, lease_seconds=self.lease_seconds)
-                spared = [item for item in doomed if not item.allowed]
-                await repository.reprieve(uow, spared)
-                await self.locks.want_later(uow, [item.id for item in spared])
-            if not doomed:
-                return removed
-            await fp("purge.claimed")
-            removed += await self._remove(tenant_id, [item for item in doomed if item.allowed])
-        return removed
-
-    async def _remove(self, tenant_id: UUID, doomed: list[Doomed]) -> int:
-        by_store: dict[UUID, list[Doomed]] = {}
-        for item in doomed:
-            by_store.setdefault(item.store_id, []).append(item)
-        count = 0
-        for store_id, items in by_store.items():
-            async with self._database.tenant(tenant_id) as uow:
-                permitted = await repository.recheck(uow, items, lease_seconds=self.lease_seconds)
-            gone: list[Doomed] = []
-            failed: list[Kept] = []
-            wanted = [item for item in items if item.id in permitted]
-            await self._remove_at(tenant_id, store_id, wanted, gone, failed)
-            await fp("purge.after_delete")
-            async with self._database.tenant(tenant_id) as uow:
-                count += await repository.remove(uow, gone)
-                if failed:
-                    await repository.keep_for_later(uow, failed, base_seconds=self._retry_base_seconds)
-                await fp("purge.in_confirm_txn")
-            await fp("purge.committed")
-        return count
-
-    async def _remove_at(
-        self, tenant_id: UUID, store_id: UUID, items: list[Doomed], gone: list[Doomed], failed: list[Kept]
-    ) -> None:
-        """Delete what is known to be one plain object in one call; look for whatever else may be there, key by key.
-
-        Else is: what a doubtful write left, and the second version, or the parts, that a repeat after a lost answer
-        left beside the one that the records know.
-        """
-        try:
-            provider = await self.provider(store_id)
-            is_ours = await self._stores.is_place_ours(store_id)
-            is_behind = await self.restores.is_behind(provider, tenant_id, store_id)
-        except ProviderError as error:
-            failed.extend(Kept(item, error.kind) for item in items)
-            return
-        if not is_ours or is_behind or await self.restores.is_held():
-            failed.extend(Kept(item, "restore_unconfirmed" if is_ours else "place_taken") for item in items)
-            return
-        part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
-        plain = [item for item in items if _is_plain(item, part)]
-        others = [item for item in items if not _is_plain(item, part)]
-        slots = asyncio.Semaphore(_SWEEP_PARALLEL)
-
-        async def discard(item: Doomed) -> None:
-            async with slots:
-                try:
-                    await provider.discard(item.key)
-                    gone.append(item)
-                except ProviderError as error:
-                    failed.append(await _why_kept(provider, item, error))
-
-        try:
-            if plain:
-                outcomes = await provider.delete([ObjectRef(item.key) for item in plain])
-                for item, outcome in zip(plain, outcomes, strict=True):
-                    if outcome.error is None:
-                        gone.append(item)
-                    else:
-                        failed.append(await _why_kept(provider, item, outcome.error))
-        except ProviderError as error:
-            failed.extend(Kept(item, error.kind) for item in plain)
-        await asyncio.gather(*(discard(item) for item in others))
+        return await self.removals.sweep(tenant_id)
 
 
 def _as_replica(place: CachePlace, blob: Blob) -> Replica:
@@ -426,24 +353,5 @@ def _as_replica(place: CachePlace, blob: Blob) -> Replica:
     return Replica(place.entry_id, blob.id, place.store_id, place.key, None, CACHED, None, None, datetime.now(UTC))
 
 
-async def _why_kept(provider: StorageProvider, item: Doomed, error: ProviderError) -> Kept:
-    """Whether it is a lock of the store that a removal was refused for, and until when."""
-    if isinstance(error, AccessDenied) and provider.capabilities.object_lock:
-        try:
-            lock = await provider.get_lock(ObjectRef(item.key, item.version_id))
-        except ProviderError:
-            return Kept(item, error.kind)
-        if lock.held or (lock.until is not None and lock.until > datetime.now(UTC) - _CLOCKS_DIFFER):
-            return Kept(item, OBJECT_LOCKED, None if lock.held else lock.until)
-    return Kept(item, error.kind)
-
-
 def _is_ours(key: str, prefix: str) -> bool:
     return _OWN_KEY.fullmatch(key.removeprefix(prefix)) is not None
-
-
-def _is_plain(item: Doomed, part_bytes: int | None) -> bool:
-    """Whether the object was written whole, by a write that ended well, to a store that keeps no versions."""
-    if item.evidence is None or item.version_id is not None or item.size_bytes is None:
-        return False
-    return part_bytes is None or item.size_bytes <= part_bytes

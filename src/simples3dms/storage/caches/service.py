@@ -17,7 +17,8 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.kit.failpoints import FailPointError, fp
 from simples3dms.kit.ids import new_id
-from simples3dms.kit.streams import LeaseLost, heartbeat
+from simples3dms.kit.leases import Lease, LeaseLost
+from simples3dms.kit.streams import heartbeat
 from simples3dms.providers.base import Expected
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.caches import repository
@@ -156,6 +157,7 @@ class Caches:
 
     async def _remove_due(self, *, tenant_id: UUID | None = None, store_id: UUID | None = None) -> None:
         while True:
+            lease = Lease(self._lease_seconds)
             async with self._database.platform() as uow:
                 entries = await repository.claim_retiring(
                     uow, tenant_id=tenant_id, store_id=store_id, limit=_BATCH, lease_seconds=self._lease_seconds
@@ -164,7 +166,8 @@ class Caches:
                 return
             await fp("cache.claimed")
             slots = asyncio.Semaphore(_PARALLEL)
-            outcomes = await asyncio.gather(*(self._remove(entry, slots) for entry in entries))
+            with lease:
+                outcomes = await asyncio.gather(*(self._remove(entry, slots) for entry in entries))
             async with self._database.platform() as uow:
                 await repository.remove(uow, [one for one, gone in zip(entries, outcomes, strict=True) if gone])
                 kept = [one for one, gone in zip(entries, outcomes, strict=True) if not gone]

@@ -21,8 +21,9 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.keys.service import notify
 from simples3dms.kit.failpoints import fp
+from simples3dms.kit.leases import LeaseLost, require_lease
 from simples3dms.kit.secret import Secret
-from simples3dms.kit.streams import LeaseLost, heartbeat
+from simples3dms.kit.streams import heartbeat
 from simples3dms.providers.errors import ProviderError
 from simples3dms.providers.keys import HeldKey, KeyManagement
 from simples3dms.storage.credentials import repository as credentials_repository
@@ -121,6 +122,7 @@ class RotationEngine:
                 if not await repository.intend(uow, rotation, [key.key_id for key in held]):
                     raise _ClaimLost
             await fp("rotate.intended")
+            require_lease()
             made = await keys.make_key(rotation.key_name)
             await fp("rotate.made")
             sealed = await self._credentials.seal(
@@ -145,6 +147,7 @@ class RotationEngine:
             if key.name is None and rotation.known_key_ids is not None:
                 is_ours = key.key_id not in rotation.known_key_ids
             if is_ours:
+                require_lease()
                 await keys.disable_key(key.key_id)
                 await keys.delete_key(key.key_id)
                 log.info("rotation.leftover_removed", store=str(rotation.store_id))
@@ -187,8 +190,10 @@ class RotationEngine:
             if key_id not in (None, await self._provider_key_id(store, rotation.to_version)):
                 assert key_id is not None
                 async with self._management(store) as keys:
+                    require_lease()
                     await keys.disable_key(key_id)
                     await fp("rotate.old_disabled")
+                    require_lease()
                     await keys.delete_key(key_id)
         await fp("rotate.old_gone")
         async with self._database.platform() as uow:
@@ -207,6 +212,7 @@ class RotationEngine:
             async with self._management(store) as keys:
                 key_id = await self._provider_key_id(store, rotation.to_version)
                 if key_id is not None:
+                    require_lease()
                     await keys.disable_key(key_id)
                     await keys.delete_key(key_id)
                 else:

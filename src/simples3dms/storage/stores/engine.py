@@ -17,7 +17,7 @@ from simples3dms.egress import Destination, EgressGuard
 from simples3dms.errors import Unavailable
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.registry import BuildOptions, ProviderKind, get_kind
-from simples3dms.providers.stack import StackSettings, build_stack, count_calls, is_idle, is_resting, set_share
+from simples3dms.providers.stack import StackSettings, build_stack, count_calls, is_idle, rest_seconds, set_share
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
 
@@ -180,10 +180,10 @@ class ProviderPool:
             pooled.share = share
             set_share(pooled.provider, share)
 
-    def is_resting(self, store_id: UUID) -> bool:
-        """Whether a store is left alone by this process for a while, after faults."""
+    def rest_seconds(self, store_id: UUID) -> float | None:
+        """For how long a store is left alone by this process, after faults; 0: it is asked once. None: all is well."""
         pooled = self._pooled.get(store_id)
-        return pooled is not None and is_resting(pooled.provider)
+        return None if pooled is None else rest_seconds(pooled.provider)
 
     def owner_of(self, store_id: UUID) -> UUID | None:
         """The tenant that brought a store whose provider is in use; None: the platform's, or not in use."""

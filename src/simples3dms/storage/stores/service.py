@@ -407,7 +407,11 @@ class Stores(Probes, Renewals):
 
     def is_resting(self, store_id: UUID) -> bool:
         """Whether this process leaves the store alone for a while, after faults."""
-        return self._pool.is_resting(store_id)
+        return bool(self._pool.rest_seconds(store_id))
+
+    def rest_seconds(self, store_id: UUID) -> float | None:
+        """For how long, still; 0: it is asked once, and the answer decides. None: nothing is wrong with it."""
+        return self._pool.rest_seconds(store_id)
 
     async def close(self) -> None:
         """Close all providers, and the guard after them. Idempotent."""

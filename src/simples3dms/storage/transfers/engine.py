@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -12,6 +12,7 @@ import structlog
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.kit.failpoints import fp
+from simples3dms.kit.leases import LeaseLost
 from simples3dms.providers.base import Body, Expected, PutResult, StorageProvider
 from simples3dms.providers.errors import (
     AccessDenied,
@@ -23,6 +24,7 @@ from simples3dms.providers.errors import (
     ProviderError,
     StoreBroken,
     StoreFull,
+    StoreResting,
     StoreTimedOut,
     StoreUnavailable,
     Throttled,
@@ -58,6 +60,10 @@ STORE_FAULTS = (
     StoreUnavailable,
     Throttled,
 )
+#: Of them, those after which nothing was sent.
+UNSENT_FAULTS = (StoreResting,)
+#: Of them, what passes by itself, and then for all objects at once.
+PASSING_KINDS = frozenset(error.kind for error in (StoreResting, StoreTimedOut, StoreUnavailable))
 #: Those of them that time alone does not mend: a person has to act.
 PARKING_KINDS = frozenset(
     error.kind for error in (AccessDenied, BadCredential, BucketMissing, CapExceeded, StoreBroken, StoreFull)
@@ -72,6 +78,16 @@ class _Task:
     ticket: WriteTicket | None
 
 
+@dataclass(slots=True)
+class _Progress:
+    """What has become of a batch so far: copies that are proven, replicas that were, and claims under which bytes were
+    sent to the target."""
+
+    done: list[Written] = field(default_factory=list)
+    proven: list[Replica] = field(default_factory=list)
+    sent: set[UUID] = field(default_factory=set)
+
+
 class CopyEngine:
     """Copies batches. Any number of engines in any number of processes may work on the same tenant."""
 
@@ -82,6 +98,10 @@ class CopyEngine:
         self._little_slots = asyncio.Semaphore(concurrency)
         self._whole_slots = asyncio.Semaphore(max(1, concurrency // 4))
         self._large_slots = asyncio.Semaphore(min(concurrency, _LARGE_PARALLEL))
+
+    def rest_seconds(self, store_id: UUID) -> float | None:
+        """For how long the store is left alone by this process; 0: it is asked once. None: nothing is wrong with it."""
+        return self._blobs.rest_seconds(store_id)
 
     async def copy(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> list[Result]:
         """Bring these blobs to the granted store, each proven by reading it back. One result for each that needs work.
@@ -95,15 +115,14 @@ class CopyEngine:
             return results
         await fp("copy.claimed")
         tickets = [task.ticket for task in tasks if task.ticket]
-        done: list[Written] = []
-        proven: list[Replica] = []
+        progress = _Progress()
         try:
             async with self._blobs.keep_alive(tenant_id, tickets) if tickets else _nothing():
-                outcomes = await self._all(tenant_id, tasks, grant, done, proven)
+                outcomes = await self._all(tenant_id, tasks, grant, progress)
         except BaseException:
-            await asyncio.shield(self._settle(tenant_id, tasks, done, proven))
+            await asyncio.shield(self._settle(tenant_id, tasks, progress))
             raise
-        live = await self._settle(tenant_id, tasks, done, proven)
+        live = await self._settle(tenant_id, tasks, progress)
         await fp("copy.committed")
         results.extend(_final(task, outcome, live) for task, outcome in zip(tasks, outcomes, strict=True))
         return results
@@ -142,17 +161,13 @@ class CopyEngine:
             )
         return {**fresh, **tickets}, mine
 
-    async def _all(
-        self, tenant_id: UUID, tasks: list[_Task], grant: Grant, done: list[Written], proven: list[Replica]
-    ) -> list[Result]:
+    async def _all(self, tenant_id: UUID, tasks: list[_Task], grant: Grant, progress: _Progress) -> list[Result]:
         """Run the batch at once, bounded by the engine's slots; an unforeseen error cancels and awaits the rest."""
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._one(tenant_id, task, grant, done, proven)) for task in tasks]
+            running = [group.create_task(self._one(tenant_id, task, grant, progress)) for task in tasks]
         return [task.result() for task in running]
 
-    async def _one(
-        self, tenant_id: UUID, task: _Task, grant: Grant, done: list[Written], proven: list[Replica]
-    ) -> Result:
+    async def _one(self, tenant_id: UUID, task: _Task, grant: Grant, progress: _Progress) -> Result:
         blob = task.deficit.blob
         async with self._slots(blob.size_bytes):
             try:
@@ -160,17 +175,17 @@ class CopyEngine:
                     assert task.deficit.at_target is not None
                     async with self._throttle.turn():
                         await self._prove_existing(tenant_id, blob, task.deficit.at_target)
-                    proven.append(task.deficit.at_target)
+                    progress.proven.append(task.deficit.at_target)
                     return Result(blob.id, blob.size_bytes, Outcome.PROVEN)
                 target = await self._blobs.provider(grant.store_id)
-                written, source = await self._from_any(tenant_id, task.deficit, target, task.ticket)
-                done.append(written)
+                written, source = await self._from_any(tenant_id, task.deficit, target, task.ticket, progress.sent)
+                progress.done.append(written)
                 if source is not None:
-                    proven.append(source)
+                    progress.proven.append(source)
                 return Result(blob.id, blob.size_bytes, Outcome.COPIED)
             except ProviderError as error:
                 return _failure(blob, error)
-            except ClaimLost:
+            except (ClaimLost, LeaseLost):
                 return Result(blob.id, blob.size_bytes, Outcome.BUSY)
             except Failure as error:
                 return Result(
@@ -183,16 +198,19 @@ class CopyEngine:
         return self._whole_slots if size_bytes <= WHOLE_BYTES else self._large_slots
 
     async def _from_any(
-        self, tenant_id: UUID, deficit: Deficit, target: StorageProvider, ticket: WriteTicket
+        self, tenant_id: UUID, deficit: Deficit, target: StorageProvider, ticket: WriteTicket, sent: set[UUID]
     ) -> tuple[Written, Replica | None]:
-        """Copy from the first source that can be read and is right; each other one is reported."""
+        """Copy from the first source that can be read and is right; each other one is reported.
+
+        `sent` gets the claim when the target is about to get bytes: until then there is nothing to clean there.
+        """
         last: ProviderError = ObjectNotFound("no store holds a replica of it that could be read")
         in_parts = deficit.blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, deficit.blob)
         for source in deficit.sources:
             provider = await self._blobs.provider(source.store_id)
             for is_last_try in (False, True):
                 try:
-                    written = await self._put_and_prove(tenant_id, deficit.blob, provider, source, target, ticket)
+                    written = await self._put_and_prove(tenant_id, deficit.blob, provider, source, target, ticket, sent)
                     return written, source if source.state == "live" else None
                 except SourceFailed as failed:
                     last = failed.error
@@ -200,7 +218,8 @@ class CopyEngine:
                         # Whoever took the copy over may be at this key: it is left to the sweep. Wrong bytes were
                         # read twice.
                         break
-                    await target.discard(ticket.key)
+                    if ticket.replica_id in sent:
+                        await target.discard(ticket.key)
                     # Bytes that came out wrong once may have been hurt on the way: only a second time counts.
                     if is_last_try or not isinstance(last, IntegrityError):
                         break
@@ -218,6 +237,7 @@ class CopyEngine:
         source: Replica,
         target: StorageProvider,
         ticket: WriteTicket,
+        sent: set[UUID],
     ) -> Written:
         expected = Expected(blob.size_bytes, blob.digest)
         in_parts = blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, blob)
@@ -226,13 +246,15 @@ class CopyEngine:
             # Each part takes a turn of its own.
             async with _nothing() if in_parts else turn():
                 if in_parts:
+                    sent.add(ticket.replica_id)
                     put = await copy_in_parts(self._database, turn, tenant_id, blob, provider, source, target, ticket)
                 elif blob.size_bytes <= WHOLE_BYTES:
                     body: Body = await _read_whole(provider, source, expected)
                     await fp("copy.source_open")
                     await fp("copy.mid_stream")
-                    put = await target.put(ticket.key, body, expected=expected)
+                    put = await _put_whole(target, ticket, body, expected, sent)
                 else:
+                    sent.add(ticket.replica_id)
                     put = await self._stream(provider, source, target, ticket, expected)
                 await fp("copy.after_put")
                 # What the target says of its write proves nothing: read it back and compare with the record.
@@ -295,10 +317,9 @@ class CopyEngine:
             await self._blobs.report_bad(tenant_id, replica, error)
             raise
 
-    async def _settle(
-        self, tenant_id: UUID, tasks: list[_Task], done: list[Written], proven: list[Replica]
-    ) -> set[UUID]:
+    async def _settle(self, tenant_id: UUID, tasks: list[_Task], progress: _Progress) -> set[UUID]:
         """Confirm what was proven and give the rest up, in one unit of work; the replica ids that are live."""
+        done, proven = progress.done, progress.proven
         finished = {written.ticket.replica_id for written in done}
         lost = [task.ticket for task in tasks if task.ticket and task.ticket.replica_id not in finished]
         async with self._database.tenant(tenant_id) as uow:
@@ -310,6 +331,11 @@ class CopyEngine:
             await repository.forget_part_uploads(uow, list(live))
             left = await repository.release_writes(uow, lost) if lost else set()
             lost = [ticket for ticket in lost if ticket.replica_id not in left]
+            # Of one that was taken over, whoever had it before may have sent something.
+            unsent = [one for one in lost if one.replica_id not in progress.sent and one.fence == 1]
+            if unsent:
+                await blobs_repository.forget_unsent(uow, unsent)
+                lost = [ticket for ticket in lost if ticket not in unsent]
             if lost:
                 await blobs_repository.abandon(uow, lost, grace_seconds=self._blobs.lease_seconds)
             if lost or len(live) < len(done):
@@ -335,6 +361,17 @@ async def _read_whole(provider: StorageProvider, source: Replica, expected: Expe
         return await provider.get(source.key, version_id=source.version_id, expected=expected)
     except ProviderError as error:
         raise SourceFailed(error) from error
+
+
+async def _put_whole(
+    target: StorageProvider, ticket: WriteTicket, body: Body, expected: Expected, sent: set[UUID]
+) -> PutResult:
+    sent.add(ticket.replica_id)
+    try:
+        return await target.put(ticket.key, body, expected=expected)
+    except UNSENT_FAULTS:
+        sent.discard(ticket.replica_id)
+        raise
 
 
 async def _require_good(provider: StorageProvider, source: Replica, expected: Expected) -> None:

@@ -20,7 +20,7 @@ from simples3dms.kit.streams import gather_small
 from simples3dms.providers.base import Part, PartsUpload, PutResult, StorageProvider
 from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket
-from simples3dms.storage.transfers import repository
+from simples3dms.storage.transfers.parts import repository
 
 #: Bytes of one object that are held in memory, and under way, at a time.
 _BYTES_UNDER_WAY: Final = 24 * 2**20

@@ -19,7 +19,7 @@ from simples3dms.storage.placement.turns import waits_for_age
 from simples3dms.storage.placement.values import Grant, Policy, Survey
 from simples3dms.storage.stores.errors import not_granted, untrusted
 from simples3dms.storage.transfers import repository
-from simples3dms.storage.transfers.engine import CopyEngine
+from simples3dms.storage.transfers.engine import PASSING_KINDS, CopyEngine
 from simples3dms.storage.transfers.values import Outcome, Repaired, Result, TransferRow
 
 _LONGEST_DELAY_SECONDS = 3600.0
@@ -27,6 +27,10 @@ _LONGEST_DELAY_SECONDS = 3600.0
 _REPAIR_PAGE = 200
 #: Debts that one job pays at a time.
 _BATCH = 32
+#: Jobs that are queued at once when a store has come back.
+_AT_ONCE = 4
+#: The longest wait after a fault that passes by itself.
+_PASSING_DELAY_SECONDS = 30.0
 _SURVEY_PAGE = 200
 #: So many debts towards a store are enough for now.
 _SURVEY_BACKLOG = 1000
@@ -195,9 +199,20 @@ class Transfers:
         return None
 
     async def run(self, tenant_id: UUID, transfer_id: UUID) -> None:
-        """Pay a debt, and with it others towards the same store. Nothing happens if it is paid, or held by another."""
+        """Pay a debt, and with it others towards the same store. Nothing happens if it is paid, or held by another.
+
+        While the store is left alone after faults, they wait as they are; then one goes ahead, and the others follow if
+        the store took it. So a store that comes back is not met by all that it is owed, and by what failed copies left.
+        """
         async with self._database.tenant(tenant_id) as uow:
-            rows = await repository.claim(uow, transfer_id, limit=_BATCH, lease_seconds=self._lease_seconds)
+            store_id = await repository.find_target(uow, transfer_id)
+            rest_seconds = None if store_id is None else self._engine.rest_seconds(store_id)
+            if store_id is None or rest_seconds:
+                if store_id is not None and rest_seconds:
+                    await self._wait(uow, store_id, transfer_id, rest_seconds)
+                return
+            limit = _BATCH if rest_seconds is None else 1
+            rows = await repository.claim(uow, transfer_id, limit=limit, lease_seconds=self._lease_seconds)
             if not rows:
                 return
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
@@ -209,6 +224,25 @@ class Transfers:
             raise
         async with self._database.tenant(tenant_id) as uow:
             await self._record(uow, rows, results)
+            if len(rows) == limit and not any(result.store_fault for result in results.values()):
+                await self._go_on(uow, store_id, _AT_ONCE if rest_seconds is not None else 1)
+
+    async def _wait(self, uow: UnitOfWork, store_id: UUID, transfer_id: UUID, seconds: float) -> None:
+        """One job for all that the tenant owes the store: the first to come back."""
+        assert uow.tenant_id is not None
+        await self._queue.defer(
+            uow,
+            "transfer.run",
+            once=f"transfers:{uow.tenant_id}:{store_id}",
+            tenant_id=uow.tenant_id,
+            transfer_id=transfer_id,
+            delay_seconds=int(seconds + 0.999),
+        )
+
+    async def _go_on(self, uow: UnitOfWork, store_id: UUID, jobs: int) -> None:
+        """Queue the next batches: a backlog need not wait for the watchdog to find it."""
+        for transfer_id in await repository.list_due_at(uow, target_store_id=store_id, limit=jobs):
+            await self.defer_run(uow, transfer_id, once=True)
 
     async def _put_back(self, tenant_id: UUID, rows: Sequence[TransferRow]) -> None:
         """Let go at once when this worker is told to stop, so that another need not wait for the leases."""
@@ -255,6 +289,9 @@ class Transfers:
             and (row.attempt >= self._attempts or not result.retryable)
         )
         delay = self.delay(row.attempt)
+        if result.error_kind in PASSING_KINDS:
+            # Others go ahead while the store is down: this one need not be late when it is back.
+            delay = min(delay, _PASSING_DELAY_SECONDS)
         kind = result.error_kind or result.outcome.value
         message = result.error_message or "another worker is writing this copy"
         await repository.postpone(uow, row, kind=kind, message=message, delay_seconds=delay, final=final)

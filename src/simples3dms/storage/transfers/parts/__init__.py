@@ -1,0 +1,1 @@
+"""Parts of large copies that have arrived: what the next attempt need not send again."""
