@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
+import typer
 from tests.api.conftest import Door
 
 from simples3dms.cli.main import app as cli
@@ -101,3 +103,24 @@ def test_prometheus_reads_the_numbers_with_a_token_and_nobody_without(behind: Do
     assert "acme" not in answer.text
     assert httpx.get(f"{behind.url}/api/v1/metrics").status_code == 401
     assert 'simples3dms_replication_pending_bytes{store="disk-b",owner="platform"} 5' in run("upkeep", "metrics")
+
+
+def test_a_schedule_of_reconciles_is_set_shown_and_taken_back(door: Door, run: Run) -> None:
+    asked = ("reconcile", "schedule", "disk-b")
+    assert json.loads(run(*asked, "--json"))["schedule"] is None
+    found = json.loads(run(*asked, "--every-days", "30", "--older-than-days", "1", "--json"))
+    assert (found["schedule"]["every_days"], found["schedule"]["older_than_days"]) == (30, 1)
+    assert found["places"] == {"place_count": 1, "due_count": 0, "running_count": 0}
+    with door.connect() as client:
+        client.start_reconcile("acme", store="disk-b")
+        deadline = time.monotonic() + 60
+        while not (results := client.get_reconcile_schedule("disk-b").results):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert [(one.tenant, one.is_scheduled, one.state) for one in results] == [("acme", False, "done")]
+    words = run(*asked)
+    assert "every 30 days" in words
+    assert "acme" in words
+    assert "only by hand" in run(*asked, "--off")
+    with pytest.raises(typer.BadParameter):
+        run(*asked, "--off", "--every-days", "1")

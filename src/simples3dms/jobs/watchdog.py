@@ -55,7 +55,7 @@ async def tick(services: Services) -> None:
     await services.letters.defer_due(limit=_LIMIT)
     await services.locks.defer_due(limit=_LIMIT)
     await services.scrubs.start_due(limit=_LIMIT)
-    await services.reconciles.defer_due(limit=_LIMIT)
+    await services.reconciles.start_due(limit=_LIMIT)
     await services.transfers.defer_due_surveys(limit=_LIMIT)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:

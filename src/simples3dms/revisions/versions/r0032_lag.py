@@ -121,6 +121,9 @@ ALTER TABLE store_grants ADD COLUMN reconcile_at timestamptz NOT NULL DEFAULT no
 CREATE INDEX store_grants_reconcile ON store_grants (store_id, reconcile_at);
 ALTER TABLE reconciles ADD COLUMN is_scheduled boolean NOT NULL DEFAULT false;
 CREATE INDEX reconciles_at_store ON reconciles (store_id, tenant_id, id);
+CREATE INDEX reconciles_active_at_store ON reconciles (store_id) WHERE state IN ('running', 'removing');
+CREATE INDEX reconciles_found ON reconciles (store_id, tenant_id, id)
+  WHERE state = 'done' AND unexplained_count + hidden_count + unfinished_count > 0;
 """
 
 

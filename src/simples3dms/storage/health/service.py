@@ -11,6 +11,7 @@ import structlog
 from simples3dms.db.session import Database
 from simples3dms.storage.health import repository
 from simples3dms.storage.health.values import MEANINGS, Degradation
+from simples3dms.storage.reconciles import repository as reconciles_repository
 from simples3dms.storage.replication.service import Replication
 from simples3dms.storage.replication.values import StoreLag
 from simples3dms.storage.restores.service import RestoreGuard
@@ -47,6 +48,9 @@ class Health:
             for store in await repository.list_untrusted(uow):
                 reason = store.untrusted_reason
                 found.append(Degradation("store_untrusted", store.id, store.name, store.untrusted_at, reason))
+            for one in await reconciles_repository.list_found(uow):
+                message = f"{one.unexplained_count} objects that no record explains, of {one.place_count} tenants"
+                found.append(Degradation("reconcile_found", one.store_id, one.store, one.since, message))
         for lag in lags:
             if lag.is_later_than(self._replication.late_seconds):
                 message = f"{lag.pending_count} copies wait, the oldest for {lag.lag_seconds:.0f} seconds"

@@ -12,6 +12,7 @@ MEANINGS: Final = {
     "replication_late": "Copies that are owed to the store have waited for longer than the setting says.",
     "copies_failed": "Copies were tried as often as is sensible: they are missing until somebody sees to them.",
     "store_untrusted": "Nothing at the store is repaired by itself.",
+    "reconcile_found": "The store has objects that no record explains, and that nobody has removed.",
     "removals_held": "Nothing is removed from any store, since the database was restored.",
 }
 
