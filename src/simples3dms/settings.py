@@ -151,6 +151,12 @@ class Settings(BaseSettings):
     scrub_bytes_per_second: float = Field(
         default=20_000_000, ge=0, le=1e12, description="Bytes that one scrub reads a second, at most. 0: no limit."
     )
+    replication_late_seconds: float = Field(
+        default=3600,
+        ge=0,
+        le=31_536_000,
+        description="Age of the oldest copy that is owed to a store above which the store is late. 0: none ever is.",
+    )
     audit_seal_seconds: Seconds = Field(
         default=1, description="How often a worker numbers and chains what has been recorded in the audit."
     )

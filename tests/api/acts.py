@@ -64,6 +64,7 @@ STATE = (
     "SELECT id FROM takeouts ORDER BY id",
     "SELECT id, untrusted_reason, price_per_gib_month FROM stores ORDER BY id",
     "SELECT id, state IN ('removing', 'removed') FROM reconciles ORDER BY id",
+    "SELECT store_id, every_seconds, older_than_days FROM reconcile_schedules ORDER BY store_id",
     "SELECT held_at, confirmed_at FROM restore_guard WHERE held_at IS NOT NULL OR confirmed_at IS NOT NULL",
     "SELECT id, state = 'paused' FROM scrubs ORDER BY id",
     "SELECT id, state FROM migrations ORDER BY id",

@@ -32,6 +32,8 @@ def _local(root: Path) -> list[Step]:
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": ["DE"]}),
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": None}),
         step("set_price", f"PUT {store}/price", {"price_per_gib_month": "0.006"}),
+        step("set_reconcile_schedule", f"PUT {store}/reconcile-schedule", {"every_days": 7}),
+        step("set_reconcile_schedule", f"PUT {store}/reconcile-schedule", {"every_days": None}),
         step("trust_store", f"POST {store}/trust", {"reason": "x"}, first=_distrusted),
         step("revoke_grant", f"DELETE {store}/grants/acme"),
         *_drained(f"{store}/drain"),

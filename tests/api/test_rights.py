@@ -97,6 +97,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "start_reconcile": {"store": "disk-b"},
     "repair_replicas": {},
     "remove_unexplained": {"count": 1},
+    "set_reconcile_schedule": {"every_days": 7},
     "set_price": {"price_per_gib_month": "0.01"},
     "start_scrub": {"store": "disk-b"},
     "trust_store": {"reason": "x"},

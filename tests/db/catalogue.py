@@ -63,6 +63,8 @@ TENANT_RIGHTS = {
     "usage_shards": "SELECT INSERT UPDATE",
     "catalogue_counts": "SELECT",
     "catalogue_deltas": "SELECT INSERT",
+    "transfer_counts": "SELECT",
+    "transfer_deltas": "SELECT INSERT",
     "scrubs": "SELECT INSERT UPDATE",
     "reconciles": "SELECT INSERT UPDATE",
     "reconcile_findings": "SELECT INSERT UPDATE",

@@ -154,6 +154,10 @@ ROWS = {
     "catalogue_counts": """INSERT INTO catalogue_counts (tenant_id, store_id, blob_count, size_bytes)
                            VALUES (%(t)s, %(store)s, 1, 1)""",
     "catalogue_deltas": "INSERT INTO catalogue_deltas (tenant_id, blob_count, size_bytes) VALUES (%(t)s, 1, 1)",
+    "transfer_counts": """INSERT INTO transfer_counts (tenant_id, store_id, state, transfer_count, size_bytes)
+                          VALUES (%(t)s, %(store)s, 'pending', 1, 1)""",
+    "transfer_deltas": """INSERT INTO transfer_deltas (tenant_id, store_id, state, transfer_count, size_bytes)
+                          VALUES (%(t)s, %(store)s, 'pending', 1, 1)""",
 }
 #: Rows that the platform's role can't make.
 SEALERS = {"audit_heads", "audit_checkpoints", "audit_cuts"}

@@ -151,5 +151,47 @@ def test_0013_stores_that_were_there_are_the_platforms(urls: Provisioned, owner:
     assert catalogue.findings(owner) == []
 
 
+def test_0032_counts_what_is_there(urls: Provisioned, owner: psycopg.Connection[Any]) -> None:
+    """Also what an earlier revision should have counted, and could not see."""
+    owner.execute("DROP SCHEMA public CASCADE")
+    owner.execute("CREATE SCHEMA public")
+    upgrade_to(urls.owner_url, "0024")
+    tenant, blobs, (one, two) = new_id(), [new_id() for _ in range(3)], (new_id(), new_id())
+    with owner.transaction():
+        owner.execute("GRANT simples3dms_platform TO CURRENT_USER")
+        owner.execute("GRANT USAGE ON SEQUENCE blob_seq TO simples3dms_platform")
+        owner.execute("SET LOCAL ROLE simples3dms_platform")
+        owner.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, 'acme', 'Acme')", [tenant])
+        for store in (one, two):
+            owner.execute("INSERT INTO stores (id, name, kind, settings) VALUES (%s, %s, 's3', '{}')", [store, store])
+            owner.execute(
+                "INSERT INTO store_grants (tenant_id, store_id, prefix) VALUES (%s, %s, 't/')", [tenant, store]
+            )
+        for number, blob in enumerate(blobs):
+            owner.execute(
+                "INSERT INTO blobs (tenant_id, id, digest, size_bytes) VALUES (%s, %s, sha256(''), %s)",
+                [tenant, blob, 10**number],
+            )
+            owner.execute(
+                """INSERT INTO replicas (tenant_id, id, blob_id, store_id, key, state, evidence)
+                   VALUES (%s, %s, %s, %s, %s, 'live', 'read-back')""",
+                [tenant, blob, blob, one, str(number)],
+            )
+            owner.execute(
+                "INSERT INTO transfers (tenant_id, id, blob_id, target_store_id, state) VALUES (%s, %s, %s, %s, %s)",
+                [tenant, blob, blob, two, "failed" if number == 2 else "pending"],
+            )
+    owner.execute("REVOKE USAGE ON SEQUENCE blob_seq FROM simples3dms_platform")
+    owner.execute("REVOKE simples3dms_platform FROM CURRENT_USER")
+    assert revisions.upgrade(urls.owner_url, login_role=LOGIN_ROLE) == revisions.newest_revision()
+    with psycopg.connect(urls.app_url) as application:
+        application.execute("SET LOCAL ROLE simples3dms_platform")
+        owed = application.execute("SELECT store_id, state, transfer_count, size_bytes FROM transfer_counts").fetchall()
+        held = application.execute("SELECT store_id, blob_count, size_bytes FROM catalogue_deltas").fetchall()
+    assert sorted(owed) == [(two, "failed", 1, 100), (two, "pending", 2, 11)]
+    assert set(held) == {(None, 3, 111), (one, 3, 111)}
+    assert catalogue.findings(owner) == []
+
+
 def test_the_newest_revision_is_the_one_that_is_asked_for_at_the_start() -> None:
     assert revisions.newest_revision() == NEWEST

@@ -32,6 +32,7 @@ from simples3dms.api.v1 import (
     migrations,
     own_stores,
     persons,
+    replication,
     rollouts,
     rotations,
     service_principals,
@@ -116,7 +117,7 @@ def create_app(services: Services | None, options: DoorOptions | None = None) ->
     for module in (
         *(health, identity, sessions, factors, service_principals, invitations, federation, tenants, audit),
         *(stores, own_stores, rollouts, rotations, drains, documents, content, holds, takeouts, migrations),
-        *(compliance, persons, letters, upkeep),
+        *(compliance, persons, letters, upkeep, replication),
     ):
         app.router.routes.extend(module.router.routes)
         app.state.permissions |= permissions_of(module.router.routes)

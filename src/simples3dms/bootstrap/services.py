@@ -44,6 +44,7 @@ from simples3dms.storage.counters.service import Counters
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.drains.engine import DrainEngine
 from simples3dms.storage.drains.service import Drains
+from simples3dms.storage.health.service import Health
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.reports import Reports
@@ -52,6 +53,7 @@ from simples3dms.storage.notices.service import Notices
 from simples3dms.storage.placement.service import Placements
 from simples3dms.storage.reconciles.engine import ReconcileEngine
 from simples3dms.storage.reconciles.service import Reconciles
+from simples3dms.storage.replication.service import Replication
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.rotations.service import Rotations
@@ -111,6 +113,8 @@ class Services:
     upkeep: Upkeep
     scrubs: Scrubs
     reconciles: Reconciles
+    replication: Replication
+    health: Health
     checkpoints: Checkpoints
     refusals: Refusals
     worker_concurrency: int
@@ -198,6 +202,7 @@ def build_services(settings: Settings) -> Services:
         retry_base_seconds=settings.retry_base_seconds,
         here=Whereabouts(settings.server_region, settings.server_country),
     )
+    replication = Replication(database, stores, late_seconds=settings.replication_late_seconds)
     throttle = Throttle(database, most_slowdown=settings.most_slowdown)
     copies = CopyEngine(database, blobs, throttle, concurrency=settings.copy_concurrency)
     transfers = Transfers(
@@ -314,6 +319,8 @@ def build_services(settings: Settings) -> Services:
                 retry_base_seconds=settings.retry_base_seconds,
             ),
         ),
+        replication=replication,
+        health=Health(database, replication, restores),
         refusals=refusals,
         checkpoints=Checkpoints(
             database,

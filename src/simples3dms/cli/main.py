@@ -21,6 +21,7 @@ from simples3dms.cli import (
     own_stores,
     persons,
     reconciles,
+    replication,
     residency,
     rollouts,
     stores,
@@ -71,6 +72,8 @@ app.add_typer(reconciles.app, name="reconcile")
 reconciles.install(stores.store_app)
 app.add_typer(upkeep.upkeep_app, name="upkeep")
 upkeep.install(stores.store_app)
+app.add_typer(replication.app, name="replication")
+replication.install(upkeep.upkeep_app)
 lifecycle.install(admin.tenant_app)
 persons.install(admin.user_app)
 

@@ -1,4 +1,4 @@
-"""reconcile: start, list, show, findings, remove; store price."""
+"""reconcile: start, list, show, findings, remove, schedule; store price."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simples3dms.cli.output import console, plain, show_json, show_one, show_row
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
-from simples3dms.schemas.upkeep import Reconcile
+from simples3dms.schemas.upkeep import Reconcile, StoreSchedule
 
 app = typer.Typer(help="Compare what a store lists with the records.", no_args_is_help=True)
 
@@ -110,6 +110,42 @@ def remove_unexplained(
             _show(client.get_reconcile(name, chosen), as_json=False)
             count = typer.prompt("How many things are to be removed", type=int, err=True)
         _show(client.remove_unexplained(name, chosen, count=count), as_json=as_json)
+
+
+@app.command("schedule")
+def schedule_reconciles(
+    store: Annotated[str, typer.Argument(help="A store; one that a tenant brought by its id.")],
+    every_days: Annotated[
+        float | None, typer.Option("--every-days", min=0.01, help="Each tenant's place so often.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Only by hand from now on.")] = False,
+    older_than_days: Annotated[float, typer.Option(min=0, help="Pass over what came later than that.")] = 7,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have a store reconciled by itself (operators); without an option, show its schedule and what was found."""
+    if off and every_days is not None:
+        raise typer.BadParameter("Give --every-days or --off, not both.")
+    with connect() as client:
+        if off or every_days is not None:
+            found = client.set_reconcile_schedule(store, every_days=every_days, older_than_days=older_than_days)
+        else:
+            found = client.get_reconcile_schedule(store)
+    if as_json:
+        show_json(found)
+        return
+    _show_schedule(found)
+
+
+def _show_schedule(found: StoreSchedule) -> None:
+    schedule, places = found.schedule, found.places
+    words = "only by hand" if schedule is None else f"every {schedule.every_days:g} days"
+    console.print(f"{plain(found.store)}: reconciled {words}", style="bold", markup=False)
+    console.print(f"  places  {places.place_count}, {places.due_count} due, {places.running_count} under way")
+    if schedule is not None and places.due_count:
+        console.print(f"  next    not before {schedule.next_at.astimezone():%Y-%m-%d %H:%M}")
+    columns = ["tenant", "finished_at", "unexplained_count", "unexplained_bytes", "hidden_count", "unfinished_count"]
+    empty = "Nothing there has been reconciled yet."
+    show_rows(found.results, [*columns, "missing_count", "reconcile_id"], as_json=False, empty=empty)
 
 
 def set_price(

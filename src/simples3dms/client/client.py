@@ -12,6 +12,7 @@ from simples3dms.client.drains import DrainsMixin
 from simples3dms.client.errors import ApiProblem, ServerUnreachable
 from simples3dms.client.governance import GovernanceMixin
 from simples3dms.client.people import PeopleMixin
+from simples3dms.client.replication import ReplicationMixin
 from simples3dms.client.rotations import RotationsMixin
 from simples3dms.client.stores import StoresMixin, revealed, store_body
 from simples3dms.client.transport import at, iter_pages
@@ -24,7 +25,15 @@ _PAGE = 200
 
 
 class Client(
-    AuditMixin, ContentMixin, DrainsMixin, GovernanceMixin, PeopleMixin, RotationsMixin, StoresMixin, UpkeepMixin
+    AuditMixin,
+    ContentMixin,
+    DrainsMixin,
+    GovernanceMixin,
+    PeopleMixin,
+    ReplicationMixin,
+    RotationsMixin,
+    StoresMixin,
+    UpkeepMixin,
 ):
     """The HTTP API of one server, as the owner of one token. Blocking; one client may be used by one thread at a time.
 

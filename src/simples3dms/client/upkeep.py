@@ -67,6 +67,17 @@ class UpkeepMixin(Transport):
         body = upkeep.SetPrice(price_per_gib_month=price_per_gib_month)
         return self.send("PUT", Store, at("stores", store, "price"), body)
 
+    def get_reconcile_schedule(self, store: str) -> upkeep.StoreSchedule:
+        """With what was found there (operators)."""
+        return self.get(upkeep.StoreSchedule, at("stores", store, "reconcile-schedule"))
+
+    def set_reconcile_schedule(
+        self, store: str, *, every_days: float | None, older_than_days: float = 7
+    ) -> upkeep.StoreSchedule:
+        """None: only by hand (operators)."""
+        body = upkeep.SetReconcileSchedule(every_days=every_days, older_than_days=older_than_days)
+        return self.send("PUT", upkeep.StoreSchedule, at("stores", store, "reconcile-schedule"), body)
+
     def start_reconcile(self, tenant: str, *, store: str, older_than_days: float = 7) -> upkeep.Reconcile:
         body = upkeep.StartReconcile(store=store, older_than_days=older_than_days)
         return self.send("POST", upkeep.Reconcile, at("tenants", tenant, "reconciles"), body)

@@ -38,6 +38,7 @@ async def tick(services: Services) -> None:
         rewraps = await keys_repository.list_due_rewraps(uow, limit=_LIMIT)
         to_purge = await documents_repository.list_to_purge(uow, trash_days=services.trash_days, limit=_LIMIT)
     await services.counters.fold()
+    await services.health.tell()
     for tenant_id in {*to_clean, *await services.blobs.caches.list_to_clean(limit=_LIMIT)}:
         async with services.database.tenant(tenant_id) as tenant:
             await services.blobs.defer_sweep(tenant)
@@ -54,7 +55,7 @@ async def tick(services: Services) -> None:
     await services.letters.defer_due(limit=_LIMIT)
     await services.locks.defer_due(limit=_LIMIT)
     await services.scrubs.start_due(limit=_LIMIT)
-    await services.reconciles.defer_due(limit=_LIMIT)
+    await services.reconciles.start_due(limit=_LIMIT)
     await services.transfers.defer_due_surveys(limit=_LIMIT)
     for transfer in transfers:
         async with services.database.tenant(transfer.tenant_id) as tenant:

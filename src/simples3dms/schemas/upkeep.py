@@ -103,6 +103,7 @@ class Reconcile(Response):
     id: UUID
     store: str
     state: str = Field(description="`running`, `done`; `removing`, `removed`.")
+    is_scheduled: bool
     older_than_days: float
     is_sorted: bool = Field(
         description="False: the store lists in an order of its own; missing ones were not looked for."
@@ -125,6 +126,53 @@ class Reconcile(Response):
     error_message: str | None
     created_at: datetime
     finished_at: datetime | None
+
+
+class SetReconcileSchedule(Request):
+    every_days: float | None = Field(
+        ge=0.01, le=3650, description="Each tenant's place in the store so often; null: only by hand."
+    )
+    older_than_days: float = Field(
+        default=7, ge=0, le=36_500, description="What came to the store later than that is passed over."
+    )
+
+
+class ReconcileSchedule(Response):
+    every_days: float
+    older_than_days: float
+    next_at: datetime = Field(description="Not before then for the next place that is due.")
+
+
+class ReconcilePlaces(Response):
+    place_count: int = Field(description="Tenants that the store is granted to.")
+    due_count: int
+    running_count: int = Field(description="By hand or by itself.")
+
+
+class ReconcileResult(Response):
+    """What the newest reconcile of one tenant's place has found."""
+
+    tenant_id: UUID
+    tenant: str = Field(description="Its short name.")
+    reconcile_id: UUID
+    is_scheduled: bool
+    state: str
+    finished_at: datetime
+    unexplained_count: int
+    unexplained_bytes: int
+    hidden_count: int
+    unfinished_count: int
+    missing_count: int
+    lost_count: int
+
+
+class StoreSchedule(Response):
+    """Whether a store is reconciled by itself, and what was found there."""
+
+    store: str
+    schedule: ReconcileSchedule | None = Field(description="Null: only by hand.")
+    places: ReconcilePlaces
+    results: list[ReconcileResult] = Field(description="Of up to 100 places; those where something was found first.")
 
 
 class ReconcileFinding(Response):

@@ -110,6 +110,31 @@ async def set_price(store: str, body: schemas.SetPrice, services: ServicesDep, p
     return Store.model_validate(await services.reconciles.set_price(principal, store, body.price_per_gib_month))
 
 
+@router.get(
+    "/stores/{store}/reconcile-schedule",
+    operation_id="get_reconcile_schedule",
+    summary="Is it reconciled by itself? (operators)",
+)
+async def get_reconcile_schedule(store: str, services: ServicesDep, _operator: StoresReader) -> schemas.StoreSchedule:
+    """And what was found there, tenant by tenant. A store that a tenant brought: by its id."""
+    return schemas.StoreSchedule.model_validate(await services.reconciles.get_schedule(store))
+
+
+@router.put(
+    "/stores/{store}/reconcile-schedule",
+    operation_id="set_reconcile_schedule",
+    summary="Reconcile it by itself (operators)",
+)
+async def set_reconcile_schedule(
+    store: str, body: schemas.SetReconcileSchedule, services: ServicesDep, principal: StoresWriter
+) -> schemas.StoreSchedule:
+    """One tenant's place after the other, spread over the days; not while the store is disabled or not trusted."""
+    found = await services.reconciles.set_schedule(
+        principal, store, every_days=body.every_days, older_than_days=body.older_than_days
+    )
+    return schemas.StoreSchedule.model_validate(found)
+
+
 @router.post(_RECONCILES, operation_id="start_reconcile", status_code=201, summary="Compare a store with the records")
 async def start_reconcile(body: schemas.StartReconcile, services: ServicesDep, seat: UpkeepWriter) -> schemas.Reconcile:
     """In both directions: what no record explains, and what the records have and the store has not."""

@@ -22,3 +22,13 @@ class Drift:
     store_id: UUID | None
     blob_count: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Copies that a store is owed, in one state (`pending`, `failed` or `waived`), and what they are of in bytes."""
+
+    store_id: UUID
+    state: str
+    transfer_count: int
+    size_bytes: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations.values import Migration, MigrationPlan, MigrationRow, State
 from simples3dms.storage.migrations.windows import next_opening, parse, rests
 from simples3dms.storage.placement.values import Grant
-from simples3dms.storage.transfers import repository as transfers_repository
 
 
 async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) -> Migration:
@@ -17,7 +17,7 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
     if State.SOAKING in (row.state, row.resume_state):
         debtor = row.source_store_id
     resting = rests(row)
-    backlog = await transfers_repository.count_backlog(uow, target_store_id=debtor)
+    owed = await counters.count_owed(uow, debtor)
     plan = MigrationPlan(row.plan["blob_count"], row.plan["size_bytes"], tuple(row.plan.get("blockers", ())))
     return Migration(
         id=row.id,
@@ -36,9 +36,9 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         copied_bytes=row.copied_bytes,
         total_count=row.total_count,
         total_bytes=row.total_bytes,
-        pending_count=backlog.pending,
-        failed_count=backlog.failed,
-        waived_count=backlog.waived,
+        pending_count=owed.get("pending", 0),
+        failed_count=owed.get("failed", 0),
+        waived_count=owed.get("waived", 0),
         proven=row.state in (State.READY, State.SOAKING, State.FINALIZING, State.DONE),
         error_code=row.error_code,
         error_message=row.error_message,

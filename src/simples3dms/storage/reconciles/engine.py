@@ -283,6 +283,8 @@ class ReconcileEngine:
                 "missing": row.missing_count,
             }
             await _record(uow, "reconcile.finished", row, details)
+        if row.unexplained_count or row.hidden_count or count or row.missing_count:
+            log.warning("reconcile.found", tenant_id=str(tenant_id), reconcile=str(row.id), **details)
 
     async def _note_unfinished(self, tenant_id: UUID, row: Reconcile, page: list[ObjectInfo], before_count: int) -> int:
         async with self._database.tenant(tenant_id) as uow:

@@ -9,24 +9,49 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.reconciles.values import DueReconcile, Finding, Known, Reconcile
+from simples3dms.storage.reconciles.values import (
+    DuePlace,
+    DueReconcile,
+    Finding,
+    Known,
+    Places,
+    Reconcile,
+    Result,
+    Schedule,
+    StoreFound,
+)
 
-_COLUMNS: Final = """c.id, c.store_id, s.name AS store, g.prefix, c.state, c.older_than_days::float8 AS older_than_days,
+_COLUMNS: Final = """c.id, c.store_id, s.name AS store, g.prefix, c.state, c.is_scheduled,
+  c.older_than_days::float8 AS older_than_days,
   c.position, c.is_sorted, c.created_at, c.finished_at, c.listed_count, c.listed_bytes, c.unexplained_count,
   c.unexplained_bytes, c.hidden_count, c.hidden_bytes, c.unfinished_count, c.compared_count, c.missing_count,
   c.lost_count, c.removed_count, c.kept_count, c.error_code, c.error_message, s.price_per_gib_month, c.fence,
   c.attempt"""
 _JOINED: Final = """stores s, store_grants g WHERE s.id = c.store_id AND g.tenant_id = c.tenant_id
   AND g.store_id = c.store_id AND c.tenant_id = %(tenant)s"""
+#: Places in a store that is on a schedule. What waits for its store holds up no other.
+_PLACE: Final = """store_grants g JOIN tenants t ON t.id = g.tenant_id AND t.deleting_at IS NULL
+  WHERE g.store_id = r.store_id AND g.revoked_at IS NULL"""
+_DUE: Final = "g.reconcile_at <= now() - make_interval(secs => r.every_seconds)"
+_ACTIVE: Final = """SELECT 1 FROM reconciles c WHERE c.store_id = r.store_id AND c.state IN ('running', 'removing')
+  AND c.error_code IS NULL"""
 _RECONCILE: Final = f"SELECT {_COLUMNS} FROM reconciles c, {_JOINED}"  # noqa: S608
 
 
-async def insert(uow: UnitOfWork, reconcile_id: UUID, store_id: UUID, *, older_than_days: float) -> bool:
-    """False while another one is under way there."""
+async def insert(
+    uow: UnitOfWork, reconcile_id: UUID, store_id: UUID, *, older_than_days: float, is_scheduled: bool
+) -> bool:
+    """False while another one is under way there. The next one by itself is due when as long has passed again.
+
+    For the platform's unit of work.
+    """
     count = await uow.execute(
-        """INSERT INTO reconciles (tenant_id, id, store_id, state, older_than_days)
-           VALUES (%s, %s, %s, 'running', %s) ON CONFLICT DO NOTHING""",
-        [uow.tenant_id, reconcile_id, store_id, older_than_days],
+        """INSERT INTO reconciles (tenant_id, id, store_id, state, older_than_days, is_scheduled)
+           VALUES (%s, %s, %s, 'running', %s, %s) ON CONFLICT DO NOTHING""",
+        [uow.tenant_id, reconcile_id, store_id, older_than_days, is_scheduled],
+    )
+    await uow.execute(
+        "UPDATE store_grants SET reconcile_at = now() WHERE tenant_id = %s AND store_id = %s", [uow.tenant_id, store_id]
     )
     return count == 1
 
@@ -258,3 +283,113 @@ async def get_time(uow: UnitOfWork, *, days_ago: float) -> datetime:
     """So long before now, by the database's clock."""
     found: datetime = await uow.scalar("SELECT now() - make_interval(secs => %s::float8)", [days_ago * 86_400])
     return found
+
+
+async def save_schedule(uow: UnitOfWork, store_id: UUID, *, every_days: float, older_than_days: float) -> None:
+    await uow.execute(
+        """INSERT INTO reconcile_schedules (store_id, every_seconds, older_than_days)
+           VALUES (%(store)s, %(every)s, %(older)s)
+           ON CONFLICT (store_id) DO UPDATE SET every_seconds = %(every)s, older_than_days = %(older)s,
+             next_at = now(), updated_at = now()""",
+        {"store": store_id, "every": every_days * 86_400, "older": older_than_days},
+    )
+
+
+async def drop_schedule(uow: UnitOfWork, store_id: UUID) -> None:
+    await uow.execute("DELETE FROM reconcile_schedules WHERE store_id = %s", [store_id])
+
+
+async def find_schedule(uow: UnitOfWork, store_id: UUID) -> Schedule | None:
+    return await uow.find(
+        Schedule,
+        """SELECT every_seconds / 86400 AS every_days, older_than_days, next_at FROM reconcile_schedules
+           WHERE store_id = %s""",
+        [store_id],
+    )
+
+
+async def count_places(uow: UnitOfWork, store_id: UUID) -> Places:
+    """Without a schedule none is due."""
+    found = await uow.find(
+        Places,
+        f"""SELECT count(*) AS place_count, count(*) FILTER (WHERE {_DUE}) AS due_count,
+              (SELECT count(*) FROM reconciles c WHERE c.store_id = %(store)s AND c.state IN ('running', 'removing'))
+                AS running_count
+            FROM (SELECT s.id AS store_id, x.every_seconds FROM stores s
+                LEFT JOIN reconcile_schedules x ON x.store_id = s.id WHERE s.id = %(store)s) r,
+              {_PLACE}""",  # noqa: S608
+        {"store": store_id},
+    )
+    assert found is not None
+    return found
+
+
+async def list_due_places(uow: UnitOfWork, *, limit: int) -> list[DuePlace]:
+    """One place at each store where one may begin: that which has waited longest. For the platform."""
+    return await uow.rows(
+        DuePlace,
+        f"""SELECT p.tenant_id, r.store_id FROM reconcile_schedules r
+            JOIN stores s ON s.id = r.store_id AND s.untrusted_at IS NULL AND s.disabled_at IS NULL
+            CROSS JOIN LATERAL (SELECT g.tenant_id FROM {_PLACE} AND {_DUE} ORDER BY g.reconcile_at LIMIT 1) p
+            WHERE r.next_at <= now() AND NOT EXISTS ({_ACTIVE}) ORDER BY r.next_at LIMIT %s""",  # noqa: S608
+        [limit],
+    )
+
+
+async def claim_schedule(uow: UnitOfWork, store_id: UUID) -> Schedule | None:
+    """The schedule, if this worker is the one to begin the next one at the store now.
+
+    The one after it is not before its share of the interval, less a tenth: so all places have their turn in time, and
+    are spread over it, however they fell due.
+    """
+    return await uow.find(
+        Schedule,
+        f"""UPDATE reconcile_schedules r SET next_at = now() + make_interval(secs => 0.9 * r.every_seconds /
+              greatest(1, (SELECT count(*) FROM {_PLACE})))
+            WHERE r.store_id = %s AND r.next_at <= now() AND NOT EXISTS ({_ACTIVE})
+            RETURNING r.every_seconds / 86400 AS every_days, r.older_than_days, r.next_at""",  # noqa: S608
+        [store_id],
+    )
+
+
+async def forget_old(uow: UnitOfWork, store_id: UUID, *, keep: int) -> None:
+    """Forget what began by itself at the tenant's place, but for the newest ones. For the platform."""
+    await uow.execute(
+        """DELETE FROM reconciles WHERE tenant_id = %(tenant)s AND store_id = %(store)s AND is_scheduled
+             AND state IN ('done', 'removed') AND id <> ALL(ARRAY(
+               SELECT id FROM reconciles WHERE tenant_id = %(tenant)s AND store_id = %(store)s
+               ORDER BY id DESC LIMIT %(keep)s))""",
+        {"tenant": uow.tenant_id, "store": store_id, "keep": keep},
+    )
+
+
+async def list_results(uow: UnitOfWork, store_id: UUID, *, limit: int) -> list[Result]:
+    """Of each place at a store the newest result; those that found something first. For the platform."""
+    return await uow.rows(
+        Result,
+        """SELECT n.* FROM store_grants g JOIN tenants t ON t.id = g.tenant_id
+           CROSS JOIN LATERAL (SELECT t.id AS tenant_id, t.slug AS tenant, c.id AS reconcile_id, c.is_scheduled,
+               c.state, c.finished_at, c.unexplained_count, c.unexplained_bytes, c.hidden_count, c.unfinished_count,
+               c.missing_count, c.lost_count FROM reconciles c WHERE c.store_id = g.store_id
+                 AND c.tenant_id = g.tenant_id AND c.finished_at IS NOT NULL ORDER BY c.id DESC LIMIT 1) n
+           WHERE g.store_id = %s
+           ORDER BY n.unexplained_count + n.hidden_count + n.unfinished_count + n.missing_count > 0 DESC,
+             n.finished_at DESC LIMIT %s""",
+        [store_id, limit],
+    )
+
+
+async def list_found(uow: UnitOfWork) -> list[StoreFound]:
+    """Stores at which the newest result of some place has something that nobody has removed. For the platform."""
+    return await uow.rows(
+        StoreFound,
+        """SELECT s.id AS store_id, s.name AS store, s.owner_tenant_id IS NOT NULL AS is_brought,
+             count(*) AS place_count,
+             sum(c.unexplained_count + c.hidden_count + c.unfinished_count)::bigint AS unexplained_count,
+             sum(c.unexplained_bytes + c.hidden_bytes)::bigint AS unexplained_bytes, min(c.finished_at) AS since
+           FROM reconciles c JOIN stores s ON s.id = c.store_id
+           WHERE c.state = 'done' AND c.unexplained_count + c.hidden_count + c.unfinished_count > 0
+             AND NOT EXISTS (SELECT 1 FROM reconciles n WHERE n.store_id = c.store_id AND n.tenant_id = c.tenant_id
+               AND n.id > c.id AND n.finished_at IS NOT NULL)
+           GROUP BY s.id ORDER BY s.name LIMIT 10000""",
+    )

@@ -25,6 +25,7 @@ class Reconcile:
     store: str
     prefix: str
     state: str
+    is_scheduled: bool
     older_than_days: float
     position: str | None
     is_sorted: bool
@@ -92,3 +93,60 @@ class Known:
 class DueReconcile:
     tenant_id: UUID
     id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """By itself every so many days, at each tenant's place in a store; `next_at`: not before then for the next one."""
+
+    every_days: float
+    older_than_days: float
+    next_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Tenants' places in a store: how many, how many of them are due, and at how many one is under way."""
+
+    place_count: int
+    due_count: int
+    running_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DuePlace:
+    """Where the next one by itself is due, at a store where none is under way."""
+
+    tenant_id: UUID
+    store_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the newest one that came to its end has found at a tenant's place."""
+
+    tenant_id: UUID
+    tenant: str
+    reconcile_id: UUID
+    is_scheduled: bool
+    state: str
+    finished_at: datetime
+    unexplained_count: int
+    unexplained_bytes: int
+    hidden_count: int
+    unfinished_count: int
+    missing_count: int
+    lost_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFound:
+    """What no record explains at a store, over all tenants, as far as anybody has looked; since the first of it."""
+
+    store_id: UUID
+    store: str
+    is_brought: bool
+    place_count: int
+    unexplained_count: int
+    unexplained_bytes: int
+    since: datetime

@@ -317,7 +317,7 @@ class Backlog:
 
 
 async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:
-    """Counted up to a thousand each: enough to say "none", "few" or "many" at any size."""
+    """Counted among the rows, up to a thousand each: for decisions. What is shown comes from the counters."""
     found = await uow.find(
         Backlog,
         """SELECT

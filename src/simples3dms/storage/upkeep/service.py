@@ -9,7 +9,7 @@ from uuid import UUID
 
 from simples3dms.audit.service import Audit
 from simples3dms.context import PLATFORM
-from simples3dms.db.session import Database
+from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.providers.base import Expected, ObjectInfo
 from simples3dms.providers.errors import ProviderError
@@ -108,11 +108,7 @@ class Upkeep:
         async with self._database.tenant(tenant_id) as uow:
             for blob_id in await repository.list_orphan_blobs(uow, limit=_PAGE):
                 _add(report, "orphan_blob", tenant_id, str(blob_id), "no version refers to it and it is not retired")
-            for drift in await counters.list_drift(uow):
-                target = str(drift.store_id or "all")
-                lacking = f"{drift.blob_count} blobs, {drift.size_bytes} bytes"
-                message = f"counters lack {lacking}: `simples3dms db recount`"
-                _add(report, "counters_wrong", tenant_id, target, message)
+            await _check_counters(uow, tenant_id, report)
             for blob_id in await repository.list_cached_dead(uow, limit=_PAGE):
                 _add(report, "cached_dead_blob", tenant_id, str(blob_id), "it is dead, and a cache still serves it")
             pending = await repository.count_pending(uow)
@@ -194,6 +190,19 @@ class Upkeep:
             if info.key not in pending:
                 target = f"{grant.store_name}:{info.key}"
                 _add(report, "unexplained_upload", grant.tenant_id, target, "an unfinished upload without a record")
+
+
+async def _check_counters(uow: UnitOfWork, tenant_id: UUID, report: FsckReport) -> None:
+    lacking = [
+        (str(drift.store_id or "all"), f"{drift.blob_count} blobs, {drift.size_bytes} bytes")
+        for drift in await counters.list_drift(uow)
+    ]
+    lacking += [
+        (str(owed.store_id), f"{owed.transfer_count} {owed.state} transfers, {owed.size_bytes} bytes")
+        for owed in await counters.list_owed_drift(uow)
+    ]
+    for target, what in lacking:
+        _add(report, "counters_wrong", tenant_id, target, f"counters lack {what}: `simples3dms db recount`")
 
 
 def _add(report: FsckReport, kind: str, tenant_id: UUID, target: str, message: str) -> None:

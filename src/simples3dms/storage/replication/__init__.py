@@ -1,0 +1,1 @@
+"""Replication lag: how many copies stores are owed, and for how long already."""
