@@ -31,7 +31,7 @@ def _local(root: Path) -> list[Step]:
         step("plan_residency", "POST /tenants/acme/residency/plan", {"allowed": ["DE"]}),
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": ["DE"]}),
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": None}),
-        step("set_price", f"PUT {store}/price", {"price_per_gib_month": "0.006"}),
+        step("set_price", f"PUT {store}/price", {"price_per_gib_month": "0.006", "egress_per_gib": "1"}),
         step("trust_store", f"POST {store}/trust", {"reason": "x"}, first=_distrusted),
         step("revoke_grant", f"DELETE {store}/grants/acme"),
         *_drained(f"{store}/drain"),

@@ -46,6 +46,7 @@ from simples3dms.storage.drains.engine import DrainEngine
 from simples3dms.storage.drains.service import Drains
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.migrations.engine import MigrationEngine
+from simples3dms.storage.migrations.planning import Planner
 from simples3dms.storage.migrations.reports import Reports
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.notices.service import Notices
@@ -219,7 +220,8 @@ def build_services(settings: Settings) -> Services:
     )
     letters = Letters(database, queue, mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
-    migrations = Migrations(database, stores, transfers, engine)
+    planner = Planner(database, stores, currency=settings.currency)
+    migrations = Migrations(database, planner, transfers, engine)
     deletion_engine = DeletionEngine(database, queue, blobs, retry_base_seconds=settings.retry_base_seconds)
     tenants = Tenants(database, regions=words(settings.regions))
     documents = Documents(database, blobs)

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.costs import Cost
 
 
 class Window(Request):
@@ -45,9 +46,14 @@ class PlanMigration(Schedule):
 
 
 class MigrationPlan(Response):
+    """As things were when it was planned."""
+
     blob_count: int
     size_bytes: int
     blockers: list[str]
+    moved_count: int | None = Field(description="Those that are not at the target yet.")
+    moved_bytes: int | None
+    cost: Cost | None = Field(description="Null in plans of earlier versions.")
 
 
 class Migration(Response):

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.costs import OwnPrices
 
 ReadPreference = Literal["listed", "nearest", "cheapest", "fastest"]
 
@@ -71,7 +72,8 @@ class Store(Response):
     jurisdiction_source: str | None = Field(description="provider: its region is known; operator: one said so.")
     untrusted_at: datetime | None = Field(description="Since when nothing there is repaired by itself; null: it is.")
     untrusted_reason: str | None
-    price_per_gib_month: Decimal | None = Field(description="As an operator says, in their own currency.")
+    price_per_gib_month: Decimal | None = Field(description="As an operator says, in the installation's currency.")
+    prices: OwnPrices = Field(description="What else an operator says of its prices.")
     cache_max_bytes: int | None = Field(description="It is a cache, and holds no copies; null: it is none.")
 
 

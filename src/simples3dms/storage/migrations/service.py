@@ -8,16 +8,15 @@ from uuid import UUID
 from simples3dms.audit.service import record
 from simples3dms.context import WORKER, Principal
 from simples3dms.db.session import Database, UnitOfWork
-from simples3dms.errors import Conflict, Failure, Invalid
+from simples3dms.errors import Conflict, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
-from simples3dms.providers.errors import ProviderError
-from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.failures import Failures
 from simples3dms.storage.migrations.looking import in_words
+from simples3dms.storage.migrations.planning import Planner
 from simples3dms.storage.migrations.schedules import Schedules
 from simples3dms.storage.migrations.values import ENDED, Migration, MigrationRow, Schedule, State
 from simples3dms.storage.placement import repository as placement_repository
@@ -33,8 +32,6 @@ from simples3dms.storage.placement.turns import (
 )
 from simples3dms.storage.placement.values import PlacementRow, Policy
 from simples3dms.storage.rollout.service import Rollouts
-from simples3dms.storage.stores.errors import explain
-from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers import repository as transfers_repository
 from simples3dms.storage.transfers.service import Transfers
 
@@ -48,9 +45,9 @@ _HOLD_EVERY = 60
 class Migrations:
     """The migrations of all tenants."""
 
-    def __init__(self, database: Database, stores: Stores, transfers: Transfers, engine: MigrationEngine) -> None:
+    def __init__(self, database: Database, planner: Planner, transfers: Transfers, engine: MigrationEngine) -> None:
         self._database = database
-        self._stores = stores
+        self._planner = planner
         self._engine = engine
         self._rollouts = Rollouts(database)
         self.failures = Failures(database, transfers, engine)
@@ -95,17 +92,17 @@ class Migrations:
             raise errors.lacks_stores()
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
-        blockers = await self._blockers(grants[target].store_id)
+        source_id, target_id = grants[leaving].store_id, grants[target].store_id
+        plan = await self._planner.plan(tenant_id, source_id=source_id, target_id=target_id, schedule=schedule)
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
-            total = await counters.find_total(uow)
             inserted = await repository.insert(
                 uow,
                 migration_id,
-                source_store_id=grants[leaving].store_id,
-                target_store_id=grants[target].store_id,
+                source_store_id=source_id,
+                target_store_id=target_id,
                 schedule=schedule,
-                plan={"blob_count": total.blob_count, "size_bytes": total.size_bytes, "blockers": list(blockers)},
+                plan=plan,
             )
             if not inserted:
                 raise errors.active()
@@ -113,14 +110,8 @@ class Migrations:
             return await self._load(uow, migration_id)
 
     async def _blockers(self, target_store_id: UUID) -> tuple[str, ...]:
-        try:
-            provider = await self._stores.provider(target_store_id)
-            await provider.check()
-        except ProviderError as error:
-            return (explain(error).message,)
-        except Failure as error:
-            return (error.message,)
-        return ()
+        _, blockers = await self._planner.look(target_store_id)
+        return blockers
 
     async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
         async with self._database.tenant(tenant_id) as uow:

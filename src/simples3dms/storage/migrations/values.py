@@ -160,6 +160,11 @@ class MigrationPlan:
     blob_count: int
     size_bytes: int
     blockers: tuple[str, ...] = ()
+    moved_count: int | None = None
+    """Of them, those that are not at the target yet; None, and no cost, in plans of earlier versions."""
+    moved_bytes: int | None = None
+    cost: dict[str, Any] | None = None
+    """As `schemas.costs` reads it."""
 
 
 @dataclass(frozen=True, slots=True)

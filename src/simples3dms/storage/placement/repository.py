@@ -144,7 +144,8 @@ async def list_read_places(uow: UnitOfWork, store_ids: Sequence[UUID]) -> list[R
     """What tells which of these stores of the tenant to read from."""
     return await uow.rows(
         ReadPlace,
-        """SELECT id AS store_id, kind, settings, jurisdiction, disabled_at IS NOT NULL AS is_disabled
+        """SELECT id AS store_id, kind, settings, jurisdiction, disabled_at IS NOT NULL AS is_disabled,
+             (prices ->> 'egress_per_gib')::numeric AS own_egress
            FROM stores WHERE id = ANY(%s)""",
         [list(store_ids)],
     )

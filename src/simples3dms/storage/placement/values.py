@@ -80,6 +80,8 @@ class ReadPlace:
     settings: dict[str, Any]
     jurisdiction: str | None
     is_disabled: bool
+    own_egress: Decimal | None
+    """What an operator says that reading one GiB out of it costs."""
 
 
 class ReadPreference(StrEnum):
