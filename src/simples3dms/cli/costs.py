@@ -7,9 +7,15 @@ from typing import Final
 
 from simples3dms.cli.output import console, plain, size
 from simples3dms.schemas.costs import Cost, CostLine, CostSide
-from simples3dms.schemas.migrations import MigrationPlan
+from simples3dms.schemas.migrations import MigrationPlan, Time
 
 _CENT: Final = Decimal("0.01")
+_BASES: Final = {
+    "between_stores": "as lately between these stores",
+    "to_store": "as lately from others to this store",
+    "canary": "from one copy at a time to as many as a worker makes, as the canary measured",
+    "none": "as nothing bounds it",
+}
 _NAMES: Final = {
     "read": "reading at {}",
     "read_calls": "calls that read at {}",
@@ -30,8 +36,26 @@ def show_plan(plan: MigrationPlan, *, in_full: bool) -> None:
         return
     if plan.moved_count is not None:
         _show(f"  to move  {plan.moved_count:,} blobs, {size(plan.moved_bytes or 0)}")
+    if plan.time is not None:
+        _show(f"  time     {_time(plan.time)}")
     if plan.cost is not None:
         show_cost(plan.cost, in_full=True)
+
+
+def _time(time: Time) -> str:
+    least, most = (None if one is None else duration(one) for one in (time.least_seconds, time.most_seconds))
+    if least is None or most is None:
+        told = "nothing was copied to this store in the last 30 days, so nobody knows: plan with --canary"
+        return told if least is None else f"at least {least}, by what the stores may be asked for; {told}"
+    return f"{least if least == most else f'{least} to {most}'} of copying, {_BASES[time.basis]}"
+
+
+def duration(seconds: float) -> str:
+    """To two figures or so: it is an estimate."""
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}" if seconds >= 10 * unit else f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
 
 
 def show_cost(cost: Cost, *, in_full: bool) -> None:

@@ -45,6 +45,17 @@ class PlanMigration(Schedule):
     source: str | None = Field(default=None, description="The store to move from: the present write target.")
 
 
+class Time(Response):
+    """How long copying would take."""
+
+    least_seconds: float | None = Field(description="Null: nothing bounds it.")
+    most_seconds: float | None = Field(description="Null: nobody knows.")
+    basis: Literal["between_stores", "to_store", "canary", "none"] = Field(
+        description="What it is told from: copies of the last 30 days between these stores, or from any other to the "
+        "target; what the canary measured; or nothing but what the stores may be asked for."
+    )
+
+
 class MigrationPlan(Response):
     """As things were when it was planned."""
 
@@ -54,6 +65,7 @@ class MigrationPlan(Response):
     moved_count: int | None = Field(description="Those that are not at the target yet.")
     moved_bytes: int | None
     cost: Cost | None = Field(description="Null in plans of earlier versions.")
+    time: Time | None = Field(description="Of copying, while its windows are open.")
 
 
 class Migration(Response):

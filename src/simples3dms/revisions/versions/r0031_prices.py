@@ -21,6 +21,7 @@ ALTER TABLE migration_chunks
   ADD COLUMN copied_bytes bigint NOT NULL DEFAULT 0;
 CREATE INDEX migration_chunks_done ON migration_chunks (tenant_id, migration_id, done_at)
   WHERE done_at IS NOT NULL AND phase = 'copy';
+CREATE INDEX migrations_of_target ON migrations (target_store_id, started_at);
 """
 
 

@@ -6,11 +6,14 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from simples3dms.context import Principal
 from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.counters import repository as counters
+from simples3dms.storage.migrations.chunks import repository as chunks
+from simples3dms.storage.migrations.pace import Stretch, floor_seconds, limits_of, pace_of, stretches
 from simples3dms.storage.migrations.values import Schedule
 from simples3dms.storage.prices.service import move_cost
 from simples3dms.storage.prices.values import Load, Site
@@ -43,7 +46,9 @@ class Planner:
             return None, (error.message,)
         return provider, ()
 
-    async def plan(self, tenant_id: UUID, *, source_id: UUID, target_id: UUID, schedule: Schedule) -> dict[str, Any]:
+    async def plan(
+        self, principal: Principal, tenant_id: UUID, *, source_id: UUID, target_id: UUID, schedule: Schedule
+    ) -> dict[str, Any]:
         """The plan of moving the tenant, as `looking.plan_in_words` reads it. Outside any transaction."""
         provider, blockers = await self.look(target_id)
         async with self._database.tenant(tenant_id) as uow:
@@ -64,6 +69,9 @@ class Planner:
             window_days=None if seconds is None else Decimal(seconds) / _DAY_SECONDS,
         )
         moved = total - at_target
+        measured, basis = await self._measured(principal, tenant_id, source_id, target_id)
+        limits = [limits_of(self._stores.tuned(stores[store_id].tuning)) for store_id in (source_id, target_id)]
+        floor = floor_seconds(moved, source=limits[0], target=limits[1], part_bytes=target.part_bytes)
         return {
             "blob_count": total.count,
             "size_bytes": total.size_bytes,
@@ -71,7 +79,19 @@ class Planner:
             "moved_bytes": moved.size_bytes,
             "blockers": list(blockers),
             "cost": cost.document(),
+            "time": pace_of(moved, measured, basis=basis, floor=floor).document(),
         }
+
+    async def _measured(
+        self, principal: Principal, tenant_id: UUID, source_id: UUID, target_id: UUID
+    ) -> tuple[list[Stretch], str]:
+        """At what pace was copied lately. What others' moves tell is for operators only."""
+        unit = self._database.platform() if principal.is_operator else self._database.tenant(tenant_id)
+        async with unit as uow:
+            runs = await chunks.list_runs(uow, target_store_id=target_id, source_store_id=source_id)
+            if runs:
+                return stretches(runs), "between_stores"
+            return stretches(await chunks.list_runs(uow, target_store_id=target_id, source_store_id=None)), "to_store"
 
     def _site(self, store: PricedStore, part_bytes: int | None) -> Site:
         return Site(store.name, prices_of(store, self._currency), part_bytes)

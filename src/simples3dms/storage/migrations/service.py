@@ -93,7 +93,9 @@ class Migrations:
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
         source_id, target_id = grants[leaving].store_id, grants[target].store_id
-        plan = await self._planner.plan(tenant_id, source_id=source_id, target_id=target_id, schedule=schedule)
+        plan = await self._planner.plan(
+            principal, tenant_id, source_id=source_id, target_id=target_id, schedule=schedule
+        )
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
             inserted = await repository.insert(

@@ -165,6 +165,8 @@ class MigrationPlan:
     moved_bytes: int | None = None
     cost: dict[str, Any] | None = None
     """As `schemas.costs` reads it."""
+    time: dict[str, Any] | None = None
+    """As `pace` writes it down."""
 
 
 @dataclass(frozen=True, slots=True)

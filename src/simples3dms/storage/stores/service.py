@@ -405,6 +405,10 @@ class Stores(Probes, Renewals):
         """
         return await self._pool.get(store_id)
 
+    def tuned(self, tuning: Mapping[str, Any]) -> dict[str, float | None]:
+        """How patient and how hungry the layers of a store with this tuning are."""
+        return self._pool.tuned(tuning)
+
     def is_resting(self, store_id: UUID) -> bool:
         """Whether this process leaves the store alone for a while, after faults."""
         return self._pool.is_resting(store_id)
