@@ -28,6 +28,7 @@ def _local(root: Path) -> list[Step]:
         step("grant_store", f"POST {store}/grants", {"tenant": "acme"}),
         step("set_placement", "PUT /tenants/acme/placement", {"write": "disk-a", "copies": ["disk-c"]}),
         step("set_placement", "PUT /tenants/acme/placement", {"write": "disk-a"}),
+        step("preview_placement", "POST /tenants/acme/placement/preview", {"write": "disk-a", "copies": ["disk-c"]}),
         step("plan_residency", "POST /tenants/acme/residency/plan", {"allowed": ["DE"]}),
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": ["DE"]}),
         step("set_residency", "PUT /tenants/acme/residency", {"allowed": None}),

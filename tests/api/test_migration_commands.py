@@ -68,6 +68,26 @@ def test_a_plan_is_shown_with_what_it_costs(run: Run, door: Door, tmp_path: Path
     assert shown["plan"]["cost"]["once"]["lines"][0]["most"] == "0.279397"
 
 
+def test_a_placement_is_previewed(run: Run, door: Door, tmp_path: Path) -> None:
+    document = tmp_path / "a.bin"
+    document.write_bytes(bytes(3_000_000))
+    with door.connect() as client:
+        client.upload_document("acme", document)
+    run("store", "price", "disk-a", "10", "--egress", "100")
+    wanted = ("placement", "preview", "--tenant", "acme", "--write", "disk-b", "--copy", "disk-a")
+    told = run(*wanted)
+    assert re.search(r"disk-b +0 +0 B +0 +0 B +1 +3.0 MB +0 +0 B", told)
+    assert "moving   0.28 USD, if a migration moves what is absent" in told
+    found = run("placement", "preview", "--tenant", "acme", "--write", "disk-a", "--copy", "disk-b", "--json")
+    assert [(one["store"], one["held_count"], one["owed_bytes"]) for one in found["stores"]] == [
+        ("disk-a", 1, 0),
+        ("disk-b", 0, 3_000_000),
+    ]
+    assert (found["is_estimate"], found["cost"]["once"]["lines"][0]["most"]) == (False, "0.279397")
+    with door.connect() as client:
+        assert (client.get_placement("acme").version, client.get_placement("acme").write) == (1, "disk-a")
+
+
 def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_path: Path) -> None:
     document, kept, keys = tmp_path / "a.txt", tmp_path / "moved.jsonl", tmp_path / "keys.json"
     document.write_bytes(b"bytes")

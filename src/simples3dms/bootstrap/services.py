@@ -50,6 +50,7 @@ from simples3dms.storage.migrations.planning import Planner
 from simples3dms.storage.migrations.reports import Reports
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.notices.service import Notices
+from simples3dms.storage.placement.preview import Previews
 from simples3dms.storage.placement.service import Placements
 from simples3dms.storage.reconciles.engine import ReconcileEngine
 from simples3dms.storage.reconciles.service import Reconciles
@@ -90,6 +91,7 @@ class Services:
     rollouts: Rollouts
     stores: Stores
     placements: Placements
+    previews: Previews
     locks: Locks
     restores: RestoreGuard
     blobs: Blobs
@@ -259,6 +261,7 @@ def build_services(settings: Settings) -> Services:
         rollouts=Rollouts(database),
         stores=stores,
         placements=Placements(database),
+        previews=Previews(database, stores, currency=settings.currency),
         locks=locks,
         restores=restores,
         blobs=blobs,

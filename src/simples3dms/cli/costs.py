@@ -70,6 +70,12 @@ def show_cost(cost: Cost, *, in_full: bool) -> None:
             _show(f"  prices   {plain(told)}")
 
 
+def show_moving(side: CostSide) -> None:
+    """What it costs to move what a placement wants elsewhere."""
+    if side.lines:
+        _show(f"  moving   {_sum(side)}, if a migration moves what is absent")
+
+
 def _show_line(line: CostLine) -> None:
     quantity = size(line.quantity) if line.unit == "bytes" else f"{line.quantity:,} calls"
     if line.least is None or line.most is None:

@@ -211,6 +211,10 @@ class Client(
         )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)
 
+    def preview_placement(self, tenant: str, wanted: stores.SetPlacement) -> stores.PlacementPreview:
+        """What setting it would bring about; nothing changes."""
+        return self.send("POST", stores.PlacementPreview, at("tenants", tenant, "placement", "preview"), wanted)
+
     # documents (bytes: see ContentMixin)
 
     def iter_documents(self, tenant: str, *, trash: bool = False) -> Iterator[documents.Document]:

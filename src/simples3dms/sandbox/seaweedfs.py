@@ -115,7 +115,7 @@ class SeaweedServer:
         try:
             self.client().list_buckets()
             # Buckets are listed before the volumes with their objects have come back.
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{self._port + 1}/dir/status", timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self._port + 1}/dir/status", timeout=5) as answer:
                 return bool(json.load(answer)["Topology"].get("Max"))
         except (BotoCoreError, ClientError, OSError):
             return False

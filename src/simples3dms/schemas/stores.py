@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
-from simples3dms.schemas.costs import OwnPrices
+from simples3dms.schemas.costs import Cost, CostSide, OwnPrices
 
 ReadPreference = Literal["listed", "nearest", "cheapest", "fastest"]
 
@@ -191,6 +191,32 @@ class SetPlacement(Layout):
     )
     hedge: bool = Field(default=False, description="Ask a second store when the first one is late.")
     expected_version: int | None = None
+
+
+class StorePreview(Response):
+    """What would become of one store."""
+
+    store: str
+    held_count: int = Field(description="Blobs that lie there now.")
+    held_bytes: int
+    owed_count: int = Field(description="Copied there in the background, by itself.")
+    owed_bytes: int
+    absent_count: int = Field(description="Belong there as where they are written, and only a migration moves them.")
+    absent_bytes: int
+    extra_count: int = Field(description="Belong there no more, and stay until a migration leaves the store.")
+    extra_bytes: int
+
+
+class PlacementPreview(Response):
+    """What a placement would bring about for what is there already."""
+
+    blob_count: int
+    size_bytes: int
+    is_estimate: bool = Field(description="Told from some blobs, from all over; else it is exact.")
+    looked_at_count: int = Field(description="So many. 0: the numbers that are kept were enough.")
+    stores: list[StorePreview]
+    cost: Cost = Field(description="Of the copies that are made by itself.")
+    moving: CostSide = Field(description="Of moving what is absent, without what is only paid after a cut-over.")
 
 
 class Placement(Layout):

@@ -9,7 +9,6 @@ from uuid import UUID
 from simples3dms.context import Principal
 from simples3dms.db.session import Database
 from simples3dms.errors import Failure
-from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations.chunks import repository as chunks
@@ -35,30 +34,29 @@ class Planner:
         self._stores = stores
         self._currency = currency
 
-    async def look(self, store_id: UUID) -> tuple[StorageProvider | None, tuple[str, ...]]:
-        """The store's provider, if it works now, and what is in the way if it does not."""
+    async def blockers(self, store_id: UUID) -> tuple[str, ...]:
+        """What is in the way of using the store now."""
         try:
             provider = await self._stores.provider(store_id)
             await provider.check()
         except ProviderError as error:
-            return None, (explain(error).message,)
+            return (explain(error).message,)
         except Failure as error:
-            return None, (error.message,)
-        return provider, ()
+            return (error.message,)
+        return ()
 
     async def plan(
         self, principal: Principal, tenant_id: UUID, *, source_id: UUID, target_id: UUID, schedule: Schedule
     ) -> dict[str, Any]:
         """The plan of moving the tenant, as `looking.plan_in_words` reads it. Outside any transaction."""
-        provider, blockers = await self.look(target_id)
+        blockers = await self.blockers(target_id)
         async with self._database.tenant(tenant_id) as uow:
             loads = {one.store_id: Load(one.blob_count, one.size_bytes) for one in await counters.list_totals(uow)}
             stores = {one.id: one for one in await stores_repository.list_priced(uow, [source_id, target_id])}
         nothing = Load(0, 0)
         total, at_target = loads.get(None, nothing), loads.get(target_id, nothing)
-        source, target = (self._site(stores[store_id], None) for store_id in (source_id, target_id))
-        if provider is not None and provider.capabilities.multipart:
-            target = self._site(stores[target_id], provider.capabilities.part_size_bytes)
+        source = self._site(stores[source_id], None)
+        target = self._site(stores[target_id], await self._stores.part_bytes(target_id))
         seconds = schedule.finalize_after_seconds
         cost = move_cost(
             source,

@@ -111,10 +111,6 @@ class Migrations:
             await self._audit(uow, principal, "migration.planned", migration_id, source=leaving, target=target)
             return await self._load(uow, migration_id)
 
-    async def _blockers(self, target_store_id: UUID) -> tuple[str, ...]:
-        _, blockers = await self._planner.look(target_store_id)
-        return blockers
-
     async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
         async with self._database.tenant(tenant_id) as uow:
             return await self._load(uow, migration_id)
@@ -130,7 +126,7 @@ class Migrations:
         """Begin copying; from now on new documents gain a copy at the target too."""
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
-        blockers = await self._blockers(row.target_store_id)
+        blockers = await self._planner.blockers(row.target_store_id)
         if blockers and row.state == State.PLANNED:
             raise errors.blocked(blockers)
         closed = await self._rollouts.closed_kinds(tenant_id)
@@ -206,7 +202,7 @@ class Migrations:
             row = await self._get(uow, migration_id)
         if row.state != State.READY:
             raise errors.wrong_state("cut over", row.state)
-        blockers = await self._blockers(row.target_store_id)
+        blockers = await self._planner.blockers(row.target_store_id)
         if blockers:
             raise errors.not_proven(blockers[0])
         reason = ""
@@ -315,7 +311,7 @@ class Migrations:
 
     async def _finalize_due(self, seen: MigrationRow) -> None:
         """The roll-back window is over: finalize, or stop and say why not. Whatever a person did meanwhile holds."""
-        reasons = [*await self._blockers(seen.target_store_id)]
+        reasons = [*await self._planner.blockers(seen.target_store_id)]
         await fp("finalize.checked")
         async with self._database.tenant(seen.tenant_id) as uow:
             placement, row = await self._lock(uow, seen.id)

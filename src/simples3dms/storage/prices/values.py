@@ -158,6 +158,9 @@ class Load:
         """What is left; of neither less than nothing."""
         return Load(max(0, self.count - other.count), max(0, self.size_bytes - other.size_bytes))
 
+    def __add__(self, other: Load) -> Load:
+        return Load(self.count + other.count, self.size_bytes + other.size_bytes)
+
     def at_most(self, other: Load) -> Load:
         return Load(min(self.count, other.count), min(self.size_bytes, other.size_bytes))
 
