@@ -64,8 +64,21 @@ def test_a_plan_is_shown_with_what_it_costs(run: Run, door: Door, tmp_path: Path
     assert "leaving disk-a early: 3.0 MB, 0.00 to 0.01 USD (at most, if all is new; 30 days are paid at least)" in told
     assert "a month  0.03 USD and 1 line not known before, 1 line not known after" in told
     assert "prices   disk-a: local disk with own prices" in told
+    assert "probe    green, 20" in told
+    assert "nobody knows: plan with --canary" in told
     shown = run("migration", "show", "--tenant", "acme", "--json")
     assert shown["plan"]["cost"]["once"]["lines"][0]["most"] == "0.279397"
+
+
+def test_a_plan_with_a_canary_tells_what_it_measured(run: Run, door: Door, tmp_path: Path) -> None:
+    document = tmp_path / "a.bin"
+    document.write_bytes(bytes(3_000_000))
+    with door.connect() as client:
+        client.upload_document("acme", document)
+    told = run("migration", "plan", "--tenant", "acme", "--to", "disk-b", "--canary")
+    assert re.search(r"canary   well: write \d+ ms, read \d+ ms, delete \d+ ms; alone .*B/s written", told)
+    assert "of copying, from one copy at a time" in told
+    assert [path for path in door.roots["disk-b"].rglob("*") if path.is_file() and "t" in path.parts] == []
 
 
 def test_a_placement_is_previewed(run: Run, door: Door, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.drains.engine import DrainEngine
 from simples3dms.storage.drains.service import Drains
 from simples3dms.storage.locks.service import Locks
+from simples3dms.storage.migrations.canary import Canaries
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.planning import Planner
 from simples3dms.storage.migrations.reports import Reports
@@ -222,7 +223,13 @@ def build_services(settings: Settings) -> Services:
     )
     letters = Letters(database, queue, mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
-    planner = Planner(database, stores, currency=settings.currency)
+    planner = Planner(
+        database,
+        stores,
+        Canaries(database, blobs),
+        currency=settings.currency,
+        workers=settings.copy_concurrency,
+    )
     migrations = Migrations(database, planner, transfers, engine)
     deletion_engine = DeletionEngine(database, queue, blobs, retry_base_seconds=settings.retry_base_seconds)
     tenants = Tenants(database, regions=words(settings.regions))

@@ -7,7 +7,7 @@ from typing import Final
 
 from simples3dms.cli.output import console, plain, size
 from simples3dms.schemas.costs import Cost, CostLine, CostSide
-from simples3dms.schemas.migrations import MigrationPlan, Time
+from simples3dms.schemas.migrations import Canary, MigrationPlan, Time
 
 _CENT: Final = Decimal("0.01")
 _BASES: Final = {
@@ -40,6 +40,19 @@ def show_plan(plan: MigrationPlan, *, in_full: bool) -> None:
         _show(f"  time     {_time(plan.time)}")
     if plan.cost is not None:
         show_cost(plan.cost, in_full=True)
+    if plan.probed_at is not None:
+        _show(f"  probe    {plan.probe_verdict}, {plan.probed_at:%Y-%m-%d %H:%M} UTC")
+    if plan.canary is not None:
+        _show(f"  canary   {_canary(plan.canary)}")
+
+
+def _canary(canary: Canary) -> str:
+    if canary.error_message is not None:
+        return f"failed: {plain(canary.error_message)}"
+    steps = [(name, getattr(canary, f"{name}_seconds")) for name in ("write", "read", "delete")]
+    calls = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in steps if seconds is not None)
+    rates = (canary.write_bytes_per_second or 0, canary.read_bytes_per_second or 0)
+    return f"well: {calls}; alone {size(rates[0])}/s written, {size(rates[1])}/s read back"
 
 
 def _time(time: Time) -> str:

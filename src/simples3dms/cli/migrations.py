@@ -100,6 +100,7 @@ def plan(
     automatic: Automatic = False,
     finalize_after: FinalizeAfter = None,
     window: Windows = None,
+    canary: Annotated[bool, typer.Option("--canary", help="Try the target out with a few small objects.")] = False,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -113,6 +114,7 @@ def plan(
             automatic_cutover=chosen.automatic_cutover,
             finalize_after_seconds=chosen.finalize_after_seconds,
             windows=chosen.windows,
+            canary=canary,
         )
     _show(planned, as_json=as_json)
 

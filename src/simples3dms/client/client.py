@@ -254,6 +254,7 @@ class Client(
         automatic_cutover: bool = False,
         finalize_after_seconds: int | None = None,
         windows: Sequence[migrations.Window] = (),
+        canary: bool = False,
     ) -> migrations.Migration:
         body = migrations.PlanMigration(
             target=target,
@@ -261,6 +262,7 @@ class Client(
             automatic_cutover=automatic_cutover,
             finalize_after_seconds=finalize_after_seconds,
             windows=list(windows),
+            canary=canary,
         )
         return self.send("POST", migrations.Migration, at("tenants", tenant, "migrations"), body)
 

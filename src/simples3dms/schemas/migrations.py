@@ -43,6 +43,9 @@ class Schedule(Request):
 class PlanMigration(Schedule):
     target: str = Field(description="The store to move to.")
     source: str | None = Field(default=None, description="The store to move from: the present write target.")
+    canary: bool = Field(
+        default=False, description="Write a few small objects to the target first, read them back, and remove them."
+    )
 
 
 class Time(Response):
@@ -56,6 +59,21 @@ class Time(Response):
     )
 
 
+class Canary(Response):
+    """What came of a few small objects at the target: each written, read back, compared and removed."""
+
+    at: datetime
+    object_count: int
+    size_bytes: int
+    write_seconds: float | None = Field(description="Of the small ones, as are the next two; null: it came not so far.")
+    read_seconds: float | None
+    delete_seconds: float | None
+    write_bytes_per_second: float | None = Field(description="Of the larger one, alone.")
+    read_bytes_per_second: float | None
+    error_code: str | None = Field(description="Null: all went well. Else the migration can't be started as planned.")
+    error_message: str | None
+
+
 class MigrationPlan(Response):
     """As things were when it was planned."""
 
@@ -66,6 +84,9 @@ class MigrationPlan(Response):
     moved_bytes: int | None
     cost: Cost | None = Field(description="Null in plans of earlier versions.")
     time: Time | None = Field(description="Of copying, while its windows are open.")
+    canary: Canary | None = Field(description="Null: none was asked for.")
+    probe_verdict: str | None = Field(description="Of the target's last probe: green, amber, red, or unreachable.")
+    probed_at: datetime | None
 
 
 class Migration(Response):

@@ -122,3 +122,13 @@ def _at(amount: int, per_second: float | None) -> float:
 
 def limits_of(tuned: Mapping[str, Any]) -> Limits:
     return Limits(tuned.get("requests_per_second"), tuned.get("bytes_per_second"))
+
+
+def pace_by_canary(load: Load, canary: Mapping[str, Any], *, workers: int, floor: float) -> Pace:
+    """Where nothing else was measured: from as many copies at a time as one process makes, to one at a time."""
+    steps = [canary[name] for name in ("write_seconds", "read_seconds")]
+    rates = [canary[name] for name in ("write_bytes_per_second", "read_bytes_per_second")]
+    if None in (*steps, *rates):
+        return pace_of(load, [], basis="none", floor=floor)
+    alone = load.count * sum(steps) + sum(load.size_bytes / rate for rate in rates)
+    return Pace(max(alone / workers, floor), max(alone, floor), "canary")

@@ -61,8 +61,11 @@ class Migrations:
         target: str,
         source: str | None = None,
         schedule: Schedule = Schedule(),
+        with_canary: bool = False,
     ) -> Migration:
         """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
+
+        `with_canary`: try the target out with a few small objects first. One that fails is in the way of a start.
 
         Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target.
         """
@@ -92,9 +95,14 @@ class Migrations:
             raise errors.lacks_stores()
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
-        source_id, target_id = grants[leaving].store_id, grants[target].store_id
+        source_id = grants[leaving].store_id
         plan = await self._planner.plan(
-            principal, tenant_id, source_id=source_id, target_id=target_id, schedule=schedule
+            principal,
+            tenant_id,
+            source_id=source_id,
+            target=grants[target],
+            schedule=schedule,
+            with_canary=with_canary,
         )
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
@@ -102,7 +110,7 @@ class Migrations:
                 uow,
                 migration_id,
                 source_store_id=source_id,
-                target_store_id=target_id,
+                target_store_id=grants[target].store_id,
                 schedule=schedule,
                 plan=plan,
             )
@@ -126,7 +134,7 @@ class Migrations:
         """Begin copying; from now on new documents gain a copy at the target too."""
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
-        blockers = await self._planner.blockers(row.target_store_id)
+        blockers = await self._planner.start_blockers(tenant_id, row.target_store_id, row.plan)
         if blockers and row.state == State.PLANNED:
             raise errors.blocked(blockers)
         closed = await self._rollouts.closed_kinds(tenant_id)

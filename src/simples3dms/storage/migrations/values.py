@@ -167,6 +167,11 @@ class MigrationPlan:
     """As `schemas.costs` reads it."""
     time: dict[str, Any] | None = None
     """As `pace` writes it down."""
+    canary: dict[str, Any] | None = None
+    """As `canary` writes it down; None: there was none."""
+    probe_verdict: str | None = None
+    """Of the target's last probe, and when that was."""
+    probed_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
