@@ -124,6 +124,12 @@ class Settings(BaseSettings):
     server_country: str = Field(
         default="", pattern=r"^([A-Z]{2})?$", description="Its country, such as `DE`. Empty: the region's, if known."
     )
+    currency: str = Field(
+        default="USD",
+        pattern=r"^[A-Z]{3}$",
+        description="The currency of the prices that operators set, by its ISO code. Price lists that come with the "
+        "program are in US dollars, and are not mixed with prices in another currency.",
+    )
     chunk_blobs: int = Field(default=500, ge=1, le=10_000, description="Blobs in one chunk of a migration.")
     largest_upload_bytes: int = Field(
         default=100 * 2**30,

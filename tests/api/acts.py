@@ -28,6 +28,7 @@ CHANGES_NOTHING = {
     "probe_own_store": "measures the store; what it found is no decision of anybody's",
     "probe_config": "measures a place that is not saved",
     "plan_residency": "tells what a change would do",
+    "preview_placement": "tells what a change would do",
     "plan_rollout": "tells what a change would do",
     "begin_passkey": "gives a challenge, good for five minutes; a passkey is made by `add_passkey`",
     "begin_sign_in": "gives a state, good for ten minutes; who comes in by it is in `finish_sign_in`'s event",

@@ -105,7 +105,7 @@ def _lists(schema: dict[str, Any], definitions: dict[str, Any], seen: frozenset[
 #: Operations that take several items at once: one that is not the caller's, and nothing is done. Each is tried.
 BULK = {
     *(("retry_failures", "failure_ids"), ("waive_failures", "failure_ids")),
-    *(("set_placement", "copies"), ("set_placement", "read"), ("set_placement", "rules")),
+    *((f"{act}_placement", field) for act in ("preview", "set") for field in ("copies", "read", "rules")),
 }
 #: Lists of words that are nobody's: rights, hosts, regions, codes of countries, hours.
 WORDS = {
@@ -142,9 +142,10 @@ def test_s02_one_foreign_item_and_nothing_is_done(neighbours: Neighbours) -> Non
             own: list[Any] = ["disk-a"] if field == "read" else []
             item = {"write": foreign, "match": {"max_bytes": 1}} if field == "rules" else foreign
             body = {"write": "disk-a", field: [*own, item]}
-            answer = eve.put("/api/v1/tenants/globex/placement", json=body)
-            told = (answer.status_code, answer.json()["code"], answer.json()["detail"].replace(foreign, "..."))
-            assert told == refused, (field, foreign)
+            for method, path in (("PUT", "placement"), ("POST", "placement/preview")):
+                answer = eve.request(method, f"/api/v1/tenants/globex/{path}", json=body)
+                told = (answer.status_code, answer.json()["code"], answer.json()["detail"].replace(foreign, "..."))
+                assert told == refused, (method, field, foreign)
     assert eve.get("/api/v1/tenants/globex/placement").json() == before
     neighbours.door.connect().grant_store("globex", "disk-b")
     planned = eve.post("/api/v1/tenants/globex/migrations", json={"target": "disk-b"}).json()

@@ -50,6 +50,59 @@ def test_a_schedule_is_given_with_the_plan_and_anew(run: Run) -> None:
     assert (changed["automatic_cutover"], changed["finalize_after_seconds"], changed["windows"]) == (False, None, [])
 
 
+def test_a_plan_is_shown_with_what_it_costs(run: Run, door: Door, tmp_path: Path) -> None:
+    document = tmp_path / "a.bin"
+    document.write_bytes(bytes(3_000_000))
+    with door.connect() as client:
+        client.upload_document("acme", document)
+    priced = run("store", "price", "disk-a", "10", "--egress", "100", "--least-days", "30", "--json")
+    assert (priced["price_per_gib_month"], priced["prices"]["egress_per_gib"]) == ("10.000000", "100")
+    run("store", "price", "disk-b", "-", "--writes", "1")
+    told = run("migration", "plan", "--tenant", "acme", "--to", "disk-b", "--finalize-after", "15d")
+    assert "to move  1 blobs, 3.0 MB" in told
+    assert "reading at disk-a: 3.0 MB, 0.28 USD" in told
+    assert "calls that write to disk-b: 1 calls, less than 0.01 USD" in told
+    assert "keeping disk-a for the way back: 3.0 MB, 0.01 USD (for 15 days of roll-back window)" in told
+    assert "leaving disk-a early: 3.0 MB, 0.00 to 0.01 USD (at most, if all is new; 30 days are paid at least)" in told
+    assert "a month  0.03 USD and 1 line not known before, 1 line not known after" in told
+    assert "prices   disk-a: local disk with own prices" in told
+    assert "probe    green, 20" in told
+    assert "nobody knows: plan with --canary" in told
+    shown = run("migration", "show", "--tenant", "acme", "--json")
+    assert shown["plan"]["cost"]["once"]["lines"][0]["most"] == "0.279397"
+
+
+def test_a_plan_with_a_canary_tells_what_it_measured(run: Run, door: Door, tmp_path: Path) -> None:
+    document = tmp_path / "a.bin"
+    document.write_bytes(bytes(3_000_000))
+    with door.connect() as client:
+        client.upload_document("acme", document)
+    told = run("migration", "plan", "--tenant", "acme", "--to", "disk-b", "--canary")
+    assert re.search(r"canary   well: write \d+ ms, read \d+ ms, delete \d+ ms; alone .*B/s written", told)
+    assert "of copying, from one copy at a time" in told
+    assert [path for path in door.roots["disk-b"].rglob("*") if path.is_file() and "t" in path.parts] == []
+
+
+def test_a_placement_is_previewed(run: Run, door: Door, tmp_path: Path) -> None:
+    document = tmp_path / "a.bin"
+    document.write_bytes(bytes(3_000_000))
+    with door.connect() as client:
+        client.upload_document("acme", document)
+    run("store", "price", "disk-a", "10", "--egress", "100")
+    wanted = ("placement", "preview", "--tenant", "acme", "--write", "disk-b", "--copy", "disk-a")
+    told = run(*wanted)
+    assert re.search(r"disk-b +0 +0 B +0 +0 B +1 +3.0 MB +0 +0 B", told)
+    assert "moving   0.28 USD, if a migration moves what is absent" in told
+    found = run("placement", "preview", "--tenant", "acme", "--write", "disk-a", "--copy", "disk-b", "--json")
+    assert [(one["store"], one["held_count"], one["owed_bytes"]) for one in found["stores"]] == [
+        ("disk-a", 1, 0),
+        ("disk-b", 0, 3_000_000),
+    ]
+    assert (found["is_estimate"], found["cost"]["once"]["lines"][0]["most"]) == (False, "0.279397")
+    with door.connect() as client:
+        assert (client.get_placement("acme").version, client.get_placement("acme").write) == (1, "disk-a")
+
+
 def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_path: Path) -> None:
     document, kept, keys = tmp_path / "a.txt", tmp_path / "moved.jsonl", tmp_path / "keys.json"
     document.write_bytes(b"bytes")

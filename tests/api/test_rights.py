@@ -72,6 +72,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "plan_migration": {"target": "disk-b"},
     "plan_residency": {"allowed": ["DE"]},
     "plan_rollout": {"reach": "off"},
+    "preview_placement": {"write": "disk-b"},
     "probe_config": {"kind": "local"},
     "release_hold": {"reason": "x"},
     "request_deletion": {"short_name": "x", "reason": "x"},

@@ -46,10 +46,13 @@ from simples3dms.storage.drains.engine import DrainEngine
 from simples3dms.storage.drains.service import Drains
 from simples3dms.storage.health.service import Health
 from simples3dms.storage.locks.service import Locks
+from simples3dms.storage.migrations.canary import Canaries
 from simples3dms.storage.migrations.engine import MigrationEngine
+from simples3dms.storage.migrations.planning import Planner
 from simples3dms.storage.migrations.reports import Reports
 from simples3dms.storage.migrations.service import Migrations
 from simples3dms.storage.notices.service import Notices
+from simples3dms.storage.placement.preview import Previews
 from simples3dms.storage.placement.service import Placements
 from simples3dms.storage.reconciles.engine import ReconcileEngine
 from simples3dms.storage.reconciles.service import Reconciles
@@ -91,6 +94,7 @@ class Services:
     rollouts: Rollouts
     stores: Stores
     placements: Placements
+    previews: Previews
     locks: Locks
     restores: RestoreGuard
     blobs: Blobs
@@ -225,7 +229,14 @@ def build_services(settings: Settings) -> Services:
     )
     letters = Letters(database, queue, mailer(settings), retry_base_seconds=settings.retry_base_seconds)
     engine = MigrationEngine(database, queue, blobs, transfers, copies, chunk_blobs=settings.chunk_blobs)
-    migrations = Migrations(database, stores, transfers, engine)
+    planner = Planner(
+        database,
+        stores,
+        Canaries(database, blobs),
+        currency=settings.currency,
+        workers=settings.copy_concurrency,
+    )
+    migrations = Migrations(database, planner, transfers, engine)
     deletion_engine = DeletionEngine(database, queue, blobs, retry_base_seconds=settings.retry_base_seconds)
     tenants = Tenants(database, regions=words(settings.regions))
     documents = Documents(database, blobs)
@@ -263,6 +274,7 @@ def build_services(settings: Settings) -> Services:
         rollouts=Rollouts(database),
         stores=stores,
         placements=Placements(database),
+        previews=Previews(database, stores, currency=settings.currency),
         locks=locks,
         restores=restores,
         blobs=blobs,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from simples3dms.cli import audit, credentials, stores
+from simples3dms.cli import audit, credentials, placements, stores
 from simples3dms.cli.account import account_app, read_secret
 from simples3dms.cli.invitations import invitation_app, show_hand_over
 from simples3dms.cli.letters import letter_app
@@ -48,7 +48,7 @@ def install(app: typer.Typer) -> None:
         ("letter", letter_app),
         ("provider", provider_app),
         ("store", stores.store_app),
-        ("placement", stores.placement_app),
+        ("placement", placements.placement_app),
         ("audit", audit.app),
     ):
         app.add_typer(group, name=name)

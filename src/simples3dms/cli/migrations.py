@@ -10,6 +10,7 @@ from uuid import UUID
 
 import typer
 
+from simples3dms.cli.costs import show_plan
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
 from simples3dms.cli.reports import verify, write_report
 from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
@@ -64,8 +65,7 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         return
     console.print(f"{migration.source} -> {migration.target}: {migration.state.replace('_', ' ')}", style="bold")
     console.print(f"  id       {migration.id}")
-    plan = migration.plan
-    console.print(f"  plan     {plan.blob_count} blobs, {size(plan.size_bytes)}")
+    show_plan(migration.plan, in_full=migration.state in _PLANNED)
     if migration.started_at:
         console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
     if migration.pending_count or migration.failed_count:
@@ -73,7 +73,7 @@ def _show(migration: Migration, *, as_json: bool) -> None:
     _show_schedule(migration)
     if migration.waived_count:
         console.print(f"  waived   {migration.waived_count}, see `migration failures`")
-    for blocker in plan.blockers:
+    for blocker in migration.plan.blockers:
         console.print(f"  blocked  {plain(blocker)}", style="red", soft_wrap=True, markup=False)
     if migration.error_message:
         told = f"  error    {plain(migration.error_message)} ({migration.error_code})"
@@ -100,6 +100,7 @@ def plan(
     automatic: Automatic = False,
     finalize_after: FinalizeAfter = None,
     window: Windows = None,
+    canary: Annotated[bool, typer.Option("--canary", help="Try the target out with a few small objects.")] = False,
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -113,6 +114,7 @@ def plan(
             automatic_cutover=chosen.automatic_cutover,
             finalize_after_seconds=chosen.finalize_after_seconds,
             windows=chosen.windows,
+            canary=canary,
         )
     _show(planned, as_json=as_json)
 

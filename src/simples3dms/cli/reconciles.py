@@ -12,6 +12,7 @@ from simples3dms.cli.output import console, plain, show_json, show_one, show_row
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
+from simples3dms.schemas.costs import OwnPrices
 from simples3dms.schemas.upkeep import Reconcile, StoreSchedule
 
 app = typer.Typer(help="Compare what a store lists with the records.", no_args_is_help=True)
@@ -150,13 +151,28 @@ def _show_schedule(found: StoreSchedule) -> None:
 
 def set_price(
     store: str,
-    price: Annotated[str, typer.Argument(help="What a GiB costs there a month, such as 0.006; or - for unknown.")],
+    price: Annotated[str, typer.Argument(help="What a GiB costs there a month, such as 0.006; - as listed.")],
+    egress: Annotated[str | None, typer.Option(help="What a GiB costs that is read out of it.")] = None,
+    writes: Annotated[str | None, typer.Option(help="What 1,000 calls cost that write.")] = None,
+    reads: Annotated[str | None, typer.Option(help="What 1,000 calls cost that read.")] = None,
+    deletes: Annotated[str | None, typer.Option(help="What 1,000 calls cost that delete.")] = None,
+    least_days: Annotated[int | None, typer.Option(min=0, help="What is deleted earlier is paid for so long.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what a GiB costs at a store, so that `reconcile` can say what unexplained objects cost."""
+    """Say what a store costs, for plans of migrations and for `reconcile`. What is left out is as listed."""
+    others = OwnPrices(
+        egress_per_gib=_amount(egress),
+        write_per_1000=_amount(writes),
+        read_per_1000=_amount(reads),
+        delete_per_1000=_amount(deletes),
+        least_days=least_days,
+    )
+    with connect() as client:
+        show_one(client.set_price(store, _amount(price), others), as_json=as_json)
+
+
+def _amount(text: str | None) -> Decimal | None:
     try:
-        amount = None if price == "-" else Decimal(price)
+        return None if text in (None, "-") else Decimal(str(text))
     except InvalidOperation:
         raise typer.BadParameter("A price is a number, such as 0.006.") from None
-    with connect() as client:
-        show_one(client.set_price(store, amount), as_json=as_json)

@@ -1,4 +1,4 @@
-"""store, placement."""
+"""store."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
-from uuid import UUID
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from simples3dms.cli.output import console, done, say, show_json, show_one, show_rows
+from simples3dms.cli.output import console, done, show_json, show_one, show_rows
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.errors import Invalid
 from simples3dms.kit.secret import Secret
-from simples3dms.schemas.stores import PlacementRule, Probe, ReadPreference, Spread
+from simples3dms.schemas.stores import Probe
 
 _SECRET_WORDS = ("secret", "key", "token", "password")
 store_app = typer.Typer(help="Stores (operators).", no_args_is_help=True)
-placement_app = typer.Typer(help="Where a tenant's documents go.", no_args_is_help=True)
 
 
 def parse_settings(pairs: list[str]) -> dict[str, object]:
@@ -247,90 +244,3 @@ def set_jurisdiction(
     """Say under whose law a store's bytes lie."""
     with connect() as client:
         show_one(client.set_jurisdiction(name, None if code == "unknown" else code.upper()), as_json=as_json)
-
-
-@placement_app.command("show")
-def show_placement(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
-    """Where new documents go, and what is read first."""
-    with connect() as client:
-        show_one(client.get_placement(require_tenant(tenant)), as_json=as_json)
-
-
-@placement_app.command("explain")
-def explain_placement(
-    document: UUID,
-    version: Annotated[int | None, typer.Option(help="Which version; the newest by default.")] = None,
-    tenant: TenantOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Why a document's bytes are where they are."""
-    with connect() as client:
-        found = client.explain_placement(require_tenant(tenant), document, version=version)
-    if as_json:
-        show_json(found)
-        return
-    why = "its own layout holds, no rule does" if found.rule is None else f"its rule {found.rule} holds"
-    what = f"{found.content_type}, {found.size_bytes:,} bytes, {found.age_days} days old"
-    say(f"Version {found.version_number} ({what}): of placement {found.placement_version}, {why}.")
-    if found.is_migrating:
-        say("A migration is under way and owns the placement.")
-    first = {"listed": "those listed first"}.get(found.read_preference, f"the {found.read_preference}")
-    say(f"Of several copies, {first} come first.")
-    columns = ["store", "role", "verdict", "state", "evidence", "evidence_at", "draw", "debt", "debt_reason"]
-    columns += ["read_place", "read_reason"]
-    show_rows(found.stores, columns, as_json=False, empty="It is nowhere, and belongs nowhere.")
-
-
-@placement_app.command("set")
-def set_placement(
-    write: Annotated[str, typer.Option(help="The store that new documents are written to.")],
-    copy: Annotated[list[str] | None, typer.Option(help="A store that holds a copy; may be repeated.")] = None,
-    read: Annotated[list[str] | None, typer.Option(help="Read order; may be repeated.")] = None,
-    share: Annotated[
-        list[str] | None, typer.Option(help="STORE=WEIGHT: its share of new documents; repeat, --write's too.")
-    ] = None,
-    spread: Annotated[int, typer.Option(help="So many further copies, in stores drawn for each document.")] = 0,
-    across: Annotated[str, typer.Option(help="What they differ in: stores, providers or jurisdictions.")] = "stores",
-    min_acks: Annotated[int, typer.Option(help="How many stores have the bytes before an upload is answered.")] = 1,
-    rules: Annotated[Path | None, typer.Option(help="A JSON file with a list of rules.", dir_okay=False)] = None,
-    read_preference: Annotated[
-        ReadPreference, typer.Option(help="Which copy is read first: listed, nearest, cheapest or fastest.")
-    ] = "listed",
-    hedge: Annotated[bool, typer.Option("--hedge", help="Ask a second store when the first one is late.")] = False,
-    tenant: TenantOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Set it for what is written from now on. Existing documents are moved by `simples3dms migration`."""
-    if across not in ("stores", "providers", "jurisdictions"):
-        raise typer.BadParameter("--across takes stores, providers or jurisdictions.")
-    with connect() as client:
-        placement = client.set_placement(
-            require_tenant(tenant),
-            write=write,
-            copies=copy or [],
-            read=read or [],
-            shares=_shares(share or []),
-            spread=Spread.model_validate({"copies": spread, "across": across}) if spread else None,
-            min_acks=min_acks,
-            rules=_rules(rules) if rules else [],
-            read_preference=read_preference,
-            hedge=hedge,
-        )
-        show_one(placement, as_json=as_json)
-
-
-def _rules(path: Path) -> list[PlacementRule]:
-    try:
-        return TypeAdapter(list[PlacementRule]).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise typer.BadParameter(f"--rules: {error}") from None
-
-
-def _shares(pairs: list[str]) -> dict[str, int]:
-    shares: dict[str, int] = {}
-    for pair in pairs:
-        name, _, weight = pair.partition("=")
-        if not name or not weight.isdecimal():
-            raise typer.BadParameter(f"--share takes STORE=WEIGHT, not {pair!r}.")
-        shares[name] = int(weight)
-    return shares

@@ -220,6 +220,10 @@ class Client(
         )
         return self.send("PUT", stores.Placement, at("tenants", tenant, "placement"), body)
 
+    def preview_placement(self, tenant: str, wanted: stores.SetPlacement) -> stores.PlacementPreview:
+        """What setting it would bring about; nothing changes."""
+        return self.send("POST", stores.PlacementPreview, at("tenants", tenant, "placement", "preview"), wanted)
+
     # documents (bytes: see ContentMixin)
 
     def iter_documents(self, tenant: str, *, trash: bool = False) -> Iterator[documents.Document]:
@@ -259,6 +263,7 @@ class Client(
         automatic_cutover: bool = False,
         finalize_after_seconds: int | None = None,
         windows: Sequence[migrations.Window] = (),
+        canary: bool = False,
     ) -> migrations.Migration:
         body = migrations.PlanMigration(
             target=target,
@@ -266,6 +271,7 @@ class Client(
             automatic_cutover=automatic_cutover,
             finalize_after_seconds=finalize_after_seconds,
             windows=list(windows),
+            canary=canary,
         )
         return self.send("POST", migrations.Migration, at("tenants", tenant, "migrations"), body)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from simples3dms.client.transport import Transport, at, iter_pages
 from simples3dms.schemas import upkeep
 from simples3dms.schemas.base import Page
+from simples3dms.schemas.costs import OwnPrices
 from simples3dms.schemas.stores import Store
 
 _PAGE = 200
@@ -63,8 +64,9 @@ class UpkeepMixin(Transport):
     def confirm_restore(self) -> upkeep.RestoreGuard:
         return self.send("POST", upkeep.RestoreGuard, at("restore", "confirm"))
 
-    def set_price(self, store: str, price_per_gib_month: Decimal | None) -> Store:
-        body = upkeep.SetPrice(price_per_gib_month=price_per_gib_month)
+    def set_price(self, store: str, price_per_gib_month: Decimal | None, others: OwnPrices = OwnPrices()) -> Store:
+        """All that is said of its prices: what is left out is as the price list of its service says."""
+        body = upkeep.SetPrice(price_per_gib_month=price_per_gib_month, **others.model_dump())
         return self.send("PUT", Store, at("stores", store, "price"), body)
 
     def get_reconcile_schedule(self, store: str) -> upkeep.StoreSchedule:

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.costs import Cost
 
 
 class Window(Request):
@@ -42,12 +43,50 @@ class Schedule(Request):
 class PlanMigration(Schedule):
     target: str = Field(description="The store to move to.")
     source: str | None = Field(default=None, description="The store to move from: the present write target.")
+    canary: bool = Field(
+        default=False, description="Write a few small objects to the target first, read them back, and remove them."
+    )
+
+
+class Time(Response):
+    """How long copying would take."""
+
+    least_seconds: float | None = Field(description="Null: nothing bounds it.")
+    most_seconds: float | None = Field(description="Null: nobody knows.")
+    basis: Literal["between_stores", "to_store", "canary", "none"] = Field(
+        description="What it is told from: copies of the last 30 days between these stores, or from any other to the "
+        "target; what the canary measured; or nothing but what the stores may be asked for."
+    )
+
+
+class Canary(Response):
+    """What came of a few small objects at the target: each written, read back, compared and removed."""
+
+    at: datetime
+    object_count: int
+    size_bytes: int
+    write_seconds: float | None = Field(description="Of the small ones, as are the next two; null: it came not so far.")
+    read_seconds: float | None
+    delete_seconds: float | None
+    write_bytes_per_second: float | None = Field(description="Of the larger one, alone.")
+    read_bytes_per_second: float | None
+    error_code: str | None = Field(description="Null: all went well. Else the migration can't be started as planned.")
+    error_message: str | None
 
 
 class MigrationPlan(Response):
+    """As things were when it was planned."""
+
     blob_count: int
     size_bytes: int
     blockers: list[str]
+    moved_count: int | None = Field(description="Those that are not at the target yet.")
+    moved_bytes: int | None
+    cost: Cost | None = Field(description="Null in plans of earlier versions.")
+    time: Time | None = Field(description="Of copying, while its windows are open.")
+    canary: Canary | None = Field(description="Null: none was asked for.")
+    probe_verdict: str | None = Field(description="Of the target's last probe: green, amber, red, or unreachable.")
+    probed_at: datetime | None
 
 
 class Migration(Response):

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.costs import Cost, CostSide, OwnPrices
 
 ReadPreference = Literal["listed", "nearest", "cheapest", "fastest"]
 
@@ -71,7 +72,8 @@ class Store(Response):
     jurisdiction_source: str | None = Field(description="provider: its region is known; operator: one said so.")
     untrusted_at: datetime | None = Field(description="Since when nothing there is repaired by itself; null: it is.")
     untrusted_reason: str | None
-    price_per_gib_month: Decimal | None = Field(description="As an operator says, in their own currency.")
+    price_per_gib_month: Decimal | None = Field(description="As an operator says, in the installation's currency.")
+    prices: OwnPrices = Field(description="What else an operator says of its prices.")
     cache_max_bytes: int | None = Field(description="It is a cache, and holds no copies; null: it is none.")
 
 
@@ -189,6 +191,32 @@ class SetPlacement(Layout):
     )
     hedge: bool = Field(default=False, description="Ask a second store when the first one is late.")
     expected_version: int | None = None
+
+
+class StorePreview(Response):
+    """What would become of one store."""
+
+    store: str
+    held_count: int = Field(description="Blobs that lie there now.")
+    held_bytes: int
+    owed_count: int = Field(description="Copied there in the background, by itself.")
+    owed_bytes: int
+    absent_count: int = Field(description="Belong there as where they are written, and only a migration moves them.")
+    absent_bytes: int
+    extra_count: int = Field(description="Belong there no more, and stay until a migration leaves the store.")
+    extra_bytes: int
+
+
+class PlacementPreview(Response):
+    """What a placement would bring about for what is there already."""
+
+    blob_count: int
+    size_bytes: int
+    is_estimate: bool = Field(description="Told from some blobs, from all over; else it is exact.")
+    looked_at_count: int = Field(description="So many. 0: the numbers that are kept were enough.")
+    stores: list[StorePreview]
+    cost: Cost = Field(description="Of the copies that are made by itself.")
+    moving: CostSide = Field(description="Of moving what is absent, without what is only paid after a cut-over.")
 
 
 class Placement(Layout):

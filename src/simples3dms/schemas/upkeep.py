@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import Field
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.costs import OwnPrices
 
 
 class StartScrub(Request):
@@ -84,9 +85,11 @@ class TrustStore(Request):
     reason: str = Field(min_length=1, max_length=500, description="What was found out; it is kept in the audit.")
 
 
-class SetPrice(Request):
+class SetPrice(OwnPrices):
+    """All of it: what is left out is as the price list of the store's service says, or not known."""
+
     price_per_gib_month: Decimal | None = Field(
-        ge=0, lt=1_000_000, decimal_places=6, description="What a GiB costs there a month; null: nobody knows."
+        ge=0, lt=1_000_000, decimal_places=6, description="What a GiB costs there a month; null: nobody has said."
     )
 
 

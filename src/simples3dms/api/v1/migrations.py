@@ -34,6 +34,7 @@ async def plan_migration(
         target=body.target,
         source=body.source,
         schedule=_schedule(body),
+        with_canary=body.canary,
     )
     return schemas.Migration.model_validate(planned)
 

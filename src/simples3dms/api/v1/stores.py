@@ -17,7 +17,7 @@ from simples3dms.api.deps import (
 from simples3dms.api.routing import new_router
 from simples3dms.kit.secret import Secret
 from simples3dms.schemas import stores as schemas
-from simples3dms.storage.placement.values import Across, Match, ReadPreference, RuleWords, SpreadWords
+from simples3dms.storage.placement.values import Across, Match, PolicyWords, ReadPreference, RuleWords, SpreadWords
 
 router = new_router()
 
@@ -186,16 +186,33 @@ async def get_placement(services: ServicesDep, seat: StorageReader) -> schemas.P
 async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat: PlacementWriter) -> schemas.Placement:
     """Documents that are there are moved by a migration; copies that they lack now are made in the background."""
     placement = await services.placements.set_placement(
-        seat.principal,
-        seat.tenant_id,
-        **_layout(body),
-        read=body.read,
-        rules=[RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules],
-        read_preference=ReadPreference(body.read_preference),
-        hedge=body.hedge,
-        expected_version=body.expected_version,
+        seat.principal, seat.tenant_id, **_policy(body), expected_version=body.expected_version
     )
     return schemas.Placement.model_validate(placement)
+
+
+@router.post(
+    "/tenants/{tenant}/placement/preview",
+    operation_id="preview_placement",
+    tags=["placement"],
+    summary="What setting it would bring about; nothing changes",
+)
+async def preview_placement(
+    body: schemas.SetPlacement, services: ServicesDep, seat: PlacementWriter
+) -> schemas.PlacementPreview:
+    """Which copies would be made, what would be where it no longer belongs, and money."""
+    found = await services.previews.preview(seat.tenant_id, PolicyWords(**_policy(body)))
+    return schemas.PlacementPreview.model_validate(found)
+
+
+def _policy(body: schemas.SetPlacement) -> dict[str, Any]:
+    return {
+        **_layout(body),
+        "read": tuple(body.read),
+        "rules": tuple(RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules),
+        "read_preference": ReadPreference(body.read_preference),
+        "hedge": body.hedge,
+    }
 
 
 def _layout(body: schemas.Layout) -> dict[str, Any]:

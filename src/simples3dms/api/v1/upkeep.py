@@ -21,6 +21,7 @@ from simples3dms.api.routing import new_router
 from simples3dms.schemas import upkeep as schemas
 from simples3dms.schemas.base import Page
 from simples3dms.schemas.stores import Store
+from simples3dms.storage.prices.values import OwnPrices
 from simples3dms.storage.reconciles.errors import not_found as reconcile_not_found
 from simples3dms.storage.scrubs.errors import not_found
 
@@ -104,10 +105,12 @@ async def confirm_restore(services: ServicesDep, principal: StoresWriter) -> sch
     return schemas.RestoreGuard.model_validate(await services.restores.confirm(principal))
 
 
-@router.put("/stores/{store}/price", operation_id="set_price", summary="What a GiB costs there (operators)")
+@router.put("/stores/{store}/price", operation_id="set_price", summary="What it costs (operators)")
 async def set_price(store: str, body: schemas.SetPrice, services: ServicesDep, principal: StoresWriter) -> Store:
-    """By which `reconcile` says what unexplained objects cost. In your own currency."""
-    return Store.model_validate(await services.reconciles.set_price(principal, store, body.price_per_gib_month))
+    """For estimates, and by which `reconcile` says what unexplained objects cost. In `SIMPLES3DMS_CURRENCY`."""
+    given = body.model_dump()
+    own = OwnPrices(given.pop("price_per_gib_month"), **given)
+    return Store.model_validate(await services.reconciles.set_price(principal, store, own))
 
 
 @router.get(

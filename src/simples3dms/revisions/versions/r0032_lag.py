@@ -12,7 +12,7 @@ from alembic import op
 from simples3dms.revisions.versions.r0001_first_path import PLATFORM_POLICY, TENANT_POLICY
 
 revision = "0032"
-down_revision = "0030"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
 

@@ -237,7 +237,7 @@ class Blobs:
             place.store_id: Standing(
                 place.store_id,
                 distance(self._here, place.kind, place.settings, place.jurisdiction),
-                egress_price(place.kind, place.settings),
+                egress_price(place.kind, place.settings, place.own_egress),
                 measured[place.store_id],
                 place.is_disabled or self._stores.is_resting(place.store_id),
             )

@@ -331,6 +331,7 @@ class MigrationEngine:
                 if chunk.phase == "copy":
                     size = sum(result.size_bytes for result in good)
                     await repository.add_progress(uow, row.id, copied_count=len(good), copied_bytes=size)
+                    await chunks.note_copied(uow, row.id, chunk, count=len(good), size_bytes=size)
             if failed:
                 await self._list_failed(uow, row, grant, failed)
             if fault is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.counters import repository as counters
@@ -18,7 +20,6 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         debtor = row.source_store_id
     resting = rests(row)
     owed = await counters.count_owed(uow, debtor)
-    plan = MigrationPlan(row.plan["blob_count"], row.plan["size_bytes"], tuple(row.plan.get("blockers", ())))
     return Migration(
         id=row.id,
         source=names.get(row.source_store_id, str(row.source_store_id)),
@@ -31,7 +32,7 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         windows=row.windows,
         resting=resting,
         opens_at=next_opening([parse(one) for one in row.windows], row.read_at) if resting else None,
-        plan=plan,
+        plan=plan_in_words(row.plan),
         copied_count=row.copied_count,
         copied_bytes=row.copied_bytes,
         total_count=row.total_count,
@@ -47,3 +48,9 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         cut_over_at=row.cut_over_at,
         finished_at=row.finished_at,
     )
+
+
+def plan_in_words(document: Mapping[str, Any]) -> MigrationPlan:
+    """A plan as it was written down, by this version or an earlier one, which knew less."""
+    known = {one.name: document[one.name] for one in fields(MigrationPlan) if one.name in document}
+    return MigrationPlan(**{**known, "blockers": tuple(document.get("blockers", ()))})

@@ -10,17 +10,15 @@ from uuid import UUID
 from simples3dms.audit.service import record
 from simples3dms.context import WORKER, Principal
 from simples3dms.db.session import Database, UnitOfWork
-from simples3dms.errors import Conflict, Failure, Invalid
+from simples3dms.errors import Conflict, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
-from simples3dms.providers.errors import ProviderError
-from simples3dms.storage.blobs import repository as blobs_repository
-from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.failures import Failures
 from simples3dms.storage.migrations.looking import in_words
+from simples3dms.storage.migrations.planning import Planner
 from simples3dms.storage.migrations.schedules import Schedules
 from simples3dms.storage.migrations.values import ENDED, Migration, MigrationRow, Schedule, State
 from simples3dms.storage.placement import repository as placement_repository
@@ -36,8 +34,6 @@ from simples3dms.storage.placement.turns import (
 )
 from simples3dms.storage.placement.values import PlacementRow, Policy
 from simples3dms.storage.rollout.service import Rollouts
-from simples3dms.storage.stores.errors import explain
-from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers import repository as transfers_repository
 from simples3dms.storage.transfers.service import Transfers
 
@@ -61,9 +57,9 @@ class _Hindered:
 class Migrations:
     """The migrations of all tenants."""
 
-    def __init__(self, database: Database, stores: Stores, transfers: Transfers, engine: MigrationEngine) -> None:
+    def __init__(self, database: Database, planner: Planner, transfers: Transfers, engine: MigrationEngine) -> None:
         self._database = database
-        self._stores = stores
+        self._planner = planner
         self._engine = engine
         self._rollouts = Rollouts(database)
         self.failures = Failures(database, transfers, engine)
@@ -77,8 +73,11 @@ class Migrations:
         target: str,
         source: str | None = None,
         schedule: Schedule = Schedule(),
+        with_canary: bool = False,
     ) -> Migration:
         """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
+
+        `with_canary`: try the target out with a few small objects first. One that fails is in the way of a start.
 
         Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target.
         """
@@ -108,34 +107,29 @@ class Migrations:
             raise errors.lacks_stores()
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
-        blockers = await self._blockers(tenant_id, grants[target].store_id)
+        source_id = grants[leaving].store_id
+        plan = await self._planner.plan(
+            principal,
+            tenant_id,
+            source_id=source_id,
+            target=grants[target],
+            schedule=schedule,
+            with_canary=with_canary,
+        )
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
-            total = await counters.find_total(uow)
             inserted = await repository.insert(
                 uow,
                 migration_id,
-                source_store_id=grants[leaving].store_id,
+                source_store_id=source_id,
                 target_store_id=grants[target].store_id,
                 schedule=schedule,
-                plan={"blob_count": total.blob_count, "size_bytes": total.size_bytes, "blockers": list(blockers)},
+                plan=plan,
             )
             if not inserted:
                 raise errors.active()
             await self._audit(uow, principal, "migration.planned", migration_id, source=leaving, target=target)
             return await self._load(uow, migration_id)
-
-    async def _blockers(self, tenant_id: UUID, target_store_id: UUID) -> tuple[str, ...]:
-        try:
-            provider = await self._stores.provider(target_store_id)
-            await provider.check()
-        except ProviderError as error:
-            return (explain(error).message,)
-        except Failure as error:
-            return (error.message,)
-        async with self._database.tenant(tenant_id) as uow:
-            is_trusted = await blobs_repository.is_trusted(uow, target_store_id)
-        return () if is_trusted else ("much of what the target holds was bad, and no operator trusts it again yet",)
 
     async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
         async with self._database.tenant(tenant_id) as uow:
@@ -152,7 +146,7 @@ class Migrations:
         """Begin copying; from now on new documents gain a copy at the target too."""
         async with self._database.tenant(tenant_id) as uow:
             row = await self._get(uow, migration_id)
-        blockers = await self._blockers(tenant_id, row.target_store_id)
+        blockers = await self._planner.start_blockers(tenant_id, row.target_store_id, row.plan)
         if blockers and row.state == State.PLANNED:
             raise errors.blocked(blockers)
         closed = await self._rollouts.closed_kinds(tenant_id)
@@ -229,7 +223,7 @@ class Migrations:
             row = await self._get(uow, migration_id)
         if row.state != State.READY:
             raise errors.wrong_state("cut over", row.state)
-        blockers = await self._blockers(tenant_id, row.target_store_id)
+        blockers = await self._planner.blockers(tenant_id, row.target_store_id)
         if blockers:
             raise errors.not_proven(blockers[0])
         hindered: _Hindered | None = None
@@ -347,7 +341,7 @@ class Migrations:
 
     async def _finalize_due(self, seen: MigrationRow) -> None:
         """The roll-back window is over: finalize, or stop and say why not. Whatever a person did meanwhile holds."""
-        reasons = [*await self._blockers(seen.tenant_id, seen.target_store_id)]
+        reasons = [*await self._planner.blockers(seen.tenant_id, seen.target_store_id)]
         await fp("finalize.checked")
         async with self._database.tenant(seen.tenant_id) as uow:
             placement, row = await self._lock(uow, seen.id)

@@ -174,6 +174,18 @@ class MigrationPlan:
     blob_count: int
     size_bytes: int
     blockers: tuple[str, ...] = ()
+    moved_count: int | None = None
+    """Of them, those that are not at the target yet; None, and no cost, in plans of earlier versions."""
+    moved_bytes: int | None = None
+    cost: dict[str, Any] | None = None
+    """As `schemas.costs` reads it."""
+    time: dict[str, Any] | None = None
+    """As `pace` writes it down."""
+    canary: dict[str, Any] | None = None
+    """As `canary` writes it down; None: there was none."""
+    probe_verdict: str | None = None
+    """Of the target's last probe, and when that was."""
+    probed_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from simples3dms.storage.placement.values import (
     Policy,
     ReadPlace,
     Seen,
+    Seqs,
     Subject,
     Survey,
     from_document,
@@ -144,7 +145,8 @@ async def list_read_places(uow: UnitOfWork, store_ids: Sequence[UUID]) -> list[R
     """What tells which of these stores of the tenant to read from."""
     return await uow.rows(
         ReadPlace,
-        """SELECT id AS store_id, kind, settings, jurisdiction, disabled_at IS NOT NULL AS is_disabled
+        """SELECT id AS store_id, kind, settings, jurisdiction, disabled_at IS NOT NULL AS is_disabled,
+             (prices ->> 'egress_per_gib')::numeric AS own_egress
            FROM stores WHERE id = ANY(%s)""",
         [list(store_ids)],
     )
@@ -213,6 +215,17 @@ async def list_seen(uow: UnitOfWork, *, after_seq: int, limit: int) -> list[Seen
             FROM blobs b WHERE b.tenant_id = %s AND b.seq > %s AND b.dead_at IS NULL ORDER BY b.seq LIMIT %s""",  # noqa: S608
         [uow.tenant_id, after_seq, limit],
     )
+
+
+async def find_seqs(uow: UnitOfWork) -> Seqs | None:
+    """From where to where the tenant's blobs are numbered: two looks into an index. None: there are none."""
+    found = await uow.find(
+        Seqs,
+        """SELECT coalesce((SELECT min(seq) FROM blobs WHERE tenant_id = %(tenant)s), 0) AS first,
+             coalesce((SELECT max(seq) FROM blobs WHERE tenant_id = %(tenant)s), 0) AS last""",
+        {"tenant": uow.tenant_id},
+    )
+    return found if found is not None and found.last else None
 
 
 async def advance_survey(uow: UnitOfWork, survey: Survey, *, after_seq: int, due_in_seconds: float | None) -> bool:

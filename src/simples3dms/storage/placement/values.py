@@ -36,6 +36,14 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
+class Seqs:
+    """From where to where a tenant's blobs are numbered."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """A blob as a survey sees it: what rules ask, and the stores that hold it, or are to."""
 
@@ -80,6 +88,8 @@ class ReadPlace:
     settings: dict[str, Any]
     jurisdiction: str | None
     is_disabled: bool
+    own_egress: Decimal | None
+    """What an operator says that reading one GiB out of it costs."""
 
 
 class ReadPreference(StrEnum):

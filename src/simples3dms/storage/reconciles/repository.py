@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.prices.values import OwnPrices
 from simples3dms.storage.reconciles.values import (
     DuePlace,
     DueReconcile,
@@ -266,9 +268,12 @@ async def finish_removal(uow: UnitOfWork, row: Reconcile) -> bool:
     return count == 1
 
 
-async def set_price(uow: UnitOfWork, store_id: UUID, price: Decimal | None) -> None:
+async def set_price(uow: UnitOfWork, store_id: UUID, own: OwnPrices) -> None:
     """For the platform's unit of work."""
-    await uow.execute("UPDATE stores SET price_per_gib_month = %s WHERE id = %s", [price, store_id])
+    await uow.execute(
+        "UPDATE stores SET price_per_gib_month = %s, prices = %s WHERE id = %s",
+        [own.storage_per_gib_month, Jsonb(own.document()), store_id],
+    )
 
 
 async def has_active(uow: UnitOfWork, store_id: UUID) -> bool:

@@ -4,7 +4,6 @@ much that is."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from simples3dms.context import WORKER, Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.identity.service import require_operator
 from simples3dms.kit.ids import new_id
+from simples3dms.storage.prices.values import OwnPrices
 from simples3dms.storage.reconciles import errors, repository
 from simples3dms.storage.reconciles.engine import ReconcileEngine
 from simples3dms.storage.reconciles.values import DuePlace, Finding, Places, Reconcile, Result, Schedule
@@ -154,12 +154,13 @@ class Reconciles:
             )
         return await self.get_schedule(str(store.id))
 
-    async def set_price(self, principal: Principal, name_or_id: str, price: Decimal | None) -> Store:
-        """Say what a GiB costs there a month, in the operator's own currency; None: nobody knows. For operators."""
+    async def set_price(self, principal: Principal, name_or_id: str, own: OwnPrices) -> Store:
+        """Say what a store costs, all of it anew, in the currency of the installation. For operators."""
         require_operator(principal)
         store = await self._stores.find_anyones(name_or_id)
+        price = own.storage_per_gib_month
         async with self._database.platform() as uow:
-            await repository.set_price(uow, store.id, price)
+            await repository.set_price(uow, store.id, own)
             await record(
                 uow,
                 principal,
@@ -167,7 +168,11 @@ class Reconciles:
                 target_type="store",
                 target_id=str(store.id),
                 tenant_id=store.owner_tenant_id,
-                details={"name": store.name, "price_per_gib_month": None if price is None else str(price)},
+                details={
+                    "name": store.name,
+                    "price_per_gib_month": None if price is None else str(price),
+                    **own.document(),
+                },
             )
         return await self._stores.find_anyones(str(store.id))
 

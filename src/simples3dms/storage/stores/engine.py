@@ -17,7 +17,15 @@ from simples3dms.egress import Destination, EgressGuard
 from simples3dms.errors import Unavailable
 from simples3dms.providers.base import StorageProvider
 from simples3dms.providers.registry import BuildOptions, ProviderKind, get_kind
-from simples3dms.providers.stack import StackSettings, build_stack, count_calls, is_idle, rest_seconds, set_share
+from simples3dms.providers.stack import (
+    TUNABLE,
+    StackSettings,
+    build_stack,
+    count_calls,
+    is_idle,
+    rest_seconds,
+    set_share,
+)
 from simples3dms.storage.credentials.service import Credentials
 from simples3dms.storage.stores import errors, repository
 
@@ -108,6 +116,11 @@ class ProviderPool:
         loaded = await asyncio.to_thread(get_kind, kind)
         provider = await asyncio.to_thread(loaded.create, settings, fields, options=options)
         return build_stack(provider, self._stack_settings.tuned(dict(tuning or {})))
+
+    def tuned(self, tuning: Mapping[str, Any]) -> dict[str, float | None]:
+        """What holds for a store with this tuning: its own values, and the installation's for the rest."""
+        settings = self._stack_settings.tuned(dict(tuning))
+        return {name: getattr(settings, name) for name in TUNABLE}
 
     def check_tuning(self, tuning: Mapping[str, Any]) -> None:
         """Raises Invalid (`store_settings_invalid`, with fields) for what is unknown or out of range."""

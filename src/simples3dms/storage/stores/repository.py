@@ -10,11 +10,11 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.stores.values import GrantedStore, Place, ProbeResult, Sample, Store
+from simples3dms.storage.stores.values import GrantedStore, Place, PricedStore, ProbeResult, Sample, Store
 
 _STORE: Final = """id, name, kind, settings, created_at, disabled_at, tuning, probe_verdict, probed_at,
   owner_tenant_id, jurisdiction, jurisdiction_source, untrusted_at, untrusted_reason,
-  price_per_gib_month, cache_max_bytes"""
+  price_per_gib_month, cache_max_bytes, prices"""
 _GRANTED: Final = """SELECT s.id, s.name, s.kind, g.prefix, s.jurisdiction, s.owner_tenant_id IS NOT NULL AS is_own,
     s.cache_max_bytes IS NOT NULL AS is_cache
   FROM store_grants g JOIN stores s ON s.id = g.store_id"""
@@ -118,6 +118,16 @@ async def save_probe(uow: UnitOfWork, store_id: UUID, verdict: str, findings: li
     await uow.execute(
         "UPDATE stores SET probe = %s, probe_verdict = %s, probed_at = now() WHERE id = %s",
         [Jsonb(findings), verdict, store_id],
+    )
+
+
+async def list_priced(uow: UnitOfWork, store_ids: Sequence[UUID]) -> list[PricedStore]:
+    """What tells the cost of these stores. In a tenant's unit of work: of those that it was granted."""
+    return await uow.rows(
+        PricedStore,
+        """SELECT id, name, kind, settings, tuning, price_per_gib_month, prices, probe_verdict, probed_at
+           FROM stores WHERE id = ANY(%s) ORDER BY name""",
+        [list(store_ids)],
     )
 
 

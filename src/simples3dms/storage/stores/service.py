@@ -19,7 +19,7 @@ from simples3dms.errors import Failure
 from simples3dms.identity.service import require_operator
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.secret import Secret
-from simples3dms.providers.base import StorageProvider
+from simples3dms.providers.base import Capabilities, StorageProvider
 from simples3dms.providers.errors import ProviderError
 from simples3dms.providers.probe import run_probe
 from simples3dms.providers.registry import BuildOptions, ProviderKind, get_kind
@@ -404,6 +404,18 @@ class Stores(Probes, Renewals):
         A changed credential is noticed within half a minute; work that is under way goes on with the one before.
         """
         return await self._pool.get(store_id)
+
+    async def part_bytes(self, store_id: UUID) -> int | None:
+        """The size of the parts that larger objects go to the store in; None: they go whole. Asks no store."""
+        try:
+            capabilities = (await self._pool.get(store_id)).capabilities
+        except (Failure, ProviderError):
+            capabilities = Capabilities(multipart=True)
+        return capabilities.part_size_bytes if capabilities.multipart else None
+
+    def tuned(self, tuning: Mapping[str, Any]) -> dict[str, float | None]:
+        """How patient and how hungry the layers of a store with this tuning are."""
+        return self._pool.tuned(tuning)
 
     def is_resting(self, store_id: UUID) -> bool:
         """Whether this process leaves the store alone for a while, after faults."""

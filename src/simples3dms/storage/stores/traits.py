@@ -1,4 +1,4 @@
-"""What a store's settings tell of reading from it: how far it is from this server, and what a GiB costs."""
+"""What a store's settings tell: how far it is from this server, and what it costs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from simples3dms.storage.prices.book import BOOK, STANDARD
+from simples3dms.storage.prices.values import PriceList, own_prices, with_own
 from simples3dms.storage.stores.jurisdictions import area_of, country_of_region
-from simples3dms.storage.stores.values import provider_of
+from simples3dms.storage.stores.values import PricedStore, provider_of
 
-#: List prices in USD for one GB to the internet in the first tier, as read on 2026-10-04. Free allowances don't count.
-EGRESS_PRICES: Final[Mapping[str, Decimal]] = {
-    "amazonaws.com": Decimal("0.09"),
-    "backblazeb2.com": Decimal("0.01"),
-    "cloudflarestorage.com": Decimal(0),
-    "gcs": Decimal("0.12"),
-    "googleapis.com": Decimal("0.12"),
-    "local": Decimal(0),
-    "memory": Decimal(0),
-    "wasabisys.com": Decimal(0),
-}
 HERE, SAME_REGION, SAME_COUNTRY, SAME_AREA, ELSEWHERE = range(5)
 #: `distance` in words.
 DISTANCES: Final = ("on this server", "in this region", "in this country", "in this part of the world", "elsewhere")
@@ -34,9 +25,28 @@ class Whereabouts:
     country: str = ""
 
 
+def listed_prices(kind: str, settings: Mapping[str, Any]) -> PriceList | None:
+    """The price list of whose service a store is, for the storage class that it asks for; None: there is none."""
+    return BOOK.get((provider_of(kind, settings), str(settings.get("storage_class") or STANDARD)))
+
+
+def prices_of(store: PricedStore, currency: str) -> PriceList | None:
+    """What a store costs: as its operator says, in `currency`, and else as its service's list says."""
+    own = own_prices(store.price_per_gib_month, store.prices)
+    return with_own(listed_prices(store.kind, store.settings), own, currency)
+
+
 def egress_price(kind: str, settings: Mapping[str, Any], declared: Decimal | None = None) -> Decimal | None:
-    """What reading one GiB costs: as somebody `declared` it, else its provider's list price; None: not known."""
-    return declared if declared is not None else EGRESS_PRICES.get(provider_of(kind, settings))
+    """What reading a GB of the service's own costs in the first tier: as somebody `declared` it, else its list price.
+
+    None: not known. What is free of it each month doesn't count.
+    """
+    if declared is not None:
+        return declared
+    prices = listed_prices(kind, settings)
+    if prices is None or prices.egress is None or prices.retrieval is None:
+        return None
+    return prices.egress.tiers[0].price + prices.retrieval.tiers[0].price
 
 
 def distance(here: Whereabouts, kind: str, settings: Mapping[str, Any], jurisdiction: str | None) -> int:

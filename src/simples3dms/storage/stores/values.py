@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -41,6 +41,23 @@ class Store:
     """What an operator says that it costs; None: nobody has said."""
     cache_max_bytes: int | None = None
     """It is a cache of up to so many bytes, in front of others: no placement names it. None: it is none."""
+    prices: dict[str, str] = field(default_factory=dict)
+    """What else an operator says of its prices, as `OwnPrices` writes it down."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedStore:
+    """What tells what a store costs, and how much may be asked of it."""
+
+    id: UUID
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    tuning: dict[str, Any]
+    price_per_gib_month: Decimal | None
+    prices: dict[str, str]
+    probe_verdict: str | None
+    probed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

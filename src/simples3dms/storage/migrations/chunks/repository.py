@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.migrations.pace import Run
 from simples3dms.storage.migrations.values import Chunk, MigrationRow, PendingChunk, Phase, Range
 
 
@@ -92,6 +93,7 @@ async def claim(
     return await uow.find(
         Chunk,
         """UPDATE migration_chunks c SET fence = c.fence + 1, attempt = c.attempt + 1,
+             started_at = clock_timestamp(), copied_count = 0, copied_bytes = 0,
              lease_until = now() + make_interval(secs => %(lease)s::float8)
            FROM migrations m
            WHERE c.tenant_id = %(tenant)s AND c.migration_id = %(migration)s AND c.phase = %(phase)s
@@ -128,10 +130,39 @@ async def extend(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, lease_sec
 async def close(uow: UnitOfWork, migration_id: UUID, chunk: Chunk) -> bool:
     """The chunk's every blob is copied, gone, or on the list of transfers: it is done. False if the claim was lost."""
     count = await uow.execute(
-        f"UPDATE migration_chunks SET state = 'done', lease_until = NULL, attempt = 0 WHERE {_CHUNK}",  # noqa: S608
+        f"""UPDATE migration_chunks SET state = 'done', lease_until = NULL, attempt = 0, done_at = clock_timestamp()
+            WHERE {_CHUNK}""",  # noqa: S608
         _chunk_key(uow, migration_id, chunk),
     )
     return count == 1
+
+
+async def note_copied(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, count: int, size_bytes: int) -> None:
+    """Count what was copied since the chunk was claimed, for estimates."""
+    await uow.execute(
+        f"""UPDATE migration_chunks SET copied_count = copied_count + %s, copied_bytes = copied_bytes + %s
+            WHERE {_CHUNK}""",  # noqa: S608
+        [count, size_bytes, *_chunk_key(uow, migration_id, chunk)],
+    )
+
+
+async def list_runs(uow: UnitOfWork, *, target_store_id: UUID, source_store_id: UUID | None) -> list[Run]:
+    """The last chunks that were copied to a store in the last 30 days, of some migrations: from one store, or any.
+
+    In a tenant's unit of work its own, in the platform's everybody's.
+    """
+    return await uow.rows(
+        Run,
+        """SELECT extract(epoch FROM c.started_at)::float8 AS begun, extract(epoch FROM c.done_at)::float8 AS ended,
+             c.copied_count AS count, c.copied_bytes AS size_bytes
+           FROM (SELECT tenant_id, id FROM migrations WHERE target_store_id = %(target)s
+               AND (%(source)s::uuid IS NULL OR source_store_id = %(source)s)
+               AND started_at > now() - interval '30 days' ORDER BY started_at DESC LIMIT 20) m
+           CROSS JOIN LATERAL (SELECT * FROM migration_chunks WHERE tenant_id = m.tenant_id AND migration_id = m.id
+               AND phase = 'copy' AND done_at > now() - interval '30 days' ORDER BY done_at DESC LIMIT 100) c
+           WHERE c.copied_count > 0 AND c.started_at < c.done_at""",
+        {"target": target_store_id, "source": source_store_id},
+    )
 
 
 async def postpone(uow: UnitOfWork, migration_id: UUID, chunk: Chunk, *, delay_seconds: float) -> bool:
