@@ -84,6 +84,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "f37": "Work that is delivered more than once, also at the same time",
     "f38": "Jobs that are lost",
     "f40": "One process with a wrong clock",
+    "f41": "Clocks that are changed, leap days, ends of months",
     "f43": "A disk that is full, broken or read-only",
     "f44": "A store that can't be reached for a while, and what it is owed by then",
     "f47": "A credential that is wrong, expired or revoked",

@@ -318,7 +318,7 @@ async def find_last_old(uow: UnitOfWork, *, after_seq: int, days: int) -> tuple[
     """Number and hash of the last event of those in a row that are older than that; None if the first is not."""
     first_kept = await uow.scalar(
         """SELECT seq FROM audit_events WHERE tenant_id = %s AND seq > %s
-             AND at >= now() - make_interval(days => %s) ORDER BY seq LIMIT 1""",
+             AND at >= now() - make_interval(hours => 24 * %s) ORDER BY seq LIMIT 1""",
         [uow.tenant_id, after_seq, days],
     )
     last = await uow.scalar(

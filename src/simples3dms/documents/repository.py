@@ -141,7 +141,7 @@ async def insert(uow: UnitOfWork, document_id: UUID, name: str) -> None:
     """A new document, retained as the tenant's settings say."""
     await uow.execute(
         """INSERT INTO documents (tenant_id, id, name, version_number, retain_until, retention_mode)
-           SELECT i.tenant_id, i.id, i.name, 1, now() + make_interval(days => s.retention_days), s.retention_mode
+           SELECT i.tenant_id, i.id, i.name, 1, now() + make_interval(hours => 24 * s.retention_days), s.retention_mode
            FROM (VALUES (%s::uuid, %s::uuid, %s::text)) AS i (tenant_id, id, name)
            LEFT JOIN tenant_settings s ON s.tenant_id = i.tenant_id""",
         [uow.tenant_id, document_id, name],
@@ -166,7 +166,7 @@ async def add_version(
     )
     await uow.execute(
         """UPDATE documents d SET version_number = %(number)s, updated_at = now(),
-             retain_until = greatest(d.retain_until, now() + make_interval(days => s.retention_days)),
+             retain_until = greatest(d.retain_until, now() + make_interval(hours => 24 * s.retention_days)),
              retention_mode = CASE WHEN 'compliance' IN (d.retention_mode, s.retention_mode) THEN 'compliance'
                ELSE coalesce(d.retention_mode, s.retention_mode) END
            FROM (VALUES (%(tenant)s::uuid)) AS i (tenant_id) LEFT JOIN tenant_settings s ON s.tenant_id = i.tenant_id

@@ -88,7 +88,7 @@ async def is_known(uow: UnitOfWork, email: str, network: str) -> bool:
     """Whether the account has signed in from the network lately."""
     found = await uow.scalar(
         """SELECT 1 FROM known_networks k JOIN users u ON u.id = k.user_id
-           WHERE u.email = %s AND k.network = %s AND k.last_at > now() - make_interval(days => %s)""",
+           WHERE u.email = %s AND k.network = %s AND k.last_at > now() - make_interval(hours => 24 * %s)""",
         [email, network, _KNOWN_DAYS],
     )
     return found is not None
@@ -102,7 +102,7 @@ async def note_known(uow: UnitOfWork, user_id: UUID, network: str) -> None:
         [user_id, network],
     )
     await uow.execute(
-        "DELETE FROM known_networks WHERE user_id = %s AND last_at < now() - make_interval(days => %s)",
+        "DELETE FROM known_networks WHERE user_id = %s AND last_at < now() - make_interval(hours => 24 * %s)",
         [user_id, _KNOWN_DAYS],
     )
 

@@ -68,6 +68,6 @@ async def prune(uow: UnitOfWork) -> None:
     """Drop a few that ran out long ago."""
     await uow.execute(
         """DELETE FROM password_resets WHERE id IN (
-             SELECT id FROM password_resets WHERE expires_at < now() - interval '7 days'
+             SELECT id FROM password_resets WHERE expires_at < now() - interval '168 hours'
              ORDER BY expires_at LIMIT 20 FOR UPDATE SKIP LOCKED)"""
     )

@@ -85,6 +85,6 @@ async def prune(uow: UnitOfWork, user_id: UUID) -> None:
     """Drop those of a user that ended or ran out long ago: the audit remembers them."""
     await uow.execute(
         """DELETE FROM sessions WHERE user_id = %s
-             AND LEAST(expires_at, coalesce(ended_at, 'infinity')) < now() - interval '30 days'""",
+             AND LEAST(expires_at, coalesce(ended_at, 'infinity')) < now() - interval '720 hours'""",
         [user_id],
     )

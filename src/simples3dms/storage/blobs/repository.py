@@ -404,7 +404,7 @@ async def keep_for_later(uow: UnitOfWork, failed: Sequence[Kept], *, base_second
         """UPDATE replicas r SET last_error = i.error,
              lease_until = greatest(
                now() + make_interval(secs => least(3600, %(base)s::float8 * power(2, least(r.attempt, 20)))),
-               CASE WHEN i.until IS NOT NULL THEN least(i.until, now() + interval '1 day') END)
+               CASE WHEN i.until IS NOT NULL THEN least(i.until, now() + interval '24 hours') END)
            FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(errors)s::text[], %(untils)s::timestamptz[])
              AS i (id, fence, error, until)
            WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'""",

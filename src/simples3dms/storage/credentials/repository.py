@@ -125,7 +125,7 @@ async def claim_expiry_warnings(uow: UnitOfWork, *, days: float) -> list[Expirin
         Expiring,
         """UPDATE credentials c SET expiry_warned_at = now() FROM stores s
            WHERE s.id = c.store_id AND c.state = 'current' AND c.expires_at < now() + make_interval(secs => %s)
-             AND (c.expiry_warned_at IS NULL OR c.expiry_warned_at < now() - interval '1 day')
+             AND (c.expiry_warned_at IS NULL OR c.expiry_warned_at < now() - interval '24 hours')
            RETURNING s.name AS store, c.expires_at""",
         [days * 86_400],
     )
