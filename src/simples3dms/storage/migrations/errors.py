@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 
 from simples3dms.errors import Conflict, Invalid, NotFound
 from simples3dms.kit.texts import LONGEST_REASON
-from simples3dms.storage.migrations.values import Hindrance
 
 
 def not_found() -> NotFound:
@@ -41,12 +39,12 @@ def wrong_state(action: str, state: str) -> Conflict:
     )
 
 
-def not_proven(detail: str, hindrances: Sequence[Hindrance] = ()) -> Conflict:
+def not_proven(detail: str, hindrances: Sequence[Mapping[str, object]] = ()) -> Conflict:
     """`hindrances`: the first of what has no proven copy, document by document."""
     return Conflict(
         f"Cut-over refused: {detail}. Nothing was changed; see `migration failures`, then try again.",
         code="migration_not_proven",
-        hindrances=[asdict(one) for one in hindrances],
+        hindrances=list(hindrances),
     )
 
 

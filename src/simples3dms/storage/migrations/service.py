@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from simples3dms.audit.service import record
@@ -243,7 +243,7 @@ class Migrations:
                 uow, hindered.seqs, target_store_id=row.target_store_id, limit=_MOST_HINDRANCES
             )
         await self._back_to_copying(tenant_id, migration_id)
-        raise errors.not_proven(hindered.reason, named)
+        raise errors.not_proven(hindered.reason, [asdict(one) for one in named])
 
     async def _hold(self, tenant_id: UUID, seconds: float) -> None:
         async with self._database.tenant(tenant_id) as uow:
