@@ -87,6 +87,8 @@ FAULTS: Final[Mapping[str, str]] = {
     "f41": "Clocks that are changed, leap days, ends of months",
     "f43": "A disk that is full, broken or read-only",
     "f44": "A store that can't be reached for a while, and what it is owed by then",
+    "f45": "A worker that can't reach the database any more, but still the stores",
+    "f46": "Everything cut off, and lines that lose a third of what goes over them",
     "f47": "A credential that is wrong, expired or revoked",
     "f48": "A credential that may do less than before",
     "f49": "A bucket that is gone",

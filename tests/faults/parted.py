@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tests.programs import Program, start
 from tests.support import Place
 
 from simples3dms.bootstrap import Services
@@ -16,6 +20,7 @@ from simples3dms.context import HOST
 from simples3dms.sandbox.faultproxy import FaultProxy, Flow
 from simples3dms.sandbox.httpfaults import HttpFaultProxy
 from simples3dms.sandbox.seaweedfs import SeaweedServer
+from simples3dms.settings import Settings
 
 Cut = Literal["hole", "refused", "answers"]
 #: Of a store in these tests: soon given up, soon asked again, and so many calls at a time.
@@ -58,6 +63,36 @@ class Line:
 def line_to(port: int) -> Iterator[Line]:
     with HttpFaultProxy(port) as http, FaultProxy(http.port, seed=46) as tcp:
         yield Line(tcp, http)
+
+
+@contextmanager
+def line_to_database(url: str) -> Iterator[tuple[FaultProxy, str]]:
+    """A way to the database of this URL that can be cut, and the URL that leads over it."""
+    found = conninfo_to_dict(url)
+    with FaultProxy(Path(str(found["host"])) / f".s.PGSQL.{found.get('port', 5432)}", seed=45) as proxy:
+        yield proxy, make_conninfo(url, host="127.0.0.1", port=proxy.port)
+
+
+@asynccontextmanager
+async def worker(settings: Settings, url: str) -> AsyncIterator[tuple[Program, Path]]:
+    """A worker process with its own way to the database, and what it says."""
+    said = settings.data_dir / f"{secrets.token_hex(4)}.log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLES3DMS_")}
+    environment |= {
+        "SIMPLES3DMS_ENV": "test",
+        "SIMPLES3DMS_DATA_DIR": str(settings.data_dir),
+        "SIMPLES3DMS_DATABASE_URL": url,
+        "SIMPLES3DMS_LEASE_SECONDS": "3",
+        "SIMPLES3DMS_WATCHDOG_SECONDS": "0.5",
+        "SIMPLES3DMS_RETRY_BASE_SECONDS": "0.2",
+        "SIMPLES3DMS_LOG_LEVEL": "warning",
+    }
+    program = start(("worker",), environment, output=said)
+    try:
+        yield program, said
+    finally:
+        program.kill()
+        await asyncio.to_thread(program.wait, 30)
 
 
 async def make_parted(services: Services, server: SeaweedServer, lines: tuple[Line, Line]) -> Place:

@@ -3,21 +3,15 @@ over, and whoever takes them over finds nothing changed behind its back."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from tests.faults.parted import Line, line_to, make_parted
-from tests.programs import Program, start
+from tests.faults.parted import Line, make_parted, worker
 from tests.support import Place, assert_clean, quiet
 
 from simples3dms.bootstrap import Services
@@ -46,30 +40,11 @@ class Gate:
         return None
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
-    with SeaweedServer(tmp_path_factory.mktemp("weed"), buckets=()) as server:
-        yield server
-
-
-@pytest.fixture
-def lines(server: SeaweedServer) -> Iterator[tuple[Line, Line]]:
-    with line_to(server.port) as a, line_to(server.port) as b:
-        yield a, b
-
-
 @pytest.fixture
 def gate() -> Iterator[Gate]:
     gate = Gate(threading.Event())
     yield gate
     gate.opened.set()
-
-
-@pytest.fixture
-def database_line(urls: Provisioned) -> Iterator[FaultProxy]:
-    found = conninfo_to_dict(urls.app_url)
-    with FaultProxy(Path(str(found["host"])) / f".s.PGSQL.{found.get('port', 5432)}") as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -79,28 +54,6 @@ async def place(services: Services, server: SeaweedServer, lines: tuple[Line, Li
         # What is under way stays so until the test says otherwise.
         await services.stores.set_tuning(HOST, name, {"read_timeout_seconds": 90, "retry_base_seconds": 0.01})
     return place
-
-
-@asynccontextmanager
-async def worker(settings: Settings, url: str) -> AsyncIterator[tuple[Program, Path]]:
-    """A worker process with its own way to the database, and what it says."""
-    said = settings.data_dir / f"{secrets.token_hex(4)}.log"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLES3DMS_")}
-    environment |= {
-        "SIMPLES3DMS_ENV": "test",
-        "SIMPLES3DMS_DATA_DIR": str(settings.data_dir),
-        "SIMPLES3DMS_DATABASE_URL": url,
-        "SIMPLES3DMS_LEASE_SECONDS": "3",
-        "SIMPLES3DMS_WATCHDOG_SECONDS": "0.5",
-        "SIMPLES3DMS_RETRY_BASE_SECONDS": "0.2",
-        "SIMPLES3DMS_LOG_LEVEL": "warning",
-    }
-    program = start(("worker",), environment, output=said)
-    try:
-        yield program, said
-    finally:
-        program.kill()
-        await asyncio.to_thread(program.wait, 30)
 
 
 def changes(line: Line) -> list[str]:
@@ -143,7 +96,7 @@ async def test_f45_a_worker_that_is_cut_off_changes_nothing_more_at_a_store(
     settings: Settings,
     urls: Provisioned,
     lines: tuple[Line, Line],
-    database_line: FaultProxy,
+    database_line: tuple[FaultProxy, str],
     gate: Gate,
     eventually: Eventually,
     how: str,
@@ -152,15 +105,15 @@ async def test_f45_a_worker_that_is_cut_off_changes_nothing_more_at_a_store(
     for line in lines:
         line.http.requests.clear()
         line.http.faults[:] = [Fault(method, gate.keep) for method in ("PUT", "POST", "DELETE")]
-    through = make_conninfo(urls.app_url, host="127.0.0.1", port=database_line.port)
+    to_database, through = database_line
     async with worker(settings, through) as (first, said):
         # The removal from `a` and all copies to `b` have been asked for, and nobody knows yet what came of them.
         await eventually(lambda: gate.kept == 1 + FEW)
         if how == "hole":
-            database_line.is_blackhole = True
+            to_database.is_blackhole = True
         else:
-            database_line.refuse()
-            database_line.kill_all()
+            to_database.refuse()
+            to_database.kill_all()
         await eventually(lambda: claims_are_over(place))
         for line in lines:
             line.http.faults.clear()
@@ -170,8 +123,8 @@ async def test_f45_a_worker_that_is_cut_off_changes_nothing_more_at_a_store(
             await quiet(place, seconds=60)
             assert_each_once(*lines)
             assert first.poll() is None
-            database_line.kill_all()
-            database_line.accept()
+            to_database.kill_all()
+            to_database.accept()
             await eventually(lambda: "lease_lost" in said.read_text() or "database_unavailable" in said.read_text())
             await quiet(place, seconds=60)
     assert_each_once(*lines)

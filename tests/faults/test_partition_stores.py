@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
-from tests.faults.parted import BUDGET, Cut, Line, line_to, make_parted
+from tests.faults.parted import BUDGET, Cut, Line, make_parted
 from tests.support import Place, assert_clean, quiet, working
 
 from simples3dms.bootstrap import Services
@@ -19,18 +18,6 @@ from simples3dms.sandbox.seaweedfs import SeaweedServer
 pytestmark = pytest.mark.anyio
 
 long = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
-    with SeaweedServer(tmp_path_factory.mktemp("weed"), buckets=()) as server:
-        yield server
-
-
-@pytest.fixture
-def lines(server: SeaweedServer) -> Iterator[tuple[Line, Line]]:
-    with line_to(server.port) as a, line_to(server.port) as b:
-        yield a, b
 
 
 @pytest.fixture
