@@ -13,6 +13,7 @@ from tests.support import Place, make_place, working
 
 from simples3dms.bootstrap import Services, build_services
 from simples3dms.context import HOST
+from simples3dms.identity.letters import repository as letters
 from simples3dms.jobs import watchdog
 from simples3dms.kit import failpoints
 from simples3dms.kit.failpoints import FailPointError
@@ -108,6 +109,33 @@ async def test_a_resume_is_told_to_nobody_and_a_failure_with_its_cause(
     )
     failed: list[Any] = [letter for _, letter in mailbox[0].came if str(letter["Subject"]).endswith("failed")]
     assert all("the disk is full" in letter.get_content() for letter in failed)
+
+
+async def test_a_letter_that_comes_twice_after_a_crash_is_the_same_one(
+    place: Place, mailbox: tuple[Mailbox, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration_id = await planned(place, Schedule())
+    await place.services.migrations.pause_migration(HOST, place.tenant_id, migration_id)
+    await place.services.notices.owe_due(limit=10)
+    async with place.services.database.platform() as uow:
+        owed = await uow.scalars("SELECT id FROM letters ORDER BY id")
+
+    async def die(*_: object) -> None:
+        raise RuntimeError("the worker dies, and the mail server has the letter")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(letters, "settle", die)
+        for letter_id in owed:
+            with pytest.raises(RuntimeError):
+                await place.services.letters.send(letter_id)
+    async with place.services.database.platform() as uow:
+        await uow.execute("UPDATE letters SET lease_until = NULL")
+    for letter_id in owed:
+        await place.services.letters.send(letter_id)
+    marks = [str(letter["Message-ID"]) for _, letter in mailbox[0].came]
+    assert len(marks) == 4
+    assert marks[:2] == marks[2:]
+    assert len(set(marks)) == 2, "one to each, and no two of them the same"
 
 
 async def test_what_did_not_happen_is_told_to_nobody(place: Place, mailbox: tuple[Mailbox, int]) -> None:

@@ -95,4 +95,4 @@ def show_health(as_json: JsonFlag = False) -> None:
 def print_metrics() -> None:
     """The numbers that Prometheus reads at `/api/v1/metrics` (operators)."""
     with connect() as client:
-        console.print(client.read_metrics(), end="", markup=False, soft_wrap=True)
+        console.print(client.get_metrics(), end="", markup=False, soft_wrap=True)

@@ -24,6 +24,6 @@ class ReplicationMixin(Transport):
         """What is wrong, by name (operators)."""
         return self.get(replication.Health, at("health"))
 
-    def read_metrics(self) -> str:
+    def get_metrics(self) -> str:
         """Numbers in Prometheus' text format (operators)."""
         return self.call("GET", at("metrics")).decode()

@@ -15,15 +15,21 @@ from typing import Any, Final, Literal, Protocol
 from simples3dms.kit.secret import Secret
 
 _TIMEOUT_SECONDS: Final = 20.0
+_DOMAIN: Final = "simples3dms.invalid"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Message:
-    """A letter in plain text. Its text may hold a link that lets somebody in: it is never shown or logged."""
+    """A letter in plain text. Its text may hold a link that lets somebody in: it is never shown or logged.
+
+    `mark`: the same each time that it is sent, for one whose text is the same: where it comes twice, mail programs can
+    tell, and show it once. None for one that holds another secret each time, of which the newest counts.
+    """
 
     to: str
     subject: str
     text: Secret
+    mark: str | None = None
 
 
 class MailFailed(Exception):
@@ -83,7 +89,8 @@ class SmtpMailer:
         except (ValueError, MessageError, IndexError):
             raise MailFailed("The address can't be written to.", is_final=True) from None
         letter["Date"] = formatdate()
-        letter["Message-ID"] = make_msgid(domain="simples3dms.invalid")
+        mark = f"<{message.mark}@{_DOMAIN}>" if message.mark is not None else make_msgid(domain=_DOMAIN)
+        letter["Message-ID"] = mark
         letter["Auto-Submitted"] = "auto-generated"
         letter.set_content(message.text.reveal())
         return letter

@@ -68,10 +68,10 @@ async def get_health(services: ServicesDep, _operator: StoresReader) -> schemas.
 
 @router.get(
     "/metrics",
-    operation_id="read_metrics",
+    operation_id="get_metrics",
     summary="Numbers for Prometheus (operators)",
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "The text format, version 0.0.4"}},
 )
-async def read_metrics(services: ServicesDep, _operator: StoresReader) -> Response:
+async def get_metrics(services: ServicesDep, _operator: StoresReader) -> Response:
     return Response(render(await services.health.measure()), media_type=CONTENT_TYPE)

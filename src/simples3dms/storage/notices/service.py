@@ -54,4 +54,4 @@ class Notices:
             f"No more of these: simples3dms tenant settings {found.tenant_slug} --migration-letters off",
         ]
         subject = f"Migration of {found.tenant_name} to {found.target}: {state}"
-        return Message(found.email, subject, Secret("\n\n".join(lines) + "\n"))
+        return Message(found.email, subject, Secret("\n\n".join(lines) + "\n"), mark=f"notice.{letter_id}")
