@@ -71,9 +71,11 @@ def test_no_estimate_is_below_what_the_stores_may_be_asked_for(
 
 def test_limits_bound_the_time_where_nothing_was_measured() -> None:
     load = Load(1000, 100 * _MIB)
-    slow = Limits(requests=10, size_bytes=_MIB)
+    slow = Limits(requests=20, size_bytes=_MIB)
     assert floor_seconds(load, source=slow, target=FREE, part_bytes=None) == 100
     assert floor_seconds(load, source=FREE, target=slow, part_bytes=None) == 200, "written, and read back"
+    calls = Limits(requests=5)
+    assert floor_seconds(load, source=FREE, target=calls, part_bytes=None) == 400
     assert floor_seconds(load, source=FREE, target=FREE, part_bytes=None) == 0
     known = pace_of(load, [], basis="to_store", floor=200)
     assert (known.least_seconds, known.most_seconds, known.basis) == (200, None, "none")

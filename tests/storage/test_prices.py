@@ -6,7 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simples3dms.storage.prices.book import BOOK, STANDARD
@@ -16,6 +16,7 @@ from simples3dms.storage.transfers import engine
 
 S3 = BOOK["amazonaws.com", STANDARD]
 B2 = BOOK["backblazeb2.com", STANDARD]
+GLACIER = BOOK["amazonaws.com", "GLACIER_IR"]
 WASABI = BOOK["wasabisys.com", STANDARD]
 _MIB = 2**20
 
@@ -175,6 +176,7 @@ def test_calls_lie_within_what_any_sizes_take(sizes: list[int], part: int) -> No
     assert read_calls(load, part_bytes)[0] <= reads <= read_calls(load, part_bytes)[1]
 
 
+@example(GLACIER, GLACIER, Load(10, 2**50), Load(10, 2**50), Load(0, 0), 7)
 @given(price_lists, price_lists, loads, loads, loads, st.none() | st.integers(0, 400))
 def test_no_move_costs_less_than_its_least_or_than_nothing(
     source: PriceList | None, target: PriceList | None, total: Load, here: Load, there: Load, days: int | None
