@@ -266,14 +266,25 @@ async def list_to_purge(uow: UnitOfWork, *, trash_days: float, limit: int) -> li
     )
 
 
+_UPLOAD: Final = """SELECT id, fingerprint, document_id, replica_id, state, result_document_id, result_version, fence,
+  lease_until > now() AS is_leased FROM uploads"""
+
+
 async def find_upload(uow: UnitOfWork, principal_id: UUID, idempotency_key: str) -> UploadRow | None:
     """The upload that a principal began with this key, locked."""
     return await uow.find(
         UploadRow,
-        """SELECT id, fingerprint, document_id, replica_id, state, result_document_id, result_version, fence,
-             lease_until > now() AS is_leased
-           FROM uploads WHERE tenant_id = %s AND principal_id = %s AND idempotency_key = %s FOR UPDATE""",
+        f"{_UPLOAD} WHERE tenant_id = %s AND principal_id = %s AND idempotency_key = %s FOR UPDATE",
         [uow.tenant_id, principal_id, idempotency_key],
+    )
+
+
+async def find_completed(uow: UnitOfWork, upload_id: UUID, fence: int) -> UploadRow | None:
+    """The upload, if it was completed under this very claim."""
+    return await uow.find(
+        UploadRow,
+        f"{_UPLOAD} WHERE tenant_id = %s AND id = %s AND fence = %s AND state = 'completed'",
+        [uow.tenant_id, upload_id, fence],
     )
 
 

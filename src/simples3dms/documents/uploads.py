@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from simples3dms.audit.service import record
@@ -104,7 +104,10 @@ class Uploads:
             await fp("upload.after_put")
             result = await self._finish(principal, tenant_id, request, begun, written)
         except Failure as failure:
-            await self._give_up(tenant_id, begun)
+            done = await self._give_up(tenant_id, begun)
+            if done is not None:
+                # The last unit of work was committed, and nothing but the database's answer to that was lost.
+                return done
             raise counted.verdict() or failure from failure.__cause__
         except BaseException:
             await asyncio.shield(self._give_up(tenant_id, begun))
@@ -113,7 +116,19 @@ class Uploads:
         return result
 
     async def _begin(self, principal: Principal, tenant_id: UUID, request: UploadRequest) -> _Session | UploadResult:
-        """The first unit of work: route, record the intent, or find that it was done already."""
+        """The first unit of work. One whose COMMIT was not answered is undone: no repeat is to wait for its claim."""
+        opened: list[_Session] = []
+        try:
+            return await self._open(principal, tenant_id, request, opened)
+        except Unavailable:
+            for session in opened:
+                await self._give_up(tenant_id, session)
+            raise
+
+    async def _open(
+        self, principal: Principal, tenant_id: UUID, request: UploadRequest, opened: list[_Session]
+    ) -> _Session | UploadResult:
+        """Route and record the intent, or find that it was done already. `opened` gets the session before the end."""
         owner = principal.id or _NO_PRINCIPAL
         fingerprint = _fingerprint(request)
         async with self._database.tenant(tenant_id) as uow:
@@ -142,7 +157,8 @@ class Uploads:
                     reserved_bytes=reserved,
                     lease_seconds=lease,
                 )
-                return _Session(earlier.id, fence, targets, most, blob_id)
+                opened.append(_Session(earlier.id, fence, targets, most, blob_id))
+                return opened[0]
             session = _Session(new_id(), 1, targets, most, blob_id)
             if not await repository.insert_upload(
                 uow,
@@ -155,6 +171,7 @@ class Uploads:
                 lease_seconds=lease,
             ):
                 raise errors.upload_under_way()
+            opened.append(session)
             return session
 
     async def _route(self, uow: UnitOfWork, subject: Subject) -> Targets:
@@ -248,11 +265,16 @@ class Uploads:
         assert version is not None
         return UploadResult(document, version, replayed=False)
 
-    async def _give_up(self, tenant_id: UUID, session: _Session) -> None:
+    async def _give_up(self, tenant_id: UUID, session: _Session) -> UploadResult | None:
+        """Leave nothing behind; the result, if the upload turns out to have been completed."""
         async with self._database.tenant(tenant_id) as uow:
-            await repository.fail_upload(uow, session.id, session.fence)
+            if not await repository.fail_upload(uow, session.id, session.fence):
+                completed = await repository.find_completed(uow, session.id, session.fence)
+                if completed is not None:
+                    return replace(await _replay(uow, completed), replayed=False)
         for ticket in session.targets.tickets:
             await self._blobs.give_up(tenant_id, ticket)
+        return None
 
 
 class _Counted:

@@ -38,6 +38,21 @@ class Flow:
     """Nothing passes until this is undone: with one direction held, requests arrive and answers do not."""
 
 
+@dataclass(slots=True)
+class LostAnswer:
+    """A request that the client hears nothing more of: its connection is reset in the place of an answer.
+
+    `question` are the bytes on their way up that it is known by, which must come in one piece; `at` is which of these
+    requests it is, of all connections, from 1. `is_delivered`: the target gets it, and acts on it; else it does not.
+    """
+
+    question: bytes
+    at: int = 1
+    is_delivered: bool = True
+    seen_count: int = 0
+    is_done: bool = False
+
+
 class FaultProxy:
     """Forwards `port` to the target; `up` and `down` may be changed at any time, for connections that are open, too.
 
@@ -55,6 +70,7 @@ class FaultProxy:
         self._tls = tls
         self.up, self.down = Flow(), Flow()
         self.is_blackhole = False
+        self.lost_answer: LostAnswer | None = None
         self.accepted_count = 0
         self.cut_count = 0
         self._chance = random.Random(seed)  # noqa: S311 to be repeated, not to be secret
@@ -101,6 +117,7 @@ class FaultProxy:
     def heal(self) -> None:
         """Forget the faults of both directions."""
         self.up, self.down, self.is_blackhole, self.cut_count = Flow(), Flow(), False, 0
+        self.lost_answer = None
 
     def kill_all(self) -> None:
         """Reset every open connection."""
@@ -148,8 +165,9 @@ class FaultProxy:
             return
         self._writers.add(there)
         try:
+            muted = asyncio.Event()
             await asyncio.gather(
-                self._pump(reader, there, writer, "up"), self._pump(there_reader, writer, there, "down")
+                self._pump(reader, there, writer, "up", muted), self._pump(there_reader, writer, there, "down", muted)
             )
         except OSError:
             _reset(writer)
@@ -170,8 +188,12 @@ class FaultProxy:
         writer: asyncio.StreamWriter,
         back: asyncio.StreamWriter,
         direction: Literal["up", "down"],
+        muted: asyncio.Event,
     ) -> None:
-        """Pass on one direction until it ends. `back` leads to where the bytes come from."""
+        """Pass on one direction until it ends. `back` leads to where the bytes come from.
+
+        Once `muted` is set, the answer that comes down next ends the connection instead of being passed on.
+        """
         sent = 0
         while chunk := await reader.read(_CHUNK_BYTES):
             flow: Flow = getattr(self, direction)
@@ -179,6 +201,10 @@ class FaultProxy:
             while self.is_blackhole or flow.is_held:
                 await asyncio.sleep(_HELD_SECONDS)
                 flow = getattr(self, direction)
+            if muted.is_set() or (direction == "up" and self._is_lost(chunk, muted)):
+                _reset(writer)
+                _reset(back)
+                return
             if self._chance.random() < flow.cut_share:
                 self.cut_count += 1
                 _reset(writer)
@@ -199,6 +225,17 @@ class FaultProxy:
                 await asyncio.sleep(len(chunk) / flow.bytes_per_second)
         if writer.can_write_eof() and not writer.is_closing():
             writer.write_eof()
+
+    def _is_lost(self, chunk: bytes, muted: asyncio.Event) -> bool:
+        """Whether this request is to get lost on its way; where only its answer is, the other direction is told."""
+        lost = self.lost_answer
+        if lost is None or lost.is_done or lost.question not in chunk:
+            return False
+        lost.seen_count += 1
+        lost.is_done = lost.seen_count == lost.at
+        if lost.is_done and lost.is_delivered:
+            muted.set()
+        return lost.is_done and not lost.is_delivered
 
     def _is_cut(self, flow: Flow, sent: int) -> bool:
         if flow.cut_after is None or sent < flow.cut_after:

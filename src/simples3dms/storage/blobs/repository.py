@@ -172,6 +172,14 @@ async def forget_unsent(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> None
     await uow.execute(f"DELETE FROM replicas r USING {HELD}", tickets_of(uow, tickets))  # noqa: S608
 
 
+async def is_counted(uow: UnitOfWork, replica_id: UUID) -> bool:
+    """Whether a replica is written, or was, under a claim that stands: its object is not to be touched."""
+    found = await uow.scalar(
+        "SELECT 1 FROM replicas WHERE tenant_id = %s AND id = %s AND state <> 'retiring'", [uow.tenant_id, replica_id]
+    )
+    return found is not None
+
+
 async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) -> int:
     """Give up the writes whose lease ran out: their writer is gone, or so slow that its claim no longer counts.
 

@@ -167,14 +167,16 @@ class Blobs:
             raise Unavailable("The upload took too long and was given up; send it again.", code="lease_lost")
 
     async def give_up(self, tenant_id: UUID, ticket: WriteTicket, *, is_unsent: bool = False) -> None:
-        """Give a write up, and have what it may have left at the store removed; nothing of one that was never sent."""
+        """Give a write up, and have what it may have left at the store removed, unless it was confirmed after all;
+        nothing of one that was never sent."""
         async with self._database.tenant(tenant_id) as uow:
             if is_unsent:
                 await repository.forget_unsent(uow, [ticket])
                 return
             recorded = await repository.abandon(uow, [ticket], grace_seconds=self.lease_seconds)
+            counts = not recorded and await repository.is_counted(uow, ticket.replica_id)
             await self.defer_sweep(uow)
-        if not recorded:
+        if not recorded and not counts:
             await self.discard_quietly(ticket)
 
     async def discard_quietly(self, ticket: WriteTicket) -> None:
