@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,13 @@ class Fault:
     times: int = 1_000_000
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who hangs up in the middle, on either side, is no news here."""
+        if not isinstance(sys.exception(), OSError | http.client.HTTPException):
+            super().handle_error(request, client_address)
+
+
 class HttpFaultProxy:
     """A context manager. `faults` may be changed at any time; the first that matches counts."""
 
@@ -74,7 +82,7 @@ class HttpFaultProxy:
             def log_message(self, *_: Any) -> None:
                 """Nothing is printed: `requests` has it."""
 
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self._server = _Server((LOOPBACK, 0), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="http-faults", daemon=True)

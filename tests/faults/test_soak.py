@@ -1,0 +1,123 @@
+"""A soak: writers, readers and migrations go on while processes are killed and stores hurt, every few seconds.
+
+No acknowledged document is unreadable at any moment, and once nothing is hurt any more everything converges.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.faults import settling
+from tests.faults.history import Event
+from tests.faults.judging import judge
+from tests.faults.moving import Mover
+from tests.faults.nemesis import Nemesis
+from tests.faults.soaking import TENANTS, Soak, soaked
+from tests.faults.workload import Reader, Shelf, Writer, start_all
+
+from simples3dms.db.provision import Provisioned
+
+#: Of this test alone: how long it hurts, what it throws its dice with, how many times as long convergence may take.
+SECONDS = float(os.environ.get("SOAK_SECONDS", "900"))
+SEED = int(os.environ.get("SOAK_SEED", "0")) or secrets.randbelow(2**32)
+SLOWNESS = float(os.environ.get("SOAK_SLOWNESS", "1"))
+READERS = 2
+_CONVERGE_SECONDS = 60.0
+_LOOK_SECONDS = 20.0
+_ACTIONS = {"upload": "uploaded", "delete": "deleted", "restore": "restored", "purge": "purged"}
+
+
+@pytest.fixture
+def soak(urls: Provisioned) -> Iterator[Soak]:
+    directory = Path(tempfile.mkdtemp(prefix="simples3dms-soak-"))
+    directory.chmod(0o755)
+    with soaked(directory, urls) as found:
+        yield found
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(SECONDS + 1800)
+def test_a_soak_loses_nothing_and_converges(soak: Soak, tmp_path: Path) -> None:
+    print(f"SOAK_SEED={SEED} SOAK_SECONDS={SECONDS:.0f} history: {tmp_path / 'history.jsonl'}", flush=True)
+    try:
+        nemesis, movers = _suffer(soak, random.Random(SEED))
+        _look_at_the_end(soak)
+    finally:
+        shutil.copy(soak.directory / "history.jsonl", tmp_path)
+        shutil.copy(soak.log, tmp_path)
+    print("faults:", dict(nemesis.counts))
+    for mover in movers:
+        print(f"migrations of {mover.tenant.name}: {mover.cycles} times there and back, {dict(mover.notes)}")
+
+
+def _suffer(soak: Soak, chance: random.Random) -> tuple[Nemesis, list[Mover]]:
+    """Everybody works while the nemesis does, and for as long as a migration is still on its way."""
+    nemesis = Nemesis(soak, _fork(chance))
+    people: list[Writer | Reader] = []
+    for tenant in TENANTS:
+        shelf = Shelf()
+        people.append(Writer(soak, tenant, _fork(chance), shelf))
+        people += [Reader(soak, tenant, _fork(chance), shelf) for _ in range(READERS)]
+    movers = [Mover(soak, tenant, _fork(chance)) for tenant in TENANTS if tenant.target is not None]
+    failed: list[BaseException] = []
+    stops = [threading.Event() for _ in range(3)]
+    begun = time.monotonic()
+    moving = start_all(movers, stops[0], failed)
+    working = start_all(people, stops[1], failed)
+    hurting = start_all([nemesis], stops[2], failed)
+    try:
+        while time.monotonic() < begun + SECONDS or any(thread.is_alive() for thread in moving):
+            if time.monotonic() >= begun + SECONDS:
+                stops[0].set()
+            time.sleep(_LOOK_SECONDS if time.monotonic() + _LOOK_SECONDS < begun + SECONDS else 1)
+            assert not failed, failed
+            assert judge(soak.history.events()) == []
+    finally:
+        for stop, threads in zip(stops, (moving, working, hurting), strict=True):
+            stop.set()
+            if not failed:
+                for thread in threads:
+                    thread.join(600)
+    assert not failed, failed
+    soak.all_running()
+    return nemesis, movers
+
+
+def _fork(chance: random.Random) -> random.Random:
+    return random.Random(chance.getrandbits(64))
+
+
+def _look_at_the_end(soak: Soak) -> None:
+    took = settling.converge(soak, seconds=_CONVERGE_SECONDS * SLOWNESS)
+    assert settling.list_misplaced(soak) == []
+    settling.list_final(soak)
+    events = soak.history.events()
+    assert judge(events) == []
+    assert settling.check_audits(soak, _acts(events)) == []
+    left = settling.remove_unexplained(soak)
+    assert settling.fsck(soak) == []
+    settling.eventually(lambda: settling.jobs_without_worker(soak) == [])
+    ended = Counter(event["op"] for event in events if event["type"] == "ok")
+    tried = Counter(event["op"] for event in events if event["type"] == "info")
+    print(f"converged in {took:.1f} s; done: {dict(ended)}; tries that failed: {dict(tried)}; reconciled: {dict(left)}")
+
+
+def _acts(events: list[Event]) -> dict[str, Counter[str]]:
+    """How often what was done in each tenant, by what the audit calls it."""
+    asked = {event["n"]: event for event in events if event["type"] == "invoke"}
+    acts: dict[str, Counter[str]] = defaultdict(Counter)
+    for event in events:
+        if event["type"] == "ok" and event["op"] in _ACTIONS:
+            acts[asked[event["n"]]["tenant"]][f"document.{_ACTIONS[event['op']]}"] += 1
+    return acts
