@@ -1,7 +1,4 @@
-"""The nemesis of a soak: every few seconds it hurts a process or one store, and mends it again.
-
-At most one store is hurt at a time, and the next one only once the last has settled. At most one server is down.
-"""
+"""Who hurts a soak: every few seconds a process is killed or frozen, or a store cut off, slowed or sent away."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from tests.faults.soaking import LEASE_SECONDS, Process, Soak
 
 from simples3dms.sandbox.httpfaults import Answer
 
-Fault = Callable[[], None]
 _SLOW_DOWN = Answer(
     503,
     {"Content-Type": "application/xml", "Retry-After": "1"},
@@ -28,51 +24,13 @@ _SLOW_DOWN = Answer(
 _ALWAYS = 1_000_000
 
 
-class Nemesis:
+class _Nemesis:
     """Run it in a thread of its own; `counts` says what it did."""
 
     def __init__(self, soak: Soak, chance: random.Random) -> None:
         self._soak = soak
         self._chance = chance
-        self._stores_rest_until = 0.0
         self.counts: Counter[str] = Counter()
-        self._processes: list[tuple[str, Fault]] = [
-            ("kill worker", self._kill_worker),
-            ("freeze worker", self._freeze_worker),
-            ("kill server", self._kill_server),
-        ]
-        self._stores: list[tuple[str, str, Fault]] = [
-            ("s3", "cut", self._cut_s3),
-            ("s3", "away", self._s3_away),
-            ("s3", "throttled", self._throttle_s3),
-            ("s3", "slow", self._slow_s3),
-            ("s3", "cut bodies", self._cut_bodies_of_s3),
-            ("s3", "restart", self._restart_s3),
-            ("b2", "cut", self._cut_b2),
-            ("b2", "away", self._b2_away),
-            ("b2", "throttled", self._throttle_b2),
-            ("b2", "slow", self._slow_b2),
-            ("b2", "lost answers", self._lose_answers_of_b2),
-            ("b2", "expired tokens", self._expire_tokens_of_b2),
-            ("disk", "not mounted", self._unmount_disk),
-        ]
-
-    def run(self, stop: threading.Event) -> None:
-        while not stop.wait(self._chance.uniform(0.5, 3.0)):
-            if self._chance.random() < 0.6 and time.monotonic() > self._stores_rest_until:
-                self._hurt_store()
-            else:
-                self._hurt_process()
-
-    def _hurt_store(self) -> None:
-        store, what, fault = self._chance.choice(self._stores)
-        with self._noted(f"store:{store}", what):
-            fault()
-        self._stores_rest_until = time.monotonic() + SETTLE_SECONDS
-
-    def _hurt_process(self) -> None:
-        _, fault = self._chance.choice(self._processes)
-        fault()
 
     @contextmanager
     def _noted(self, target: str, what: str) -> Iterator[None]:
@@ -82,13 +40,17 @@ class Nemesis:
         self.counts[f"{target} {what}"] += 1
 
     def _last(self, least: float = 1.0, most: float = 6.0) -> None:
-        """The time that a fault lasts; now and then a process is killed in the middle of it."""
-        time.sleep(self._chance.uniform(least, most) / 2)
-        if self._chance.random() < 0.3:
-            self._hurt_process()
-        time.sleep(self._chance.uniform(least, most) / 2)
+        """The time that a fault lasts."""
+        time.sleep(self._chance.uniform(least, most))
 
-    # processes
+
+class ProcessNemesis(_Nemesis):
+    """Kills and freezes, one process at a time: of two servers, one is always up."""
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.wait(self._chance.uniform(0.5, 5.0)):
+            fault = self._chance.choice([self._kill_worker, self._kill_worker, self._freeze_worker, self._kill_server])
+            fault()
 
     def _kill_worker(self) -> None:
         self._kill(self._chance.choice(self._soak.workers))
@@ -112,7 +74,39 @@ class Nemesis:
             finally:
                 worker.signal(signal.SIGCONT)
 
-    # stores
+
+class StoreNemesis(_Nemesis):
+    """Hurts one store at a time; the next one only once the last has settled."""
+
+    def __init__(self, soak: Soak, chance: random.Random) -> None:
+        super().__init__(soak, chance)
+        self._faults: list[tuple[str, str, Callable[[], None]]] = [
+            ("s3", "cut", self._cut_s3),
+            ("s3", "away", self._s3_away),
+            ("s3", "throttled", self._throttle_s3),
+            ("s3", "slow", self._slow_s3),
+            ("s3", "cut bodies", self._cut_bodies_of_s3),
+            ("s3", "restart", self._restart_s3),
+            ("b2", "cut", self._cut_b2),
+            ("b2", "away", self._b2_away),
+            ("b2", "throttled", self._throttle_b2),
+            ("b2", "slow", self._slow_b2),
+            ("b2", "lost answers", self._lose_answers_of_b2),
+            ("b2", "expired tokens", self._expire_tokens_of_b2),
+            ("disk", "not mounted", self._unmount_disk),
+            ("disk", "not mounted", self._unmount_disk),
+        ]
+
+    def run(self, stop: threading.Event) -> None:
+        store = ""
+        while not stop.wait(self._chance.uniform(0.5, 3.0)):
+            known, what, fault = self._chance.choice(self._faults)
+            # The same one may be hurt again at once, any other only when the last is well.
+            if known != store and stop.wait(SETTLE_SECONDS if store else 0):
+                return
+            store = known
+            with self._noted(f"store:{store}", what):
+                fault()
 
     def _cut_s3(self) -> None:
         for _ in range(self._chance.randint(1, 8)):

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 from tests.faults import settling
 from tests.faults.history import Event
+from tests.faults.installation import eventually
 from tests.faults.judging import judge
 from tests.faults.moving import Mover
-from tests.faults.nemesis import Nemesis
+from tests.faults.nemesis import ProcessNemesis, StoreNemesis
 from tests.faults.soaking import TENANTS, Soak, soaked
 from tests.faults.workload import Reader, Shelf, Writer, start_all
 
@@ -51,19 +52,16 @@ def soak(urls: Provisioned) -> Iterator[Soak]:
 def test_a_soak_loses_nothing_and_converges(soak: Soak, tmp_path: Path) -> None:
     print(f"SOAK_SEED={SEED} SOAK_SECONDS={SECONDS:.0f} history: {tmp_path / 'history.jsonl'}", flush=True)
     try:
-        nemesis, movers = _suffer(soak, random.Random(SEED))
+        _suffer(soak, random.Random(SEED))
         _look_at_the_end(soak)
     finally:
         shutil.copy(soak.directory / "history.jsonl", tmp_path)
         shutil.copy(soak.log, tmp_path)
-    print("faults:", dict(nemesis.counts))
-    for mover in movers:
-        print(f"migrations of {mover.tenant.name}: {mover.cycles} times there and back, {dict(mover.notes)}")
 
 
-def _suffer(soak: Soak, chance: random.Random) -> tuple[Nemesis, list[Mover]]:
+def _suffer(soak: Soak, chance: random.Random) -> None:
     """Everybody works while the nemesis does, and for as long as a migration is still on its way."""
-    nemesis = Nemesis(soak, _fork(chance))
+    nemeses = [ProcessNemesis(soak, _fork(chance)), StoreNemesis(soak, _fork(chance))]
     people: list[Writer | Reader] = []
     for tenant in TENANTS:
         shelf = Shelf()
@@ -75,7 +73,7 @@ def _suffer(soak: Soak, chance: random.Random) -> tuple[Nemesis, list[Mover]]:
     begun = time.monotonic()
     moving = start_all(movers, stops[0], failed)
     working = start_all(people, stops[1], failed)
-    hurting = start_all([nemesis], stops[2], failed)
+    hurting = start_all(nemeses, stops[2], failed)
     try:
         while time.monotonic() < begun + SECONDS or any(thread.is_alive() for thread in moving):
             if time.monotonic() >= begun + SECONDS:
@@ -91,7 +89,11 @@ def _suffer(soak: Soak, chance: random.Random) -> tuple[Nemesis, list[Mover]]:
                     thread.join(600)
     assert not failed, failed
     soak.all_running()
-    return nemesis, movers
+    print(f"after {time.monotonic() - begun:.0f} s; faults: {dict(sum((one.counts for one in nemeses), Counter()))}")
+    for mover in movers:
+        print(
+            f"migrations of {mover.tenant.name}: {mover.cycles} times there and back, {dict(mover.notes)}", flush=True
+        )
 
 
 def _fork(chance: random.Random) -> random.Random:
@@ -99,18 +101,17 @@ def _fork(chance: random.Random) -> random.Random:
 
 
 def _look_at_the_end(soak: Soak) -> None:
-    took = settling.converge(soak, seconds=_CONVERGE_SECONDS * SLOWNESS)
+    print(f"converged in {settling.converge(soak, seconds=_CONVERGE_SECONDS * SLOWNESS):.1f} s", flush=True)
     assert settling.list_misplaced(soak) == []
     settling.list_final(soak)
     events = soak.history.events()
     assert judge(events) == []
+    for kind in ("ok", "info"):
+        print(f"{kind}: {dict(Counter(event['op'] for event in events if event['type'] == kind))}", flush=True)
     assert settling.check_audits(soak, _acts(events)) == []
-    left = settling.remove_unexplained(soak)
+    print(f"reconciled: {dict(settling.remove_unexplained(soak))}", flush=True)
     assert settling.fsck(soak) == []
-    settling.eventually(lambda: settling.jobs_without_worker(soak) == [])
-    ended = Counter(event["op"] for event in events if event["type"] == "ok")
-    tried = Counter(event["op"] for event in events if event["type"] == "info")
-    print(f"converged in {took:.1f} s; done: {dict(ended)}; tries that failed: {dict(tried)}; reconciled: {dict(left)}")
+    eventually(lambda: settling.jobs_without_worker(soak) == [])
 
 
 def _acts(events: list[Event]) -> dict[str, Counter[str]]:
