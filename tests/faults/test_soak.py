@@ -10,7 +10,6 @@ import random
 import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from tests.faults.judging import judge
 from tests.faults.moving import Mover
 from tests.faults.nemesis import ProcessNemesis, StoreNemesis
 from tests.faults.soaking import TENANTS, Soak, soaked
-from tests.faults.workload import Reader, Shelf, Writer, start_all
+from tests.faults.workload import Crew, Reader, Shelf, Writer
 
 from simples3dms.db.provision import Provisioned
 
@@ -60,7 +59,7 @@ def test_a_soak_loses_nothing_and_converges(soak: Soak, tmp_path: Path) -> None:
 
 
 def _suffer(soak: Soak, chance: random.Random) -> None:
-    """Everybody works while the nemesis does, and for as long as a migration is still on its way."""
+    """Everybody works while the nemesis does, until every migration has gone there and back at least once."""
     nemeses = [ProcessNemesis(soak, _fork(chance)), StoreNemesis(soak, _fork(chance))]
     people: list[Writer | Reader] = []
     for tenant in TENANTS:
@@ -68,26 +67,21 @@ def _suffer(soak: Soak, chance: random.Random) -> None:
         people.append(Writer(soak, tenant, _fork(chance), shelf))
         people += [Reader(soak, tenant, _fork(chance), shelf) for _ in range(READERS)]
     movers = [Mover(soak, tenant, _fork(chance)) for tenant in TENANTS if tenant.target is not None]
-    failed: list[BaseException] = []
-    stops = [threading.Event() for _ in range(3)]
-    begun = time.monotonic()
-    moving = start_all(movers, stops[0], failed)
-    working = start_all(people, stops[1], failed)
-    hurting = start_all(nemeses, stops[2], failed)
+    hurting, moving, working = Crew(nemeses), Crew(movers), Crew(people)
+    begun = looked_at = time.monotonic()
     try:
-        while time.monotonic() < begun + SECONDS or any(thread.is_alive() for thread in moving):
-            if time.monotonic() >= begun + SECONDS:
-                stops[0].set()
-            time.sleep(_LOOK_SECONDS if time.monotonic() + _LOOK_SECONDS < begun + SECONDS else 1)
-            assert not failed, failed
-            assert judge(soak.history.events()) == []
+        while time.monotonic() < begun + SECONDS or not all(mover.cycles for mover in movers):
+            time.sleep(1)
+            for crew in (hurting, moving, working):
+                crew.check()
+            if time.monotonic() > looked_at + _LOOK_SECONDS:
+                assert judge(soak.history.events()) == []
+                looked_at = time.monotonic()
     finally:
-        for stop, threads in zip(stops, (moving, working, hurting), strict=True):
-            stop.set()
-            if not failed:
-                for thread in threads:
-                    thread.join(600)
-    assert not failed, failed
+        # Also where something has failed: nothing is started again that would be left over.
+        hurting.end()
+    moving.end()
+    working.end()
     soak.all_running()
     print(f"after {time.monotonic() - begun:.0f} s; faults: {dict(sum((one.counts for one in nemeses), Counter()))}")
     for mover in movers:

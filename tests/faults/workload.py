@@ -284,17 +284,31 @@ class Worker(Protocol):
     def run(self, stop: threading.Event) -> None: ...
 
 
-def start_all(workers: Sequence[Worker], stop: threading.Event, failed: list[BaseException]) -> list[threading.Thread]:
-    """Each in a thread of its own; what one of them dies of is put into `failed`."""
+class Crew:
+    """Workers, each in a thread of its own, who are told to stop together."""
 
-    def guarded(worker: Worker) -> None:
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._stop = threading.Event()
+        self._failed: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._run, args=(one,), daemon=True) for one in workers]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, worker: Worker) -> None:
         try:
-            worker.run(stop)
+            worker.run(self._stop)
         except BaseException as error:
-            failed.append(error)
+            self._failed.append(error)
             raise
 
-    threads = [threading.Thread(target=guarded, args=(worker,), daemon=True) for worker in workers]
-    for thread in threads:
-        thread.start()
-    return threads
+    def check(self) -> None:
+        """Raise what one of them died of."""
+        if self._failed:
+            raise AssertionError("a part of the soak itself failed") from self._failed[0]
+
+    def end(self) -> None:
+        """Have them stop, and wait for what they have begun."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self.check()

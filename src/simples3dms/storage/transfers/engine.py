@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
@@ -23,6 +23,7 @@ from simples3dms.providers.errors import (
     ProviderError,
     StoreBroken,
     StoreFull,
+    StoreResting,
     StoreTimedOut,
     StoreUnavailable,
     Throttled,
@@ -58,6 +59,7 @@ STORE_FAULTS = (
     StoreUnavailable,
     Throttled,
 )
+STORE_FAULT_KINDS = frozenset(error.kind for error in (*STORE_FAULTS, StoreResting))
 #: Those of them that time alone does not mend: a person has to act.
 PARKING_KINDS = frozenset(
     error.kind for error in (AccessDenied, BadCredential, BucketMissing, CapExceeded, StoreBroken, StoreFull)
@@ -168,6 +170,8 @@ class CopyEngine:
                 if source is not None:
                     proven.append(source)
                 return Result(blob.id, blob.size_bytes, Outcome.COPIED)
+            except SourceFailed as failed:
+                return replace(_failure(blob, failed.error), at_source=True)
             except ProviderError as error:
                 return _failure(blob, error)
             except ClaimLost:
@@ -185,7 +189,10 @@ class CopyEngine:
     async def _from_any(
         self, tenant_id: UUID, deficit: Deficit, target: StorageProvider, ticket: WriteTicket
     ) -> tuple[Written, Replica | None]:
-        """Copy from the first source that can be read and is right; each other one is reported."""
+        """Copy from the first source that can be read and is right; each other one is reported.
+
+        Raises SourceFailed where there is none.
+        """
         last: ProviderError = ObjectNotFound("no store holds a replica of it that could be read")
         in_parts = deficit.blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, deficit.blob)
         for source in deficit.sources:
@@ -208,7 +215,7 @@ class CopyEngine:
                 await self._blobs.report_bad(tenant_id, source, last)
             if in_parts and isinstance(last, IntegrityError):
                 break
-        raise last
+        raise SourceFailed(last)
 
     async def _put_and_prove(
         self,
