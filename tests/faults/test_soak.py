@@ -80,10 +80,14 @@ def _suffer(soak: Soak, chance: random.Random) -> None:
     finally:
         # Also where something has failed: nothing is started again that would be left over.
         hurting.end()
+    print(
+        f"hurt for {time.monotonic() - begun:.0f} s: {dict(sum((one.counts for one in nemeses), Counter()))}",
+        flush=True,
+    )
     moving.end()
     working.end()
     soak.all_running()
-    print(f"after {time.monotonic() - begun:.0f} s; faults: {dict(sum((one.counts for one in nemeses), Counter()))}")
+    print(f"all ended after {time.monotonic() - begun:.0f} s", flush=True)
     for mover in movers:
         print(
             f"migrations of {mover.tenant.name}: {mover.cycles} times there and back, {dict(mover.notes)}", flush=True
