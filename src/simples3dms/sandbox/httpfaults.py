@@ -58,8 +58,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the trade here."""
-        if not isinstance(sys.exception(), ConnectionError):
+        """Who hangs up in the middle, on either side, is no news here."""
+        if not isinstance(sys.exception(), OSError | http.client.HTTPException):
             super().handle_error(request, client_address)
 
 

@@ -188,12 +188,12 @@ async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) ->
     return await uow.execute(
         """UPDATE replicas SET state = 'retiring', fence = fence + 1, state_at = now(),
              lease_until = now() + make_interval(secs => %(grace)s::float8)
-           WHERE tenant_id = %(tenant)s AND id IN (
+           WHERE tenant_id = %(tenant)s AND id = ANY(ARRAY(
              SELECT id FROM replicas r WHERE tenant_id = %(tenant)s AND state = 'writing' AND lease_until < now()
                AND (lease_until < now() - interval '1 hour' OR NOT EXISTS (SELECT 1 FROM part_uploads u
                  JOIN blobs b ON b.tenant_id = u.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL
                  WHERE u.tenant_id = r.tenant_id AND u.replica_id = r.id))
-             LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
+             LIMIT %(limit)s FOR UPDATE SKIP LOCKED))""",
         {"tenant": uow.tenant_id, "limit": limit, "grace": grace_seconds},
     )
 
@@ -333,10 +333,10 @@ async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -
         """WITH claimed AS (
              UPDATE replicas SET fence = fence + 1, attempt = attempt + 1,
                lease_until = now() + make_interval(secs => %(lease)s::float8)
-             WHERE tenant_id = %(tenant)s AND id IN (
+             WHERE tenant_id = %(tenant)s AND id = ANY(ARRAY(
                SELECT id FROM replicas WHERE tenant_id = %(tenant)s AND state = 'retiring'
                  AND (lease_until IS NULL OR lease_until < now())
-               ORDER BY lease_until NULLS FIRST LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+               ORDER BY lease_until NULLS FIRST LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
              RETURNING id, blob_id, store_id, key, version_id, evidence, fence, attempt)
            SELECT c.*, b.size_bytes, (c.evidence IS NULL OR b.id IS NULL OR b.dead_at IS NOT NULL OR EXISTS (
                SELECT 1 FROM replicas o WHERE o.tenant_id = %(tenant)s AND o.blob_id = c.blob_id

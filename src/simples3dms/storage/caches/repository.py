@@ -166,13 +166,14 @@ async def claim_retiring(
     """Claim what is to be removed, of one tenant or in one cache; writes whose lease ran out too. For the platform."""
     return await uow.rows(
         Entry,
-        f"""UPDATE cache_entries e SET state = 'retiring', fence = e.fence + 1, attempt = e.attempt + 1,
-             lease_until = now() + make_interval(secs => %(lease)s::float8)
-           WHERE (e.tenant_id, e.id) IN (SELECT tenant_id, id FROM cache_entries
+        f"""WITH due AS MATERIALIZED (SELECT tenant_id AS tenant, id AS entry FROM cache_entries
              WHERE state IN ('writing', 'retiring') AND (lease_until IS NULL OR lease_until < now())
                AND (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s)
                AND (%(store)s::uuid IS NULL OR store_id = %(store)s)
-             LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING {_ENTRY}""",  # noqa: S608
+             LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+           UPDATE cache_entries e SET state = 'retiring', fence = e.fence + 1, attempt = e.attempt + 1,
+             lease_until = now() + make_interval(secs => %(lease)s::float8)
+           FROM due WHERE e.tenant_id = due.tenant AND e.id = due.entry RETURNING {_ENTRY}""",  # noqa: S608
         {"tenant": tenant_id, "store": store_id, "limit": limit, "lease": lease_seconds},
     )
 

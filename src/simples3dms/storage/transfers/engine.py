@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import structlog
@@ -64,6 +64,7 @@ STORE_FAULTS = (
 UNSENT_FAULTS = (StoreResting,)
 #: Of them, what passes by itself, and then for all objects at once.
 PASSING_KINDS = frozenset(error.kind for error in (StoreResting, StoreTimedOut, StoreUnavailable))
+STORE_FAULT_KINDS = frozenset(error.kind for error in (*STORE_FAULTS, StoreResting))
 #: Those of them that time alone does not mend: a person has to act.
 PARKING_KINDS = frozenset(
     error.kind for error in (AccessDenied, BadCredential, BucketMissing, CapExceeded, StoreBroken, StoreFull)
@@ -183,6 +184,8 @@ class CopyEngine:
                 if source is not None:
                     progress.proven.append(source)
                 return Result(blob.id, blob.size_bytes, Outcome.COPIED)
+            except SourceFailed as failed:
+                return replace(_failure(blob, failed.error), at_source=True)
             except ProviderError as error:
                 return _failure(blob, error)
             except (ClaimLost, LeaseLost):
@@ -203,6 +206,7 @@ class CopyEngine:
         """Copy from the first source that can be read and is right; each other one is reported.
 
         `sent` gets the claim when the target is about to get bytes: until then there is nothing to clean there.
+        Raises SourceFailed where there is none.
         """
         last: ProviderError = ObjectNotFound("no store holds a replica of it that could be read")
         in_parts = deficit.blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, deficit.blob)
@@ -227,7 +231,7 @@ class CopyEngine:
                 await self._blobs.report_bad(tenant_id, source, last)
             if in_parts and isinstance(last, IntegrityError):
                 break
-        raise last
+        raise SourceFailed(last)
 
     async def _put_and_prove(
         self,

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket
-from simples3dms.storage.transfers.values import Debt, Deficit, GrantedStore, TransferFailure, TransferRow
-
-
-@dataclass(frozen=True, slots=True)
-class DueTransfer:
-    """Where a due transfer is, for the watchdog."""
-
-    tenant_id: UUID
-    id: UUID
+from simples3dms.storage.transfers.values import (
+    Backlog,
+    Debt,
+    Deficit,
+    DueTransfer,
+    GrantedStore,
+    TransferFailure,
+    TransferRow,
+)
 
 
 async def list_deficits(uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_store_id: UUID) -> list[Deficit]:
@@ -98,18 +98,19 @@ async def record_failures(
 async def claim(uow: UnitOfWork, transfer_id: UUID, *, limit: int, lease_seconds: float) -> list[TransferRow]:
     """Take a due transfer over, and with it others towards the same store that nobody holds.
 
-    The fence of each rises, so that an earlier claimant's word no longer counts.
+    The fence of each rises, so that an earlier claimant's word no longer counts. An array is made once; `IN` may run
+    the query again for each row, and each time it would lock others.
     """
     return await uow.rows(
         TransferRow,
         """UPDATE transfers SET fence = fence + 1, attempt = attempt + 1,
              lease_until = now() + make_interval(secs => %(lease)s::float8)
-           WHERE tenant_id = %(tenant)s AND id IN (
+           WHERE tenant_id = %(tenant)s AND id = ANY(ARRAY(
              SELECT t.id FROM transfers t WHERE t.tenant_id = %(tenant)s AND t.state = 'pending' AND t.due_at <= now()
                AND (t.lease_until IS NULL OR t.lease_until < now())
                AND t.target_store_id = (SELECT target_store_id FROM transfers
                                         WHERE tenant_id = %(tenant)s AND id = %(id)s)
-             ORDER BY t.id = %(id)s DESC, t.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+             ORDER BY t.id = %(id)s DESC, t.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
            RETURNING id, blob_id, target_store_id, migration_id, fence, attempt""",
         {"tenant": uow.tenant_id, "id": transfer_id, "limit": limit, "lease": lease_seconds},
     )
@@ -176,6 +177,26 @@ async def postpone(
         [kind, message, delay_seconds, final, uow.tenant_id, row.id, row.fence],
     )
     return count == 1
+
+
+async def hasten(
+    uow: UnitOfWork, target_store_id: UUID, kinds: Collection[str], *, beyond_seconds: float, limit: int
+) -> list[UUID]:
+    """Let what waits that long yet for a store, as it failed, begin anew at once; which transfers these are."""
+    return await uow.scalars(
+        """UPDATE transfers SET due_at = now(), attempt = 0 WHERE tenant_id = %(tenant)s AND id = ANY(ARRAY(
+             SELECT id FROM transfers WHERE tenant_id = %(tenant)s AND target_store_id = %(target)s
+               AND state = 'pending' AND due_at > now() + make_interval(secs => %(beyond)s::float8)
+               AND error_kind = ANY(%(kinds)s) ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+           RETURNING id""",
+        {
+            "tenant": uow.tenant_id,
+            "target": target_store_id,
+            "kinds": list(kinds),
+            "beyond": beyond_seconds,
+            "limit": limit,
+        },
+    )
 
 
 async def settle_blobs(uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_store_id: UUID) -> None:
@@ -305,15 +326,6 @@ async def forget_waived(uow: UnitOfWork, *, target_store_id: UUID) -> None:
         "DELETE FROM transfers WHERE tenant_id = %s AND target_store_id = %s AND state = 'waived'",
         [uow.tenant_id, target_store_id],
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How many transfers towards a store wait, have failed, and have been waived."""
-
-    pending: int
-    failed: int
-    waived: int
 
 
 async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:

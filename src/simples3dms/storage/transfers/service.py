@@ -19,7 +19,7 @@ from simples3dms.storage.placement.turns import waits_for_age
 from simples3dms.storage.placement.values import Grant, Policy, Survey
 from simples3dms.storage.stores.errors import not_granted, untrusted
 from simples3dms.storage.transfers import repository
-from simples3dms.storage.transfers.engine import PASSING_KINDS, CopyEngine
+from simples3dms.storage.transfers.engine import PASSING_KINDS, STORE_FAULT_KINDS, CopyEngine
 from simples3dms.storage.transfers.values import Outcome, Repaired, Result, TransferRow
 
 _LONGEST_DELAY_SECONDS = 3600.0
@@ -29,8 +29,10 @@ _REPAIR_PAGE = 200
 _BATCH = 32
 #: Jobs that are queued at once when a store has come back.
 _AT_ONCE = 4
-#: The longest wait after a fault that passes by itself.
-_PASSING_DELAY_SECONDS = 30.0
+#: By when a store that failed is asked again, however long it has been away.
+_ASKED_AGAIN_SECONDS = 20.0
+#: Debts that become due when a store takes copies again, at a time: each further batch lets as many follow.
+_HASTENED = 1000
 _SURVEY_PAGE = 200
 #: So many debts towards a store are enough for now.
 _SURVEY_BACKLOG = 1000
@@ -264,13 +266,17 @@ class Transfers:
     async def _record(self, uow: UnitOfWork, rows: Sequence[TransferRow], results: dict[UUID, Result]) -> None:
         """No result means that there was nothing to do: the blob is gone, or has its copy already."""
         settled: list[TransferRow] = []
+        # Of what a target that is away is owed, which may be a lot, one of each batch finds out that it is back.
+        asking = next((row for row in rows if _is_away(results.get(row.blob_id))), None)
         for row in rows:
             result = results.get(row.blob_id)
             if result is not None and result.outcome in (Outcome.FAILED, Outcome.BUSY):
-                await self._postpone(uow, row, result)
+                await self._postpone(uow, row, result, is_asking=row is asking)
             else:
                 settled.append(row)
         await repository.settle(uow, settled)
+        if any(result.outcome in (Outcome.COPIED, Outcome.PROVEN) for result in results.values()):
+            await self._hasten(uow, rows[0].target_store_id)
         for migration_id in {row.migration_id for row in rows if row.migration_id is not None}:
             assert uow.tenant_id is not None
             await self._queue.defer(
@@ -281,7 +287,16 @@ class Transfers:
                 migration_id=migration_id,
             )
 
-    async def _postpone(self, uow: UnitOfWork, row: TransferRow, result: Result) -> None:
+    async def _hasten(self, uow: UnitOfWork, target_store_id: UUID) -> None:
+        """The store takes copies again: what is owed to it has not to wait as long as it was away."""
+        hastened = await repository.hasten(
+            uow, target_store_id, STORE_FAULT_KINDS, beyond_seconds=_ASKED_AGAIN_SECONDS, limit=_HASTENED
+        )
+        # A few jobs at once: each that pays a whole batch queues the next.
+        for transfer_id in hastened[: _AT_ONCE * _BATCH : _BATCH]:
+            await self.defer_run(uow, transfer_id)
+
+    async def _postpone(self, uow: UnitOfWork, row: TransferRow, result: Result, *, is_asking: bool) -> None:
         # A store that is down says nothing of the item: its copies stay owed, however long that lasts.
         final = (
             result.outcome is Outcome.FAILED
@@ -289,11 +304,17 @@ class Transfers:
             and (row.attempt >= self._attempts or not result.retryable)
         )
         delay = self.delay(row.attempt)
-        if result.error_kind in PASSING_KINDS:
+        passes = result.error_kind in PASSING_KINDS or result.outcome is Outcome.BUSY
+        if is_asking or passes or (result.store_fault and result.at_source):
             # Others go ahead while the store is down: this one need not be late when it is back.
-            delay = min(delay, _PASSING_DELAY_SECONDS)
+            delay = min(delay, _ASKED_AGAIN_SECONDS)
         kind = result.error_kind or result.outcome.value
         message = result.error_message or "another worker is writing this copy"
         await repository.postpone(uow, row, kind=kind, message=message, delay_seconds=delay, final=final)
         if not final:
             await self.defer_run(uow, row.id, delay_seconds=delay)
+
+
+def _is_away(result: Result | None) -> bool:
+    """Whether the target is at fault."""
+    return result is not None and result.store_fault and not result.at_source

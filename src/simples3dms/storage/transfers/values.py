@@ -31,7 +31,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome for one blob; `store_fault` says that the store, not this object, is what failed."""
+    """The outcome for one blob; `store_fault` says that a store, not this object, is what failed; `at_source` that this
+    was not the target."""
 
     blob_id: UUID
     size_bytes: int
@@ -40,6 +41,15 @@ class Result:
     error_message: str | None = None
     retryable: bool = False
     store_fault: bool = False
+    at_source: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DueTransfer:
+    """Where a due transfer is, for the watchdog."""
+
+    tenant_id: UUID
+    id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +104,12 @@ class GrantedStore:
 
     id: UUID
     untrusted_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many transfers towards a store wait, have failed, and have been waived."""
+
+    pending: int
+    failed: int
+    waived: int
