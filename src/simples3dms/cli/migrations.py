@@ -10,6 +10,7 @@ from uuid import UUID
 
 import typer
 
+from simples3dms.cli.conditions import match_in_words, match_of
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
 from simples3dms.cli.reports import verify, write_report
 from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
@@ -29,6 +30,14 @@ FinalizeAfter = Annotated[
 Windows = Annotated[
     list[str] | None,
     typer.Option("--window", help="Move bytes only then, such as 'mon-fri 22:00-06:00 Europe/Vienna'."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Move only what meets all of these: content_type=image/* (repeat it: one is enough), min_size=10MiB, "
+        "max_size, min_age=30d, max_age.",
+        metavar="CONDITION",
+    ),
 ]
 _ACTIVE = frozenset({"copying", "ready", "soaking", "finalizing", "paused", "failed", "rolling_back"})
 _PLANNED = frozenset({"planned"})
@@ -64,8 +73,7 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         return
     console.print(f"{migration.source} -> {migration.target}: {migration.state.replace('_', ' ')}", style="bold")
     console.print(f"  id       {migration.id}")
-    plan = migration.plan
-    console.print(f"  plan     {plan.blob_count} blobs, {size(plan.size_bytes)}")
+    _show_plan(migration)
     if migration.started_at:
         console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
     if migration.pending_count or migration.failed_count:
@@ -73,7 +81,7 @@ def _show(migration: Migration, *, as_json: bool) -> None:
     _show_schedule(migration)
     if migration.waived_count:
         console.print(f"  waived   {migration.waived_count}, see `migration failures`")
-    for blocker in plan.blockers:
+    for blocker in migration.plan.blockers:
         console.print(f"  blocked  {plain(blocker)}", style="red", soft_wrap=True, markup=False)
     if migration.error_message:
         told = f"  error    {plain(migration.error_message)} ({migration.error_code})"
@@ -82,6 +90,16 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         console.print("  next     see `migration failures`; `migration retry` once mended, or `migration waive`")
     elif migration.state in _NEXT:
         console.print(f"  next     {_NEXT[migration.state]}", soft_wrap=True)
+
+
+def _show_plan(migration: Migration) -> None:
+    plan = migration.plan
+    if migration.only:
+        console.print(f"  only     {plain(match_in_words(migration.only))}", soft_wrap=True, markup=False)
+    at_least = "" if plan.is_exact else "at least "
+    console.print(f"  plan     {at_least}{plan.blob_count} blobs, {size(plan.size_bytes)}")
+    if plan.left_count:
+        console.print(f"  stays    {at_least}{plan.left_count} blobs, {size(plan.left_bytes)}")
 
 
 def _show_schedule(migration: Migration) -> None:
@@ -97,6 +115,7 @@ def _show_schedule(migration: Migration) -> None:
 def plan(
     to: Annotated[str, typer.Option("--to", help="The store to move to.")],
     source: Annotated[str | None, typer.Option("--from", help="The store to move from; the write target.")] = None,
+    only: Only = None,
     automatic: Automatic = False,
     finalize_after: FinalizeAfter = None,
     window: Windows = None,
@@ -110,6 +129,7 @@ def plan(
             require_tenant(tenant),
             target=to,
             source=source,
+            only=match_of(only) if only else None,
             automatic_cutover=chosen.automatic_cutover,
             finalize_after_seconds=chosen.finalize_after_seconds,
             windows=chosen.windows,

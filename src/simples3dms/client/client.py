@@ -247,6 +247,7 @@ class Client(
         *,
         target: str,
         source: str | None = None,
+        only: stores.Match | None = None,
         automatic_cutover: bool = False,
         finalize_after_seconds: int | None = None,
         windows: Sequence[migrations.Window] = (),
@@ -254,6 +255,7 @@ class Client(
         body = migrations.PlanMigration(
             target=target,
             source=source,
+            only=only,
             automatic_cutover=automatic_cutover,
             finalize_after_seconds=finalize_after_seconds,
             windows=list(windows),

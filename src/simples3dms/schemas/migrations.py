@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.stores import Match
 
 
 class Window(Request):
@@ -41,12 +42,20 @@ class Schedule(Request):
 
 class PlanMigration(Schedule):
     target: str = Field(description="The store to move to.")
-    source: str | None = Field(default=None, description="The store to move from: the present write target.")
+    source: str | None = Field(
+        default=None, description="The store to move from: the present write target, or with `only` that of a rule."
+    )
+    only: Match | None = Field(
+        default=None, description="Move only what meets this: the placement gets a rule for it. Null: everything."
+    )
 
 
 class MigrationPlan(Response):
     blob_count: int
     size_bytes: int
+    left_count: int = Field(description="Blobs that stay: a rule keeps them elsewhere, or they don't meet `only`.")
+    left_bytes: int
+    is_exact: bool = Field(description="False: so large a catalogue was counted in part; there is more of both.")
     blockers: list[str]
 
 
@@ -56,6 +65,7 @@ class Migration(Response):
     id: UUID
     source: str
     target: str
+    only: Match | None
     state: str
     resume_state: str | None
     automatic_cutover: bool

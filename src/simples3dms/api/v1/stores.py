@@ -190,7 +190,7 @@ async def set_placement(body: schemas.SetPlacement, services: ServicesDep, seat:
         seat.tenant_id,
         **_layout(body),
         read=body.read,
-        rules=[RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules],
+        rules=[RuleWords(**_layout(rule), match=match_of(rule.match)) for rule in body.rules],
         read_preference=ReadPreference(body.read_preference),
         hedge=body.hedge,
         expected_version=body.expected_version,
@@ -209,5 +209,5 @@ def _layout(body: schemas.Layout) -> dict[str, Any]:
     }
 
 
-def _match(body: schemas.Match) -> Match:
+def match_of(body: schemas.Match) -> Match:
     return Match(tuple(body.content_types), body.min_bytes, body.max_bytes, body.min_age_days, body.max_age_days)

@@ -41,13 +41,13 @@ from simples3dms.storage.blobs.values import (
     Replica,
     WriteTicket,
     Written,
+    as_replica,
 )
 from simples3dms.storage.caches.service import Caches
-from simples3dms.storage.caches.values import CachePlace
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
-from simples3dms.storage.placement.values import Grant, Policy, ReadPlace, ReadPreference, Standing
+from simples3dms.storage.placement.values import Grant, Policy, ReadPlace, ReadPreference, Standing, Subject
 from simples3dms.storage.placement.words import read_reason
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.errors import explain
@@ -198,11 +198,14 @@ class Blobs:
         policy = placement.policy if placement else None
         replicas = await repository.list_replicas(uow, [blob.id])
         standings: dict[UUID, Standing] = {}
+        subject: Subject | None = None
         if len(replicas) > 1:
+            if policy is not None and policy.rules:
+                subject = await placement_repository.find_subject(uow, blob.id)
             places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
             by_time = policy is not None and policy.read_preference is ReadPreference.FASTEST
             standings = self._standings(places, choose=by_time)
-        ordered = order_for_reading(policy, replicas, standings)
+        ordered = order_for_reading(policy, replicas, standings, blob=subject)
         caches = [
             place
             for place in await self.caches.list_places(uow, blob.id)
@@ -210,7 +213,7 @@ class Blobs:
         ]
         hit = next((place for place in caches if place.entry_id is not None), None)
         fill = hit or next(iter(caches), None)
-        entries = [] if hit is None else [_as_replica(hit, blob)]
+        entries = [] if hit is None else [as_replica(hit, blob)]
         return ReadPlan(
             uow.tenant_id,
             blob,
@@ -220,11 +223,13 @@ class Blobs:
             is_use_old=hit is not None and bool(hit.is_use_old),
         )
 
-    async def explain_read(self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica]) -> list[ReadReason]:
+    async def explain_read(
+        self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica], *, blob: Subject
+    ) -> list[ReadReason]:
         """The stores in the order that this process would read these replicas in now, with the reasons."""
         places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
         standings = self._standings(places)
-        ordered = order_for_reading(policy, replicas, standings)
+        ordered = order_for_reading(policy, replicas, standings, blob=blob if policy.rules else None)
         return [ReadReason(one.store_id, read_reason(policy, one, standings.get(one.store_id))) for one in ordered]
 
     def _standings(self, places: Sequence[ReadPlace], *, choose: bool = False) -> dict[UUID, Standing]:
@@ -418,12 +423,6 @@ class Blobs:
         except ProviderError as error:
             failed.extend(Kept(item, error.kind) for item in plain)
         await asyncio.gather(*(discard(item) for item in others))
-
-
-def _as_replica(place: CachePlace, blob: Blob) -> Replica:
-    assert place.entry_id is not None
-    assert place.key is not None
-    return Replica(place.entry_id, blob.id, place.store_id, place.key, None, CACHED, None, None, datetime.now(UTC))
 
 
 async def _why_kept(provider: StorageProvider, item: Doomed, error: ProviderError) -> Kept:

@@ -18,11 +18,12 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         debtor = row.source_store_id
     resting = rests(row)
     backlog = await transfers_repository.count_backlog(uow, target_store_id=debtor)
-    plan = MigrationPlan(row.plan["blob_count"], row.plan["size_bytes"], tuple(row.plan.get("blockers", ())))
+    plan = MigrationPlan(**{**row.plan, "blockers": tuple(row.plan.get("blockers", ()))})
     return Migration(
         id=row.id,
         source=names.get(row.source_store_id, str(row.source_store_id)),
         target=names.get(row.target_store_id, str(row.target_store_id)),
+        only=row.only,
         state=row.state,
         resume_state=row.resume_state,
         automatic_cutover=row.automatic_cutover,
