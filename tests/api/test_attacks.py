@@ -107,13 +107,14 @@ BULK = {
     *(("retry_failures", "failure_ids"), ("waive_failures", "failure_ids")),
     *((f"{act}_placement", field) for act in ("preview", "set") for field in ("copies", "read", "rules")),
 }
-#: Lists of words that are nobody's: rights, hosts, regions, codes of countries, hours.
+#: Lists of words that are nobody's: rights, hosts, regions, codes of countries, hours, types.
 WORDS = {
     *((f"create_{whose}token", "scopes") for whose in ("", "service_", "platform_service_")),
     *(("set_own_store_rule", name) for name in ("hosts", "regions")),
     *((name, "allowed") for name in ("plan_residency", "set_residency")),
     ("set_settings", "allowed_jurisdictions"),
     *((name, "windows") for name in ("plan_migration", "set_schedule")),
+    ("plan_migration", "content_types"),
 }
 #: For operators, to whom no tenant is foreign.
 OPERATORS = {

@@ -13,6 +13,7 @@ import pytest
 import typer
 from tests.api.conftest import Door
 
+from simples3dms.cli.conditions import match_of
 from simples3dms.cli.main import app as cli
 from simples3dms.cli.main import main
 from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
@@ -101,6 +102,45 @@ def test_a_placement_is_previewed(run: Run, door: Door, tmp_path: Path) -> None:
     assert (found["is_estimate"], found["cost"]["once"]["lines"][0]["most"]) == (False, "0.279397")
     with door.connect() as client:
         assert (client.get_placement("acme").version, client.get_placement("acme").write) == (1, "disk-a")
+
+
+def test_a_part_is_planned_by_conditions(run: Run, door: Door, tmp_path: Path) -> None:
+    asked = ("migration", "plan", "--tenant", "acme", "--to", "disk-b")
+    for name, body in (("a.png", b"image"), ("b.txt", b"text"), ("c.png", b"")):
+        (tmp_path / name).write_bytes(body)
+        with door.connect() as client:
+            client.upload_document("acme", tmp_path / name)
+    only = ("--only", "content_type=image/*", "--only", "min_size=1B", "--only", "max_age=4w")
+    planned = run(*asked, *only, "--json")
+    assert planned["only"] == {
+        "content_types": ["image/*"],
+        "min_bytes": 1,
+        "max_bytes": None,
+        "min_age_days": None,
+        "max_age_days": 28,
+    }
+    assert (planned["plan"]["blob_count"], planned["plan"]["left_count"], planned["plan"]["is_exact"]) == (1, 2, True)
+    shown = run("migration", "show", "--tenant", "acme")
+    assert "only     content_type=image/* min_size=1 max_age=28d" in shown
+    assert "stays    2 blobs, 4 B" in shown
+    with pytest.raises(ApiProblem) as caught:
+        run(*asked, "--only", "content_type=images")
+    assert (caught.value.status, caught.value.code) == (422, "migration_part_invalid")
+    assert "content types such as application/pdf or image/*" in str(caught.value)
+
+
+def test_conditions_that_are_none_are_refused() -> None:
+    wrong = ("size=3", "min_size=many", "min_size=3X", "min_age=5h", "max_age=", "content_type=", "")
+    for conditions in ([one] for one in wrong):
+        with pytest.raises(typer.BadParameter):
+            match_of(conditions)
+    with pytest.raises(typer.BadParameter):
+        match_of(["min_size=1", "min_size=2"])
+    read = match_of(
+        ["content_type=a/b", "content_type=c/*", "min_size=2KiB", "max_size=3MB", "min_age=2w", "max_age=30d"]
+    )
+    assert (read.content_types, read.min_bytes, read.max_bytes) == (["a/b", "c/*"], 2048, 3_000_000)
+    assert (read.min_age_days, read.max_age_days) == (14, 30)
 
 
 def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_path: Path) -> None:

@@ -7,13 +7,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.support import Place, make_place
+from tests.support import Place, chunked, make_place, quiet, working
 
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
+from simples3dms.documents.values import UploadRequest
 from simples3dms.schemas.costs import Cost, CostLine
+from simples3dms.storage.migrations import parts_of
 from simples3dms.storage.migrations.looking import plan_in_words
 from simples3dms.storage.migrations.values import MigrationPlan, Schedule
+from simples3dms.storage.placement.values import Match, RuleWords
 from simples3dms.storage.prices.values import OwnPrices
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +74,62 @@ async def test_what_moves_and_what_it_costs(place: Place) -> None:
     assert (before.most, after.most) == (Decimal("3.2"), Decimal("1.0"))
     assert [amount.currency for amount in cost.once.amounts] == ["USD"]
     assert cost.once.unknown_count == 0
+
+
+async def mixed(place: Place) -> None:
+    """Images and text of 1, 2, 4, 8 and 16 bytes: at b, at a, and an image at both a and c, where a rule has it."""
+    services, t = place.services, place.tenant_id
+    await services.stores.add_store(HOST, "c", "memory", {"name": f"c of {place.a}"}, {})
+    await services.stores.grant_store(HOST, t, "c")
+
+    async def put(size: int, content_type: str) -> None:
+        request = UploadRequest("file", content_type, size_bytes=size)
+        await services.uploads.upload(HOST, t, request, chunked(bytes([size]) * size))
+
+    await services.placements.set_placement(HOST, t, write="c", copies=[place.a])
+    async with working(services):
+        await put(16, "image/png")
+        await quiet(place)
+    await services.placements.set_placement(HOST, t, write=place.b)
+    await put(1, "image/gif")
+    await put(2, "text/plain")
+    rules = [RuleWords("c", match=Match(("image/png",)))]
+    await services.placements.set_placement(HOST, t, write=place.a, rules=rules)
+    await put(4, "image/gif")
+    await put(8, "text/plain")
+
+
+async def test_a_part_costs_what_is_of_it(place: Place) -> None:
+    await mixed(place)
+    plan = await planned(place, only=Match(("image/*",)))
+    assert (plan.blob_count, plan.size_bytes, plan.left_count, plan.left_bytes) == (2, 5, 3, 26)
+    assert (plan.moved_count, plan.moved_bytes, plan.is_exact) == (1, 4, True)
+    cost, once = cost_of(plan)
+    assert (once["read", place.a].quantity, once["read_back", place.b].quantity) == (4, 4)
+    assert once["both_stored", place.a].quantity == once["early_delete", place.a].quantity == 4 + 16
+    assert once["delete_calls", place.a].quantity == 2, "also what the rule has at c, and a has a copy of"
+    assert [(line.store, line.quantity) for line in cost.before.lines] == [(place.a, 4 + 8 + 16), (place.b, 1 + 2)]
+    assert [(line.store, line.quantity) for line in cost.after.lines] == [(place.a, 8), (place.b, 1 + 2 + 4)]
+
+
+async def test_a_move_of_all_costs_nothing_for_what_a_rule_keeps_elsewhere(place: Place) -> None:
+    await mixed(place)
+    plan = await planned(place)
+    assert (plan.blob_count, plan.left_count, plan.moved_count, plan.moved_bytes) == (4, 1, 2, 12)
+    cost, once = cost_of(plan)
+    assert (once["read", place.a].quantity, once["delete_calls", place.a].quantity) == (12, 3)
+    assert [(line.store, line.quantity) for line in cost.after.lines] == [(place.b, 1 + 2 + 4 + 8)]
+
+
+async def test_what_was_not_counted_is_said_to_be(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    await mixed(place)
+    monkeypatch.setattr(parts_of, "_PAGE", 2)
+    monkeypatch.setattr(parts_of, "_MOST", 3)
+    plan = await planned(place, only=Match(("image/*",)))
+    assert (plan.blob_count, plan.left_count, plan.moved_count, plan.is_exact) == (2, 2, 1, False)
+    cost, once = cost_of(plan)
+    assert once["delete_calls", place.a].quantity == 2
+    assert [(line.store, line.quantity) for line in cost.after.lines] == [(place.a, 8), (place.b, 1 + 2 + 4)]
 
 
 async def test_what_nobody_has_said_is_not_known(place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ from simples3dms.storage.placement.router import (
     wanted_stores,
     write_store_of,
 )
-from simples3dms.storage.placement.turns import soaking, turned, with_copies_at, without_copies_at
+from simples3dms.storage.placement.selections import Unclear, both
+from simples3dms.storage.placement.turns import Move, moved, soaking, started
 from simples3dms.storage.placement.values import (
     Across,
     Layout,
@@ -31,7 +33,7 @@ from simples3dms.storage.placement.values import (
 
 STORES = [UUID(int=n) for n in range(1, 9)]
 TYPES = ("image/png", "image/jpeg", "text/plain; charset=utf-8", "application/pdf", "")
-PATTERNS = ("image/*", "*/*", "text/plain", "application/*", "video/mp4")
+PATTERNS = ("image/*", "*/*", "*/png", "text/plain", "application/*", "video/mp4")
 
 
 @st.composite
@@ -147,24 +149,59 @@ def test_what_is_written_down_reads_as_it_was(policy: Policy) -> None:
     assert from_document(to_document(policy)) == policy
 
 
-@given(policies(), subjects(), st.permutations(STORES))
-def test_a_migration_turns_every_rule(policy: Policy, blob: Subject, stores: list[UUID]) -> None:
-    source, target = stores[:2]
+@given(policies(), subjects(), st.permutations(STORES), st.none() | match_values())
+def test_a_migration_turns_what_it_is_about_and_nothing_else(
+    policy: Policy, blob: Subject, stores: list[UUID], only: Match | None
+) -> None:
+    move = Move(stores[0], stores[1], only)
     plain = replace(
         policy, spread=None, rules=tuple(replace(r, layout=replace(r.layout, spread=None)) for r in policy.rules)
     )
-    started = with_copies_at(plain, target)
-    assert set(wanted_stores(plain, blob)) | {target} == set(wanted_stores(started, blob)), "a copy of each, besides"
-    assert write_store_of(started, blob) == write_store_of(plain, blob)
-    after = turned(plain, source, target)
-    assert source not in after.wanted_store_ids
-    soak = soaking(plain, source, target)
+    try:
+        begun, soak, after = started(plain, move), soaking(plain, move), moved(plain, move)
+    except Unclear:
+        assume(False)
+    is_in = move.source in layout_of(plain, blob).store_ids and (only is None or matches(only, blob))
+    if not is_in:
+        for turned in (begun, soak, after):
+            assert layout_of(turned, blob) == layout_of(plain, blob), "what it is not about stays where it is"
+        return
+    assert set(wanted_stores(plain, blob)) | {move.target} == set(wanted_stores(begun, blob)), "a copy of each, besides"
+    assert write_store_of(begun, blob) == write_store_of(plain, blob)
+    assert move.source not in layout_of(after, blob).store_ids
+    if only is None:
+        assert move.source not in after.wanted_store_ids
     assert write_store_of(soak, blob) == write_store_of(after, blob)
-    if source in layout_of(plain, blob).store_ids:
-        assert source in wanted_stores(soak, blob), "the way back is kept"
-    ended = without_copies_at(soak, source)
-    assert ended.layouts == after.layouts
-    assert ended.read_store_ids == soak.read_store_ids
+    assert move.source in wanted_stores(soak, blob), "the way back is kept"
+    assert {*wanted_stores(soak, blob)} - {move.source} == {*wanted_stores(after, blob)}
+    assert after.read_store_ids == soak.read_store_ids
+
+
+@given(match_values(), match_values(), subjects())
+def test_what_two_conditions_have_in_common(one: Match, other: Match, blob: Subject) -> None:
+    try:
+        common = both(one, other)
+    except Unclear:
+        assume(False)
+    meets_both = matches(one, blob) and matches(other, blob)
+    assert (common is not None and matches(common, blob)) == meets_both
+
+
+def test_ranges_in_common_are_the_narrower_ones() -> None:
+    one, other = Match((), 1, 8, 3, None), Match(("a/b",), 2, 9, 1, 7)
+    assert both(one, other) == both(other, one) == Match(("a/b",), 2, 8, 3, 7)
+    for low, high in ((Match(max_bytes=1), Match(min_bytes=2)), (Match(min_age_days=2), Match(max_age_days=1))):
+        assert both(low, high) is None
+        assert both(low, low) == low
+
+
+def test_patterns_that_only_overlap_are_said_to() -> None:
+    for one, other in (("image/*", "*/png"), ("a*/x", "*b/x"), ("*/a*", "x/*b")):
+        with pytest.raises(Unclear):
+            both(Match((one,)), Match((other,)))
+    for one, other in (("image/*", "video/*"), ("*/png", "*/gif"), ("image/png", "video/*")):
+        assert both(Match((one,)), Match((other,))) is None
+    assert both(Match(("image/*", "text/plain")), Match(("image/png", "text/*"))) == Match(("image/png", "text/plain"))
 
 
 def test_what_a_rule_asks() -> None:

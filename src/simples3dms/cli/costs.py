@@ -31,11 +31,16 @@ _NAMES: Final = {
 
 def show_plan(plan: MigrationPlan, *, in_full: bool) -> None:
     """What there is, and with `in_full` what a move would take."""
-    _show(f"  plan     {plan.blob_count:,} blobs, {size(plan.size_bytes)}")
+    at_least = "" if plan.is_exact else "at least "
+    _show(f"  plan     {at_least}{plan.blob_count:,} blobs, {size(plan.size_bytes)}")
+    if plan.left_count:
+        _show(f"  stays    {at_least}{plan.left_count:,} blobs, {size(plan.left_bytes)}")
     if not in_full:
         return
     if plan.moved_count is not None:
-        _show(f"  to move  {plan.moved_count:,} blobs, {size(plan.moved_bytes or 0)}")
+        _show(f"  to move  {at_least}{plan.moved_count:,} blobs, {size(plan.moved_bytes or 0)}")
+    if not plan.is_exact:
+        _show("  counted  the older part of a very large catalogue: time and costs are of that, there is more")
     if plan.time is not None:
         _show(f"  time     {_time(plan.time)}")
     if plan.cost is not None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import typer
 
+from simples3dms.cli.conditions import match_in_words, match_of
 from simples3dms.cli.costs import show_plan
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
 from simples3dms.cli.reports import verify, write_report
@@ -30,6 +31,14 @@ FinalizeAfter = Annotated[
 Windows = Annotated[
     list[str] | None,
     typer.Option("--window", help="Move bytes only then, such as 'mon-fri 22:00-06:00 Europe/Vienna'."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Move only what meets all of these: content_type=image/* (repeat it: one is enough), min_size=10MiB, "
+        "max_size, min_age=30d, max_age.",
+        metavar="CONDITION",
+    ),
 ]
 _ACTIVE = frozenset({"copying", "ready", "soaking", "finalizing", "paused", "failed", "rolling_back"})
 _PLANNED = frozenset({"planned"})
@@ -65,6 +74,8 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         return
     console.print(f"{migration.source} -> {migration.target}: {migration.state.replace('_', ' ')}", style="bold")
     console.print(f"  id       {migration.id}")
+    if migration.only:
+        console.print(f"  only     {plain(match_in_words(migration.only))}", soft_wrap=True, markup=False)
     show_plan(migration.plan, in_full=migration.state in _PLANNED)
     if migration.started_at:
         console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
@@ -97,6 +108,7 @@ def _show_schedule(migration: Migration) -> None:
 def plan(
     to: Annotated[str, typer.Option("--to", help="The store to move to.")],
     source: Annotated[str | None, typer.Option("--from", help="The store to move from; the write target.")] = None,
+    only: Only = None,
     automatic: Automatic = False,
     finalize_after: FinalizeAfter = None,
     window: Windows = None,
@@ -111,6 +123,7 @@ def plan(
             require_tenant(tenant),
             target=to,
             source=source,
+            only=match_of(only) if only else None,
             automatic_cutover=chosen.automatic_cutover,
             finalize_after_seconds=chosen.finalize_after_seconds,
             windows=chosen.windows,

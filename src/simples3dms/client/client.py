@@ -260,6 +260,7 @@ class Client(
         *,
         target: str,
         source: str | None = None,
+        only: stores.Match | None = None,
         automatic_cutover: bool = False,
         finalize_after_seconds: int | None = None,
         windows: Sequence[migrations.Window] = (),
@@ -268,6 +269,7 @@ class Client(
         body = migrations.PlanMigration(
             target=target,
             source=source,
+            only=only,
             automatic_cutover=automatic_cutover,
             finalize_after_seconds=finalize_after_seconds,
             windows=list(windows),

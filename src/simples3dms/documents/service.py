@@ -86,7 +86,7 @@ class Documents:
                 await transfers_repository.list_debts(uow, blob.id),
                 {grant.store_id: grant.name for grant in await placement_repository.list_grants(uow)},
                 await placement_repository.is_migrating(uow),
-                await self._blobs.explain_read(uow, placement.policy, replicas),
+                await self._blobs.explain_read(uow, placement.policy, replicas, blob=subject),
             )
         return explain(facts)
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from simples3dms.schemas.base import Request, Response
 from simples3dms.schemas.costs import Cost
+from simples3dms.schemas.stores import Match
 
 
 class Window(Request):
@@ -42,7 +43,12 @@ class Schedule(Request):
 
 class PlanMigration(Schedule):
     target: str = Field(description="The store to move to.")
-    source: str | None = Field(default=None, description="The store to move from: the present write target.")
+    source: str | None = Field(
+        default=None, description="The store to move from: the present write target, or with `only` that of a rule."
+    )
+    only: Match | None = Field(
+        default=None, description="Move only what meets this: the placement gets a rule for it. Null: everything."
+    )
     canary: bool = Field(
         default=False, description="Write a few small objects to the target first, read them back, and remove them."
     )
@@ -75,10 +81,16 @@ class Canary(Response):
 
 
 class MigrationPlan(Response):
-    """As things were when it was planned."""
+    """As things were when it was planned. Cost and time are of what is moved."""
 
     blob_count: int
     size_bytes: int
+    left_count: int = Field(description="Blobs that stay: a rule keeps them elsewhere, or they don't meet `only`.")
+    left_bytes: int
+    is_exact: bool = Field(
+        description="False: so large a catalogue was counted in part. There is more of all, and cost and time are of "
+        "what was counted."
+    )
     blockers: list[str]
     moved_count: int | None = Field(description="Those that are not at the target yet.")
     moved_bytes: int | None
@@ -95,6 +107,7 @@ class Migration(Response):
     id: UUID
     source: str
     target: str
+    only: Match | None
     state: str
     resume_state: str | None
     automatic_cutover: bool

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from simples3dms.api.deps import After, Limit, MigrationWriter, Seat, ServicesDep, StorageReader, as_id
 from simples3dms.api.pages import as_page
 from simples3dms.api.routing import new_router
+from simples3dms.api.v1.stores import match_of
 from simples3dms.context import Principal
 from simples3dms.schemas import migrations as schemas
 from simples3dms.schemas.base import Page
@@ -33,6 +34,7 @@ async def plan_migration(
         seat.tenant_id,
         target=body.target,
         source=body.source,
+        only=None if body.only is None else match_of(body.only),
         schedule=_schedule(body),
         with_canary=body.canary,
     )

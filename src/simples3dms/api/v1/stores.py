@@ -209,7 +209,7 @@ def _policy(body: schemas.SetPlacement) -> dict[str, Any]:
     return {
         **_layout(body),
         "read": tuple(body.read),
-        "rules": tuple(RuleWords(**_layout(rule), match=_match(rule.match)) for rule in body.rules),
+        "rules": tuple(RuleWords(**_layout(rule), match=match_of(rule.match)) for rule in body.rules),
         "read_preference": ReadPreference(body.read_preference),
         "hedge": body.hedge,
     }
@@ -226,5 +226,5 @@ def _layout(body: schemas.Layout) -> dict[str, Any]:
     }
 
 
-def _match(body: schemas.Match) -> Match:
+def match_of(body: schemas.Match) -> Match:
     return Match(tuple(body.content_types), body.min_bytes, body.max_bytes, body.min_age_days, body.max_age_days)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -36,13 +35,13 @@ from simples3dms.storage.blobs.values import (
     Replica,
     WriteTicket,
     Written,
+    as_replica,
 )
 from simples3dms.storage.caches.service import Caches
-from simples3dms.storage.caches.values import CachePlace
 from simples3dms.storage.locks.service import Locks
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import order_for_reading
-from simples3dms.storage.placement.values import Grant, Policy, ReadPlace, ReadPreference, Standing
+from simples3dms.storage.placement.values import Grant, Policy, ReadPlace, ReadPreference, Standing, Subject
 from simples3dms.storage.placement.words import read_reason
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.errors import explain
@@ -202,11 +201,14 @@ class Blobs:
         policy = placement.policy if placement else None
         replicas = await repository.list_replicas(uow, [blob.id])
         standings: dict[UUID, Standing] = {}
+        subject: Subject | None = None
         if len(replicas) > 1:
+            if policy is not None and policy.rules:
+                subject = await placement_repository.find_subject(uow, blob.id)
             places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
             by_time = policy is not None and policy.read_preference is ReadPreference.FASTEST
             standings = self._standings(places, choose=by_time)
-        ordered = order_for_reading(policy, replicas, standings)
+        ordered = order_for_reading(policy, replicas, standings, blob=subject)
         caches = [
             place
             for place in await self.caches.list_places(uow, blob.id)
@@ -214,7 +216,7 @@ class Blobs:
         ]
         hit = next((place for place in caches if place.entry_id is not None), None)
         fill = hit or next(iter(caches), None)
-        entries = [] if hit is None else [_as_replica(hit, blob)]
+        entries = [] if hit is None else [as_replica(hit, blob)]
         return ReadPlan(
             uow.tenant_id,
             blob,
@@ -224,11 +226,13 @@ class Blobs:
             is_use_old=hit is not None and bool(hit.is_use_old),
         )
 
-    async def explain_read(self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica]) -> list[ReadReason]:
+    async def explain_read(
+        self, uow: UnitOfWork, policy: Policy, replicas: Sequence[Replica], *, blob: Subject
+    ) -> list[ReadReason]:
         """The stores in the order that this process would read these replicas in now, with the reasons."""
         places = await placement_repository.list_read_places(uow, [replica.store_id for replica in replicas])
         standings = self._standings(places)
-        ordered = order_for_reading(policy, replicas, standings)
+        ordered = order_for_reading(policy, replicas, standings, blob=blob if policy.rules else None)
         return [ReadReason(one.store_id, read_reason(policy, one, standings.get(one.store_id))) for one in ordered]
 
     def _standings(self, places: Sequence[ReadPlace], *, choose: bool = False) -> dict[UUID, Standing]:
@@ -347,12 +351,6 @@ class Blobs:
         None of them while a restore waits to be confirmed.
         """
         return await self.removals.sweep(tenant_id)
-
-
-def _as_replica(place: CachePlace, blob: Blob) -> Replica:
-    assert place.entry_id is not None
-    assert place.key is not None
-    return Replica(place.entry_id, blob.id, place.store_id, place.key, None, CACHED, None, None, datetime.now(UTC))
 
 
 def _is_ours(key: str, prefix: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
+
+from simples3dms.storage.caches.values import CachePlace
 
 #: Bodies up to this size are held whole, so that they are verified before their first byte is passed on.
 SMALL_BYTES = 1024 * 1024
@@ -91,3 +93,10 @@ class Kept:
     item: Doomed
     error: str
     until: datetime | None = None
+
+
+def as_replica(place: CachePlace, blob: Blob) -> Replica:
+    """What a cache has, among the replicas to be read."""
+    assert place.entry_id is not None
+    assert place.key is not None
+    return Replica(place.entry_id, blob.id, place.store_id, place.key, None, CACHED, None, None, datetime.now(UTC))

@@ -247,7 +247,7 @@ async def find_planned(uow: UnitOfWork, row: DrainRow, tenant_id: UUID) -> UUID 
     """A migration that was planned for this and not noted: the worker died between the two."""
     found: UUID | None = await uow.scalar(
         """SELECT id FROM migrations WHERE tenant_id = %s AND source_store_id = %s AND target_store_id = %s
-           AND state = 'planned'""",
+           AND state = 'planned' AND NOT scope ? 'only'""",
         [tenant_id, row.store_id, row.target_store_id],
     )
     return found

@@ -20,9 +20,12 @@ from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.service import Blobs
 from simples3dms.storage.migrations import repository
 from simples3dms.storage.migrations.chunks import repository as chunks
+from simples3dms.storage.migrations.leaving import repository as leaving
 from simples3dms.storage.migrations.values import Chunk, MigrationRow, Phase, State
 from simples3dms.storage.migrations.windows import rests
 from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.selections import Selection
+from simples3dms.storage.placement.turns import waits_for_age
 from simples3dms.storage.placement.values import Grant
 from simples3dms.storage.transfers import repository as transfers_repository
 from simples3dms.storage.transfers.engine import PARKING_KINDS, CopyEngine
@@ -33,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 _PROOF_PAGE = 5000
 _CHUNKS_AHEAD = 64
+#: Stretches of the catalogue that one unit of work looks through at most.
+_STRETCHES = 100
 #: A small migration is cut into about so many chunks, none of which is smaller than that: for every worker some.
 _CHUNKS_WISHED = 32
 _LEAST_CHUNK_BLOBS = 50
@@ -132,10 +137,8 @@ class MigrationEngine:
         state = State(row.state)
         if await self._plan(row, "evacuate", upto_seq=row.barrier_seq):
             return state
+        remnants = await self._remnants(row)
         async with self._database.tenant(row.tenant_id) as uow:
-            remnants = await repository.find_remnants(
-                uow, store_id=row.leaving_store_id, staying_store_id=row.staying_store_id, limit=_UNPROVEN_LIMIT
-            )
             # One that could not be copied is on the list of transfers, whose attempts are bounded: it calls again.
             owed = await repository.owed_among(uow, remnants, target_store_id=row.staying_store_id)
             await self._reopen(uow, row, "evacuate", [seq for seq in remnants if seq not in owed])
@@ -144,7 +147,7 @@ class MigrationEngine:
             await self._plan(row, "evacuate", upto_seq=max(remnants))
             return state
         async with self._database.tenant(row.tenant_id) as uow:
-            if await repository.has_replicas(uow, store_id=row.leaving_store_id, staying_store_id=row.staying_store_id):
+            if await _has_more(uow, row):
                 await self._blobs.defer_sweep(uow)
                 await self.defer_advance(uow, row.id, delay_seconds=1)
                 return state
@@ -153,7 +156,11 @@ class MigrationEngine:
                 return state
             ended = State.DONE if row.state == State.FINALIZING else State.ROLLED_BACK
             await repository.set_state(uow, current, ended)
-            locked = await repository.count_locked(uow, store_id=row.leaving_store_id)
+            placement = await placement_repository.find(uow)
+            if placement is not None and waits_for_age(placement.policy):
+                # What came of age meanwhile, or comes to be, follows the rule: surveys rest while something migrates.
+                await placement_repository.want_survey(uow)
+            locked = await leaving.count_locked(uow, row)
             await record(
                 uow,
                 WORKER,
@@ -166,6 +173,23 @@ class MigrationEngine:
             await fp("evacuate.in_end_txn")
         await fp("evacuate.ended")
         return ended
+
+    async def _remnants(self, row: MigrationRow) -> list[int]:
+        """What is still to leave. Of a part page by page, and only once nothing is being written or removed any more:
+        what stays in the store is looked at as well."""
+        async with self._database.tenant(row.tenant_id) as uow:
+            if row.leaving.is_all:
+                return await leaving.find_remnants(uow, row, limit=_UNPROVEN_LIMIT)
+            if await leaving.is_busy(uow, row):
+                return []
+        found: list[int] = []
+        after: int | None = 0
+        while after is not None and len(found) < _UNPROVEN_LIMIT:
+            async with self._database.tenant(row.tenant_id) as uow:
+                page = await leaving.remnant_page(uow, row, after_seq=after, limit=_PROOF_PAGE)
+            found.extend(page.seqs)
+            after = page.last_seq
+        return found
 
     async def park(self, tenant_id: UUID, migration_id: UUID, failure: Failure) -> None:
         """Leave a migration that is ready to a person, who resumes it: asking again would change nothing."""
@@ -185,17 +209,23 @@ class MigrationEngine:
         async with self._database.tenant(row.tenant_id) as uow:
             limit = min(self._chunk_blobs, max(_LEAST_CHUNK_BLOBS, row.total_count // _CHUNKS_WISHED))
             pending = await chunks.count_pending(uow, row.id, phase, limit=_CHUNKS_AHEAD)
-            after = row.planned_seq
-            while pending < _CHUNKS_AHEAD:
+            after, selection = row.planned_seq, _selection(row, phase)
+            for _ in range(_STRETCHES):
+                if pending >= _CHUNKS_AHEAD:
+                    break
                 stretch = await chunks.next_range(
-                    uow, after_seq=after, upto_seq=upto_seq, limit=limit, limit_bytes=_CHUNK_BYTES
+                    uow, selection, after_seq=after, upto_seq=upto_seq, limit=limit, limit_bytes=_CHUNK_BYTES
                 )
                 if stretch.high_seq is None or not await chunks.insert(
                     uow, row, phase, after_seq=after, stretch=stretch
                 ):
                     break
                 after = stretch.high_seq
-                pending += 1
+                pending += stretch.blob_count > 0
+            else:
+                # Little of the part lies here: on from there, in a unit of work of its own.
+                await self.defer_advance(uow, row.id, delay_seconds=1)
+                pending = max(pending, 1)
             for chunk in await chunks.list_free(uow, row.id, phase, limit=_CHUNKS_AHEAD):
                 await self._defer_chunk(uow, row.id, phase, chunk.low_seq)
         return pending > 0
@@ -216,7 +246,7 @@ class MigrationEngine:
         )
 
     async def prove(self, row: MigrationRow, *, upto_seq: int) -> list[int]:
-        """Prove from the records that every living blob has a replica at the target that was read back.
+        """Prove from the records that every living blob that is to be moved has a replica at the target, read back.
 
         `upto_seq` is a barrier: nothing below it is still to be committed. Goes page by page, outside any lock. What
         an earlier proof covered holds as long as no replica at the target has been lost since. Returns the blobs
@@ -229,9 +259,7 @@ class MigrationEngine:
         unproven: list[int] = []
         while after is not None and len(unproven) < _UNPROVEN_LIMIT:
             async with self._database.tenant(row.tenant_id) as uow:
-                page = await repository.prove_page(
-                    uow, after_seq=after, upto_seq=upto_seq, store_id=row.target_store_id, limit=_PROOF_PAGE
-                )
+                page = await repository.prove_page(uow, row, after_seq=after, upto_seq=upto_seq, limit=_PROOF_PAGE)
             unproven.extend(page.unproven)
             after = page.last_seq
         if unproven:
@@ -258,7 +286,7 @@ class MigrationEngine:
             if chunk is None:
                 return
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
-            blobs = await chunks.list_blob_sizes(uow, chunk)
+            blobs = await chunks.list_blob_sizes(uow, chunk, _selection(row, phase))
 
         async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
@@ -298,7 +326,7 @@ class MigrationEngine:
                 return False
             owed = blob_ids
             if chunk.phase == "evacuate":
-                here = await repository.list_to_evacuate(
+                here = await leaving.list_to_evacuate(
                     uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
                 )
                 owed = [blob_id for blob_id, alone in here if alone]
@@ -311,7 +339,7 @@ class MigrationEngine:
             await fp("evacuate.copied")
             async with self._database.tenant(row.tenant_id) as uow:
                 await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id)
-                await repository.note_origins(
+                await leaving.note_origins(
                     uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
                 )
                 await self._blobs.defer_sweep(uow)
@@ -376,6 +404,17 @@ class MigrationEngine:
             details={"code": code},
         )
         log.warning("migration.failed", migration=str(row.id), code=code)
+
+
+def _selection(row: MigrationRow, phase: Phase) -> Selection:
+    return row.copying if phase == "copy" else row.leaving
+
+
+async def _has_more(uow: UnitOfWork, row: MigrationRow) -> bool:
+    """Whether the store that is left is not rid yet of what has left it in the records."""
+    if row.leaving.is_all:
+        return await leaving.has_replicas(uow, row)
+    return await leaving.is_busy(uow, row)
 
 
 def _batches(blobs: Sequence[tuple[UUID, int]]) -> list[list[UUID]]:

@@ -69,6 +69,33 @@ def same_store(name: str) -> Invalid:
     return Invalid(f"The documents are in {name} already; choose another target.", code="migration_same_store")
 
 
+def source_not_in_use() -> Invalid:
+    return Invalid(
+        "New documents are not written to the source; a migration starts from the write target, one of a part also "
+        "from a rule's.",
+        code="migration_source_not_in_use",
+    )
+
+
+def part_unclear(which: str) -> Invalid:
+    message = (
+        f"A rule of the placement and this part overlap ({which}) in a way that no pattern says; name whole types."
+    )
+    return Invalid(message, code="migration_part_unclear", fields=[{"field": "only", "message": message}])
+
+
+def part_invalid(failure: Invalid) -> Invalid:
+    """What is wrong with its conditions, field by field, as of a rule's."""
+    return Invalid(failure.message, code="migration_part_invalid", **failure.extra)
+
+
+def rules_full(most: int) -> Conflict:
+    return Conflict(
+        f"The placement would have more than {most} rules; set one with fewer first, then move.",
+        code="placement_rules_full",
+    )
+
+
 def weighted() -> Conflict:
     return Conflict(
         "New documents are shared out among several stores; set a placement with one write target first, then move.",

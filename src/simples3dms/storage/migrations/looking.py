@@ -24,6 +24,7 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         id=row.id,
         source=names.get(row.source_store_id, str(row.source_store_id)),
         target=names.get(row.target_store_id, str(row.target_store_id)),
+        only=row.only,
         state=row.state,
         resume_state=row.resume_state,
         automatic_cutover=row.automatic_cutover,

@@ -1,4 +1,7 @@
-"""What a migration would take: what there is to move and what that costs, without a look at the catalogue."""
+"""What a migration would take: what there is to move and what that costs.
+
+Only where rules or conditions leave some of a tenant where it is, the catalogue is looked at.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ from simples3dms.errors import Failure
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.counters import repository as counters
+from simples3dms.storage.migrations import parts_of
 from simples3dms.storage.migrations.canary import Canaries
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.pace import Stretch, floor_seconds, limits_of, pace_by_canary, pace_of, stretches
 from simples3dms.storage.migrations.values import Schedule
-from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.placement.turns import Move
+from simples3dms.storage.placement.values import Grant, PlacementRow
 from simples3dms.storage.prices.service import move_cost
-from simples3dms.storage.prices.values import Load, Site
+from simples3dms.storage.prices.values import Beside, Load, Site
 from simples3dms.storage.stores import repository as stores_repository
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
@@ -58,40 +63,52 @@ class Planner:
         principal: Principal,
         tenant_id: UUID,
         *,
-        source_id: UUID,
+        placement: PlacementRow,
+        move: Move,
         target: Grant,
         schedule: Schedule,
         with_canary: bool = False,
     ) -> dict[str, Any]:
-        """The plan of moving the tenant, as `looking.plan_in_words` reads it. Outside any transaction."""
+        """The plan of a move, as `looking.plan_in_words` reads it. Outside any transaction.
+
+        Of a catalogue that is too large to be counted whole, all of it is of what was counted: `is_exact` says so.
+        """
         canary = await self._canaries.run(tenant_id, target) if with_canary else None
         blockers = await self.blockers(tenant_id, target.store_id)
         async with self._database.tenant(tenant_id) as uow:
             loads = {one.store_id: Load(one.blob_count, one.size_bytes) for one in await counters.list_totals(uow)}
-            found = await stores_repository.list_priced(uow, [source_id, target.store_id])
+            found = await stores_repository.list_priced(uow, [move.source, move.target])
         stores = {one.id: one for one in found}
-        leaving, reached = stores[source_id], stores[target.store_id]
-        total, at_target = loads.get(None, _NOTHING), loads.get(target.store_id, _NOTHING)
+        leaving, reached = stores[move.source], stores[move.target]
+        counted = await parts_of.count(self._database, tenant_id, placement, move, loads)
         part_bytes = await self._stores.part_bytes(target.store_id)
         seconds = schedule.finalize_after_seconds
         cost = move_cost(
             Site(leaving.name, prices_of(leaving, self._currency)),
             Site(reached.name, prices_of(reached, self._currency), part_bytes),
-            total=total,
-            at_source=loads.get(source_id, _NOTHING),
-            at_target=at_target,
+            total=counted.part,
+            at_source=counted.at_source,
+            at_target=counted.at_target,
             window_days=None if seconds is None else Decimal(seconds) / _DAY_SECONDS,
+            beside=Beside(
+                leaving=counted.leaving - counted.at_source,
+                at_source=loads.get(move.source, _NOTHING) - counted.leaving,
+                at_target=loads.get(move.target, _NOTHING) - counted.at_target,
+            ),
         )
-        moved = total - at_target
-        measured, basis = await self._measured(principal, tenant_id, source_id, target.store_id)
+        moved = counted.part - counted.at_target
+        measured, basis = await self._measured(principal, tenant_id, move)
         limits = [limits_of(self._stores.tuned(one.tuning)) for one in (leaving, reached)]
         floor = floor_seconds(moved, source=limits[0], target=limits[1], part_bytes=part_bytes)
         pace = pace_of(moved, measured, basis=basis, floor=floor)
         if pace.most_seconds is None and canary is not None:
             pace = pace_by_canary(moved, canary, workers=self._workers, floor=floor)
         plan = {
-            "blob_count": total.count,
-            "size_bytes": total.size_bytes,
+            "blob_count": counted.part.count,
+            "size_bytes": counted.part.size_bytes,
+            "left_count": counted.left.count,
+            "left_bytes": counted.left.size_bytes,
+            "is_exact": counted.is_exact,
             "moved_count": moved.count,
             "moved_bytes": moved.size_bytes,
             "cost": cost.document(),
@@ -109,16 +126,14 @@ class Planner:
         verdict = found[0].probe_verdict if found else None
         return (*_standing({**plan, "probe_verdict": verdict}), *await self.blockers(tenant_id, store_id))
 
-    async def _measured(
-        self, principal: Principal, tenant_id: UUID, source_id: UUID, target_id: UUID
-    ) -> tuple[list[Stretch], str]:
+    async def _measured(self, principal: Principal, tenant_id: UUID, move: Move) -> tuple[list[Stretch], str]:
         """At what pace was copied lately. What others' moves tell is for operators only."""
         unit = self._database.platform() if principal.is_operator else self._database.tenant(tenant_id)
         async with unit as uow:
-            runs = await chunks.list_runs(uow, target_store_id=target_id, source_store_id=source_id)
+            runs = await chunks.list_runs(uow, target_store_id=move.target, source_store_id=move.source)
             if runs:
                 return stretches(runs), "between_stores"
-            return stretches(await chunks.list_runs(uow, target_store_id=target_id, source_store_id=None)), "to_store"
+            return stretches(await chunks.list_runs(uow, target_store_id=move.target, source_store_id=None)), "to_store"
 
 
 def _standing(plan: Mapping[str, Any]) -> tuple[str, ...]:

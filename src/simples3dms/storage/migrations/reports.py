@@ -14,6 +14,7 @@ from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.evidence import FORMAT, Tally
 from simples3dms.storage.migrations.values import EvidenceRow, MigrationRow
 from simples3dms.storage.placement import repository as placement_repository
+from simples3dms.storage.placement.values import match_document
 
 _PAGE: Final = 500
 #: Of a blob that several versions share, so many are named.
@@ -45,14 +46,15 @@ class Reports:
         after: int | None = 0
         while after is not None:
             async with self._database.tenant(row.tenant_id) as uow:
+                end = await repository.find_page_end(uow, after_seq=after, upto_seq=upto_seq, limit=_PAGE)
                 page = await repository.list_evidence(
-                    uow, row, after_seq=after, upto_seq=upto_seq, documents=_MOST_DOCUMENTS, limit=_PAGE
+                    uow, row, after_seq=after, upto_seq=end or after, documents=_MOST_DOCUMENTS
                 )
             for found in page:
                 item = _item(found, row, names)
                 tally.add(item)
                 yield _line(tally.link({"item": item, "n": tally.items}))
-            after = page[-1].seq if len(page) == _PAGE else None
+            after = end
         unsigned = {"format": FORMAT, "migration_id": str(row.id), "tenant_id": str(row.tenant_id), **tally.totals()}
         yield _line({"trailer": await self._audit.sign_document(unsigned)})
 
@@ -68,6 +70,7 @@ def _header(row: MigrationRow, names: dict[UUID, str]) -> dict[str, Any]:
         "format": FORMAT,
         "made_at": _time(row.read_at),
         "migration_id": str(row.id),
+        "only": None if row.only is None else match_document(row.only),
         "source": names.get(row.source_store_id, str(row.source_store_id)),
         "source_store_id": str(row.source_store_id),
         "started_at": _time(row.started_at),

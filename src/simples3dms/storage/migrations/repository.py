@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -11,15 +11,25 @@ from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.kit.ids import new_id
-from simples3dms.storage.migrations.values import EvidenceRow, Hindrance, MigrationRow, ProofPage, Schedule
+from simples3dms.storage.migrations.values import (
+    CountPage,
+    EvidenceRow,
+    Hindrance,
+    MigrationRow,
+    ProofPage,
+    Schedule,
+)
 from simples3dms.storage.notices import repository as notices_repository
 from simples3dms.storage.notices.values import WORDS
+from simples3dms.storage.placement.repository import IS_SELECTED, MEETS_ONLY, selection_params
+from simples3dms.storage.placement.selections import Selection
+from simples3dms.storage.placement.turns import Move, only_scope
 
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
   copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy,
   waivers_changed, finalize_after_seconds, finalize_at, coalesce(finalize_at <= now(), false) AS finalize_due, windows,
-  clock_timestamp() AS read_at"""
+  clock_timestamp() AS read_at, scope, phase_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +40,24 @@ class ActiveMigration:
     id: UUID
 
 
-async def insert(
-    uow: UnitOfWork,
-    migration_id: UUID,
-    *,
-    source_store_id: UUID,
-    target_store_id: UUID,
-    schedule: Schedule,
-    plan: dict[str, Any],
-) -> bool:
+async def insert(uow: UnitOfWork, migration_id: UUID, move: Move, *, schedule: Schedule, plan: dict[str, Any]) -> bool:
     """Record a planned migration; False while another of the tenant has not ended."""
     count = await uow.execute(
         """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover,
-             finalize_after_seconds, windows, plan, total_count, total_bytes)
-           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+             finalize_after_seconds, windows, plan, total_count, total_bytes, scope)
+           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
         [
             uow.tenant_id,
             migration_id,
-            source_store_id,
-            target_store_id,
+            move.source,
+            move.target,
             schedule.automatic_cutover,
             schedule.finalize_after_seconds,
             Jsonb(list(schedule.windows)),
             Jsonb(plan),
             plan["blob_count"],
             plan["size_bytes"],
+            Jsonb(only_scope(move.only)),
         ],
     )
     return count == 1
@@ -153,16 +156,18 @@ async def begin_phase(uow: UnitOfWork, migration_id: UUID) -> None:
     The caller holds the placement's lock and swaps the policy: whatever is made later is made under the new one.
     """
     await uow.execute(
-        "UPDATE migrations SET planned_seq = 0, barrier_seq = %s WHERE tenant_id = %s AND id = %s",
+        """UPDATE migrations SET planned_seq = 0, barrier_seq = %s, phase_at = clock_timestamp()
+           WHERE tenant_id = %s AND id = %s""",
         [await last_seq(uow), uow.tenant_id, migration_id],
     )
 
 
-async def note_target(uow: UnitOfWork, row: MigrationRow, *, was_copy: bool) -> None:
-    """Keep whether the placement wanted copies at the target before the migration began."""
+async def note_before(uow: UnitOfWork, row: MigrationRow, *, was_copy: bool, scope: dict[str, Any]) -> None:
+    """Keep what the placement was before the migration began: whether it wanted copies at the target, and which of its
+    layouts the migration is about."""
     await uow.execute(
-        "UPDATE migrations SET target_was_copy = %s WHERE tenant_id = %s AND id = %s",
-        [was_copy, uow.tenant_id, row.id],
+        "UPDATE migrations SET target_was_copy = %s, scope = %s WHERE tenant_id = %s AND id = %s",
+        [was_copy, Jsonb(scope), uow.tenant_id, row.id],
     )
 
 
@@ -209,54 +214,61 @@ async def last_seq(uow: UnitOfWork) -> int:
     return int(await uow.scalar("SELECT max(seq) FROM blobs WHERE tenant_id = %s", [uow.tenant_id]) or 0)
 
 
-#: Whether the copy that replica `r` waits for was waived; its parameter is the store that it was for.
-_WAIVED: Final = """EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = r.tenant_id AND t.blob_id = r.blob_id
-  AND t.target_store_id = %s AND t.state = 'waived')"""
-
-
-async def list_to_evacuate(
-    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID
-) -> list[tuple[UUID, bool]]:
-    """Of these blobs, those with a replica in the store that is left; True where no other one is proven.
-
-    What was waived stays where it is.
-    """
-    cursor = await uow.connection.execute(
-        f"""SELECT r.blob_id, bool_and(NOT EXISTS (
-               SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
-                 AND o.store_id <> r.store_id AND o.state = 'live' AND o.evidence = 'read-back'))
-           FROM replicas r WHERE r.tenant_id = %s AND r.blob_id = ANY(%s) AND r.store_id = %s
-             AND r.state IN ('live', 'suspect', 'missing') AND NOT {_WAIVED} GROUP BY r.blob_id""",  # noqa: S608
-        [uow.tenant_id, list(blob_ids), leaving_store_id, staying_store_id],
+#: What of a page is counted, as pairs of columns.
+_COUNTED: Final = ", ".join(
+    f"count(*) FILTER (WHERE {which}) AS {count}, coalesce(sum(size_bytes) FILTER (WHERE {which}), 0)::bigint AS {size}"
+    for count, size, which in (
+        ("blob_count", "size_bytes", "is_in"),
+        ("left_count", "left_bytes", "NOT is_in"),
+        ("source_count", "source_bytes", "is_in AND at_source"),
+        ("target_count", "target_bytes", "is_in AND at_target"),
+        ("leaving_count", "leaving_bytes", "at_source AND is_met"),
     )
-    return await cursor.fetchall()
+)
 
 
-async def note_origins(
-    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID
-) -> None:
-    """Keep, with the copies that stay, where those lie that this very unit of work has retired: a report names them."""
-    await uow.execute(
-        """UPDATE replicas o SET origin_store_id = r.store_id, origin_key = r.key FROM replicas r
-           WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s) AND r.store_id = %(leaving)s
-             AND r.state = 'retiring' AND r.state_at = now() AND o.tenant_id = r.tenant_id
-             AND o.blob_id = r.blob_id AND o.store_id = %(staying)s AND o.state = 'live'""",
+async def count_page(uow: UnitOfWork, selection: Selection, move: Move, *, after_seq: int, limit: int) -> CountPage:
+    """Count the next living blobs: those of the part, and the others, and what lies in the two stores."""
+    there = """EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
+      AND r.state = 'live' AND r.store_id ="""
+    found = await uow.find(
+        CountPage,
+        f"""SELECT max(seq) AS last_seq, {_COUNTED}
+            FROM (SELECT b.seq, b.size_bytes, {IS_SELECTED} AS is_in, {MEETS_ONLY} AS is_met,
+                    {there} %(source)s) AS at_source, {there} %(target)s) AS at_target FROM blobs b
+                  WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s AND b.dead_at IS NULL
+                  ORDER BY b.seq LIMIT %(limit)s) page""",  # noqa: S608
         {
             "tenant": uow.tenant_id,
-            "blobs": list(blob_ids),
-            "leaving": leaving_store_id,
-            "staying": staying_store_id,
+            "source": move.source,
+            "target": move.target,
+            "after": after_seq,
+            "limit": limit,
+            **selection_params(selection),
         },
     )
+    assert found is not None
+    return found
+
+
+async def find_page_end(uow: UnitOfWork, *, after_seq: int, upto_seq: int, limit: int) -> int | None:
+    """The last of so many next blobs; None: there are no more."""
+    end: int | None = await uow.scalar(
+        """SELECT max(seq) FROM (SELECT seq FROM blobs WHERE tenant_id = %s AND seq > %s AND seq <= %s
+             ORDER BY seq LIMIT %s) page""",
+        [uow.tenant_id, after_seq, upto_seq, limit],
+    )
+    return end
 
 
 async def list_evidence(
-    uow: UnitOfWork, row: MigrationRow, *, after_seq: int, upto_seq: int, documents: int, limit: int
+    uow: UnitOfWork, row: MigrationRow, *, after_seq: int, upto_seq: int, documents: int
 ) -> list[EvidenceRow]:
-    """The next living blobs, with their copies at both stores, and what was waived."""
+    """The living blobs between that the migration is about, or has moved, with their copies at both stores, and what
+    was waived."""
     return await uow.rows(
         EvidenceRow,
-        """SELECT b.seq, b.id AS blob_id, b.size_bytes, b.digest, (
+        f"""SELECT b.seq, b.id AS blob_id, b.size_bytes, b.digest, (
                SELECT coalesce(jsonb_agg(v), '[]') FROM (
                  SELECT document_id, number AS version FROM versions
                  WHERE tenant_id = b.tenant_id AND blob_id = b.id ORDER BY document_id, number LIMIT %(documents)s) v
@@ -275,7 +287,7 @@ async def list_evidence(
              LEFT JOIN transfers w ON w.tenant_id = b.tenant_id AND w.blob_id = b.id
                AND w.target_store_id = %(target)s AND w.state = 'waived'
            WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s AND b.seq <= %(upto)s AND b.dead_at IS NULL
-           ORDER BY b.seq LIMIT %(limit)s""",
+             AND ({IS_SELECTED} OR t.origin_key IS NOT NULL) ORDER BY b.seq""",  # noqa: S608
         {
             "tenant": uow.tenant_id,
             "source": row.source_store_id,
@@ -283,26 +295,35 @@ async def list_evidence(
             "after": after_seq,
             "upto": upto_seq,
             "documents": documents,
-            "limit": limit,
+            **selection_params(row.copying),
         },
     )
 
 
-async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, store_id: UUID, limit: int) -> ProofPage:
-    """Walk the next living blobs and name those without a live replica at the store that was read back, but for what
-    was waived."""
+async def prove_page(
+    uow: UnitOfWork, row: MigrationRow, *, after_seq: int, upto_seq: int | None, limit: int
+) -> ProofPage:
+    """Walk the next living blobs and name those that are to be moved and have no live replica at the target that was
+    read back, but for what was waived."""
     found = await uow.find(
         ProofPage,
-        """SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE NOT proven), '{}') AS unproven
+        f"""SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE NOT proven), '{{}}') AS unproven
            FROM (SELECT b.seq, EXISTS (
                    SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
                      AND r.store_id = %(store)s AND r.state = 'live' AND r.evidence = 'read-back')
                    OR EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = b.tenant_id AND t.blob_id = b.id
-                     AND t.target_store_id = %(store)s AND t.state = 'waived') AS proven
+                     AND t.target_store_id = %(store)s AND t.state = 'waived') OR NOT {IS_SELECTED} AS proven
                  FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s
                    AND (%(upto)s::bigint IS NULL OR b.seq <= %(upto)s) AND b.dead_at IS NULL
-                 ORDER BY b.seq LIMIT %(limit)s) page""",
-        {"tenant": uow.tenant_id, "store": store_id, "after": after_seq, "upto": upto_seq, "limit": limit},
+                 ORDER BY b.seq LIMIT %(limit)s) page""",  # noqa: S608
+        {
+            "tenant": uow.tenant_id,
+            "store": row.target_store_id,
+            "after": after_seq,
+            "upto": upto_seq,
+            "limit": limit,
+            **selection_params(row.copying),
+        },
     )
     assert found is not None
     return found
@@ -356,39 +377,6 @@ async def add_progress(uow: UnitOfWork, migration_id: UUID, *, copied_count: int
              total_bytes = greatest(total_bytes, copied_bytes + %(bytes)s)
            WHERE tenant_id = %(tenant)s AND id = %(id)s""",
         {"count": copied_count, "bytes": copied_bytes, "tenant": uow.tenant_id, "id": migration_id},
-    )
-
-
-async def find_remnants(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UUID, limit: int) -> list[int]:
-    """Blobs (by sequence) that still have a finished replica in the store that is left, and were not waived."""
-    return await uow.scalars(
-        f"""SELECT b.seq FROM replicas r JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
-           WHERE r.tenant_id = %s AND r.store_id = %s AND r.state IN ('live', 'suspect', 'missing')
-             AND NOT {_WAIVED} LIMIT %s""",  # noqa: S608
-        [uow.tenant_id, store_id, staying_store_id, limit],
-    )
-
-
-async def has_replicas(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UUID) -> bool:
-    """Whether the tenant has any replica row at all in the store, also one being written or removed; what was waived
-    stays there, and what the store itself keeps goes when its lock ends."""
-    found = await uow.scalar(
-        f"""SELECT 1 FROM replicas r WHERE r.tenant_id = %s AND r.store_id = %s
-             AND NOT (r.state IN ('live', 'suspect', 'missing') AND {_WAIVED})
-             AND NOT (r.state = 'retiring' AND r.last_error IS NOT DISTINCT FROM 'object_locked') LIMIT 1""",  # noqa: S608
-        [uow.tenant_id, store_id, staying_store_id],
-    )
-    return found is not None
-
-
-async def count_locked(uow: UnitOfWork, *, store_id: UUID) -> int:
-    """Replicas that are to be removed from the store and that it keeps by a lock. Counted up to 1,000."""
-    return int(
-        await uow.scalar(
-            """SELECT count(*) FROM (SELECT 1 FROM replicas WHERE tenant_id = %s AND store_id = %s
-               AND state = 'retiring' AND last_error = 'object_locked' LIMIT 1000) x""",
-            [uow.tenant_id, store_id],
-        )
     )
 
 

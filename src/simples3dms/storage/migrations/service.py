@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
 from simples3dms.audit.service import record
@@ -13,7 +13,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Conflict, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
-from simples3dms.storage.migrations import errors, repository
+from simples3dms.storage.migrations import errors, parts_of, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
 from simples3dms.storage.migrations.failures import Failures
@@ -24,15 +24,8 @@ from simples3dms.storage.migrations.values import ENDED, Migration, MigrationRow
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.residency import refuse_new
 from simples3dms.storage.placement.service import not_set, swap
-from simples3dms.storage.placement.turns import (
-    is_drawn,
-    lacks_stores,
-    soaking,
-    turned,
-    with_copies_at,
-    without_copies_at,
-)
-from simples3dms.storage.placement.values import PlacementRow, Policy
+from simples3dms.storage.placement.turns import Move, moved, scope, selected, soaking, started
+from simples3dms.storage.placement.values import Match, PlacementRow, Policy, match_document
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.transfers import repository as transfers_repository
 from simples3dms.storage.transfers.service import Transfers
@@ -72,24 +65,25 @@ class Migrations:
         *,
         target: str,
         source: str | None = None,
+        only: Match | None = None,
         schedule: Schedule = Schedule(),
         with_canary: bool = False,
     ) -> Migration:
         """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
 
-        `with_canary`: try the target out with a few small objects first. One that fails is in the way of a start.
+        `only`: of the blobs that meet it, by a rule that the placement gets. What a rule keeps elsewhere is never part
+        of it. `with_canary`: try the target out with a few small objects first; one that fails is in the way of
+        a start.
 
-        Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target.
+        Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target, and
+        what `parts_of.check` raises.
         """
+        only = None if only is None else parts_of.checked_part(only)
         closed = await self._rollouts.closed_kinds(tenant_id)
         async with self._database.tenant(tenant_id) as uow:
             placement = await placement_repository.find(uow)
             if placement is None:
                 raise not_set()
-            if placement.write_weights:
-                raise errors.weighted()
-            if is_drawn(placement.policy):
-                raise errors.drawn()
             grants = {grant.name: grant for grant in await placement_repository.list_grants(uow)}
         names = {grant.store_id: grant.name for grant in grants.values()}
         leaving = source or names.get(placement.write_store_id, "")
@@ -98,37 +92,27 @@ class Migrations:
         for name in (leaving, target):
             if name not in grants:
                 raise Invalid(f"There is no store {name!r} granted to this tenant.", code="store_not_granted")
-        if grants[leaving].store_id != placement.write_store_id:
-            raise Invalid(
-                f"New documents are not written to {leaving}; a migration starts from the write target.",
-                code="migration_source_not_in_use",
-            )
-        if lacks_stores(turned(placement.policy, grants[leaving].store_id, grants[target].store_id)):
-            raise errors.lacks_stores()
+        move = Move(grants[leaving].store_id, grants[target].store_id, only)
+        parts_of.check(placement, move)
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
-        source_id = grants[leaving].store_id
         plan = await self._planner.plan(
             principal,
             tenant_id,
-            source_id=source_id,
+            placement=placement,
+            move=move,
             target=grants[target],
             schedule=schedule,
             with_canary=with_canary,
         )
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
-            inserted = await repository.insert(
-                uow,
-                migration_id,
-                source_store_id=source_id,
-                target_store_id=grants[target].store_id,
-                schedule=schedule,
-                plan=plan,
-            )
-            if not inserted:
+            if not await repository.insert(uow, migration_id, move, schedule=schedule, plan=plan):
                 raise errors.active()
-            await self._audit(uow, principal, "migration.planned", migration_id, source=leaving, target=target)
+            details = {} if only is None else {"only": match_document(only)}
+            await self._audit(
+                uow, principal, "migration.planned", migration_id, source=leaving, target=target, **details
+            )
             return await self._load(uow, migration_id)
 
     async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
@@ -154,24 +138,24 @@ class Migrations:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.PLANNED:
                 raise errors.wrong_state("start", row.state)
-            if placement.write_weights:
-                raise errors.weighted()
-            if is_drawn(placement.policy):
-                raise errors.drawn()
-            if lacks_stores(turned(placement.policy, row.source_store_id, row.target_store_id)):
-                raise errors.lacks_stores()
-            if placement.write_store_id != row.source_store_id:
+            if not parts_of.is_source(placement, row.move):
                 raise Conflict("The placement has changed since this was planned; plan anew.", code="plan_outdated")
+            parts_of.check(placement, row.move)
             # Held from here on, or a grant could be taken back between the look and the policy that names it.
             grants = {grant.store_id: grant for grant in await placement_repository.hold_grants(uow)}
             if row.target_store_id not in grants:
                 raise errors.blocked(("the target is no longer granted to this tenant",))
             await refuse_new(uow, [grants[row.target_store_id]], closed)
             # Roll-back has to leave the tenant with what it had: a target that held its copies before keeps them.
-            await repository.note_target(uow, row, was_copy=row.target_store_id in placement.policy.wanted_store_ids)
-            await transfers_repository.forget_waived(uow, target_store_id=row.target_store_id)
-            policy = with_copies_at(placement.policy, row.target_store_id)
-            await swap(uow, placement, policy, reason=_started(row))
+            await repository.note_before(
+                uow,
+                row,
+                was_copy=row.target_store_id in placement.policy.wanted_store_ids,
+                scope=scope(placement.policy, row.move),
+            )
+            selection = selected(placement.policy, row.move)
+            await transfers_repository.drop(uow, selection, target_store_id=row.target_store_id, only_waived=True)
+            await swap(uow, placement, started(placement.policy, row.move), reason=_started(row))
             await repository.set_state(uow, row, State.COPYING)
             await repository.begin_phase(uow, row.id)
             await self._engine.defer_advance(uow, row.id)
@@ -266,7 +250,7 @@ class Migrations:
             placement, row = await self._lock(uow, migration_id)
             if row.state != State.READY:
                 raise errors.wrong_state("cut over", row.state)
-            if placement.write_store_id != row.source_store_id:
+            if not parts_of.is_source(placement, row.move):
                 raise Conflict("The placement has changed since this was planned.", code="plan_outdated")
             if row.proven_seq is None:
                 return _Hindered("an item that had been waived is to be copied after all")
@@ -276,15 +260,13 @@ class Migrations:
             losses = await placement_repository.get_loss_count(uow, row.target_store_id)
             if losses != row.proof_loss_count:
                 return _Hindered("a copy at the target was lost since the proof")
-            page = await repository.prove_page(
-                uow, after_seq=row.proven_seq, upto_seq=None, store_id=row.target_store_id, limit=1000
-            )
+            page = await repository.prove_page(uow, row, after_seq=row.proven_seq, upto_seq=None, limit=1000)
             if page.unproven or await repository.last_seq(uow) > (page.last_seq or row.proven_seq):
                 return _Hindered("documents that were added just now are still being copied", page.unproven)
             backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
             if backlog.failed:
                 return _Hindered(f"{backlog.failed} copies have failed")
-            policy = soaking(await _policy_before(uow, row), row.source_store_id, row.target_store_id)
+            policy = soaking(await _policy_before(uow, row), row.move)
             await swap(uow, placement, policy, reason=f"migration {row.id} cut over")
             await repository.set_state(uow, row, State.SOAKING)
             await self._audit(uow, principal, "migration.cut_over", row.id)
@@ -309,12 +291,12 @@ class Migrations:
             if state not in {State.COPYING, State.READY, State.SOAKING}:
                 raise errors.wrong_state("roll back", row.state)
             await swap(uow, placement, await _policy_before(uow, row), reason=f"migration {row.id} rolled back")
-            if row.target_was_copy:
+            if replace(row, state=State.ROLLING_BACK, resume_state=None).leaving.is_none:
                 # Nothing is to be emptied: the target goes on holding copies, as it did before.
                 await repository.set_state(uow, row, State.ROLLED_BACK)
                 await self._audit(uow, principal, "migration.rolled_back", row.id)
             else:
-                await self._leave(uow, row, State.ROLLING_BACK, leaving=row.target_store_id)
+                await self._leave(uow, row, State.ROLLING_BACK)
                 await self._audit(uow, principal, "migration.rolling_back", row.id)
             turned_back = await self._load(uow, row.id)
             await fp("rollback.in_txn")
@@ -333,9 +315,9 @@ class Migrations:
     async def _finalize(
         self, uow: UnitOfWork, principal: Principal, placement: PlacementRow, row: MigrationRow
     ) -> None:
-        policy = without_copies_at(placement.policy, row.source_store_id)
+        policy = moved(await _policy_before(uow, row), row.move)
         await swap(uow, placement, policy, reason=f"migration {row.id} finalized")
-        await self._leave(uow, row, State.FINALIZING, leaving=row.source_store_id)
+        await self._leave(uow, row, State.FINALIZING)
         await self._audit(uow, principal, "migration.finalizing", row.id)
         await fp("finalize.in_txn")
 
@@ -356,9 +338,10 @@ class Migrations:
                 await self._finalize(uow, WORKER, placement, row)
         await fp("finalize.committed")
 
-    async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
-        await transfers_repository.drop_unwanted(uow, target_store_id=leaving)
-        await transfers_repository.forget_parts(uow, store_id=leaving)
+    async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State) -> None:
+        there = replace(row, state=state, resume_state=None)
+        await transfers_repository.drop(uow, there.leaving, target_store_id=there.leaving_store_id)
+        await transfers_repository.forget_parts(uow, there.leaving, store_id=there.leaving_store_id)
         await repository.set_state(uow, row, state)
         await repository.begin_phase(uow, row.id)
         await self._engine.defer_advance(uow, row.id)

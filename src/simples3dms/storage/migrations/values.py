@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
+
+from simples3dms.storage.placement.selections import Selection
+from simples3dms.storage.placement.turns import Move
+from simples3dms.storage.placement.values import Match, match_from
 
 Phase = Literal["copy", "evacuate"]
 
@@ -84,6 +89,39 @@ class MigrationRow:
     """By the database's clock, when the row was read."""
     windows: list[dict[str, Any]]
     read_at: datetime
+    scope: dict[str, Any]
+    """As `turns.scope` writes it down at the start; before, what was asked for."""
+    phase_at: datetime | None
+
+    @property
+    def only(self) -> Match | None:
+        return match_from(self.scope["only"]) if "only" in self.scope else None
+
+    @property
+    def move(self) -> Move:
+        return Move(self.source_store_id, self.target_store_id, self.only)
+
+    @property
+    def copying(self) -> Selection:
+        """What must have a proven replica at the target: what belongs at the source, and what lies there alone."""
+        return self._selection(lambda one: one["source"], lone_store_id=self.source_store_id)
+
+    @property
+    def leaving(self) -> Selection:
+        """What leaves the store that is emptied: a target that held copies before the start keeps those."""
+        if self.leaving_store_id == self.target_store_id and self.target_was_copy:
+            return self._selection(lambda one: one["source"] and not one["target"])
+        return Selection(self.only, at=self.started_at)
+
+    def _selection(self, is_in: Callable[[dict[str, bool]], bool], *, lone_store_id: UUID | None = None) -> Selection:
+        rules = tuple((match_from(rule["match"]), is_in(rule)) for rule in self.scope.get("rules", []))
+        return Selection(
+            self.only,
+            rules,
+            is_in(self.scope.get("own", {"source": True, "target": self.target_was_copy})),
+            self.started_at,
+            lone_store_id,
+        )
 
     @property
     def leaving_store_id(self) -> UUID:
@@ -146,6 +184,34 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class CountPage:
+    """One page of a count: how far it reaches (None: nothing left), and how much of it is in the part, and is not.
+
+    Of the part, what lies at the source and at the target; and all at the source that leaves it.
+    """
+
+    last_seq: int | None
+    blob_count: int
+    size_bytes: int
+    left_count: int
+    left_bytes: int
+    source_count: int
+    source_bytes: int
+    target_count: int
+    target_bytes: int
+    leaving_count: int
+    leaving_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemnantPage:
+    """One page of a look at a store that is left: how far it reaches, and which blobs it still has of the part."""
+
+    last_seq: int | None
+    seqs: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class ProofPage:
     """One page of the proof: how far it reaches (None: nothing left), and what in it has no proven replica."""
 
@@ -186,6 +252,11 @@ class MigrationPlan:
     probe_verdict: str | None = None
     """Of the target's last probe, and when that was."""
     probed_at: str | None = None
+    left_count: int = 0
+    """What stays where it is: a rule keeps it elsewhere, or it is none of the part."""
+    left_bytes: int = 0
+    is_exact: bool = True
+    """Whether all was counted; of a very large catalogue only its older part is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +266,8 @@ class Migration:
     id: UUID
     source: str
     target: str
+    only: Match | None
+    """Of which blobs; None: of all that belong at the source."""
     state: str
     resume_state: str | None
     automatic_cutover: bool

@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.placement.selections import Selection
 from simples3dms.storage.placement.values import (
     Grant,
     PlacementRow,
@@ -25,10 +26,50 @@ from simples3dms.storage.placement.values import (
 _COLUMNS = """tenant_id, version, write_store_id, copy_store_ids, read_store_ids, updated_at,
   coalesce(held_until > now(), false) AS is_held, write_weights, more"""
 
-#: A subject's columns, of `blobs b`. Blobs that are older than their own content type have that of their first version.
-SUBJECT: Final = """b.id AS blob_id, coalesce(b.content_type, (SELECT v.content_type FROM versions v
-    WHERE v.tenant_id = b.tenant_id AND v.blob_id = b.id ORDER BY v.created_at, v.document_id, v.number LIMIT 1), '')
+#: Of `blobs b`. Those that are older than their own content type have that of their first version.
+_CONTENT_TYPE: Final = """coalesce(b.content_type, (SELECT v.content_type FROM versions v
+    WHERE v.tenant_id = b.tenant_id AND v.blob_id = b.id ORDER BY v.created_at, v.document_id, v.number LIMIT 1), '')"""
+#: A subject's columns, of `blobs b`.
+SUBJECT: Final = f"""b.id AS blob_id, {_CONTENT_TYPE}
   AS content_type, b.size_bytes, extract(epoch FROM now() - b.created_at)::float8 AS age_seconds"""
+
+
+def _meets(match: str) -> str:
+    """Whether subject `q` meets the conditions of a document, as `router.matches` says it."""
+    return f"""(NOT {match} ? 'content_types' OR EXISTS (
+        SELECT 1 FROM jsonb_array_elements_text({match} -> 'content_types') AS p (pattern)
+        WHERE q.content_type LIKE replace(replace(p.pattern, '_', '\\_'), '*', '%%')))
+      AND q.size_bytes >= coalesce(({match} ->> 'min_bytes')::bigint, 0)
+      AND q.size_bytes <= coalesce(({match} ->> 'max_bytes')::bigint, q.size_bytes)
+      AND q.age_days >= coalesce(({match} ->> 'min_age_days')::bigint, 0)
+      AND q.age_days <= coalesce(({match} ->> 'max_age_days')::bigint, q.age_days)"""  # noqa: S608
+
+
+_SELECTION: Final = "%(selection)s::jsonb"
+_ASKED: Final = f"""FROM (SELECT lower(btrim(split_part({_CONTENT_TYPE}, ';', 1))) AS content_type, b.size_bytes,
+      greatest(0, floor(extract(epoch FROM coalesce(%(selection_at)s::timestamptz, now()) - b.created_at) / 86400))
+        AS age_days) q"""  # noqa: S608
+#: Whether blob `b` is selected, by the parameters that `selection_params` gives.
+IS_SELECTED: Final = f"""({_SELECTION} IS NULL OR (SELECT {_meets(f"({_SELECTION} -> 'only')")} AND (coalesce((
+        SELECT (e.rule ->> 'in')::boolean
+        FROM jsonb_array_elements({_SELECTION} -> 'rules') WITH ORDINALITY AS e (rule, n)
+        WHERE {_meets("(e.rule -> 'match')")} ORDER BY e.n LIMIT 1), ({_SELECTION} ->> 'else')::boolean)
+      OR (EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
+            AND r.store_id = %(selection_lone)s::uuid AND r.state IN ('live', 'suspect', 'missing'))
+          AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
+            AND r.store_id <> %(selection_lone)s::uuid AND r.state = 'live' AND r.evidence = 'read-back')))
+    {_ASKED}))"""  # noqa: S608
+#: Whether blob `b` meets the selection's `only`, whatever its rules say; by the same parameters.
+MEETS_ONLY: Final = f"""({_SELECTION} IS NULL OR (SELECT {_meets(f"({_SELECTION} -> 'only')")} {_ASKED}))"""
+
+
+def selection_params(selection: Selection) -> dict[str, object]:
+    document = selection.document()
+    return {
+        "selection": None if document is None else Jsonb(document),
+        "selection_at": selection.at,
+        "selection_lone": selection.lone_store_id,
+    }
 
 
 async def find(uow: UnitOfWork) -> PlacementRow | None:

@@ -38,15 +38,24 @@ class Copy(Protocol):
 C = TypeVar("C", bound=Copy)
 
 
-def order_for_reading(policy: Policy | None, copies: Iterable[C], standings: Mapping[UUID, Standing]) -> list[C]:
+def order_for_reading(
+    policy: Policy | None,
+    copies: Iterable[C],
+    standings: Mapping[UUID, Standing],
+    *,
+    blob: Subject | None = None,
+) -> list[C]:
     """The copies in the order to try: live ones, then those at a resting store, then those that are doubted.
 
     What a store said once may have been wrong, and all bytes are compared. Within that the policy's preference decides,
-    and among equals its listed order: those to read first, then the write targets, then the copies, then others.
+    and among equals its listed order: those to read first, then where the blob belongs (its write target first), then
+    the write targets, then the copies, then others. Without rules all blobs belong in the same places.
     """
     listed: dict[UUID, int] = {}
-    for store_id in (*policy.read_store_ids, *policy.wanted_store_ids) if policy else ():
-        listed.setdefault(store_id, len(listed))
+    if policy is not None:
+        belongs = wanted_stores(policy, blob) if blob is not None else ()
+        for store_id in (*policy.read_store_ids, *belongs, *policy.wanted_store_ids):
+            listed.setdefault(store_id, len(listed))
     preference = policy.read_preference if policy else ReadPreference.LISTED
 
     def rank(copy: C) -> tuple[bool, bool, float, int]:

@@ -3,47 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
-from simples3dms.storage.placement.values import Layout, Policy
+from simples3dms.storage.placement.selections import Selection, both
+from simples3dms.storage.placement.values import Layout, Match, Policy, Rule, match_document
 
 
-def with_copies_at(policy: Policy, store_id: UUID) -> Policy:
-    """The policy with a copy of every blob at the store, whichever rule it follows."""
-    return _each(policy, lambda layout: _with_copy(layout, store_id))
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a migration moves: from where to where, and of which blobs (None: of all that belong at the source).
+
+    What a rule keeps elsewhere is no part of it. Of a part, the policy gets rules of its own, each before the layout
+    that the rest of its blobs goes on to follow.
+    """
+
+    source: UUID
+    target: UUID
+    only: Match | None = None
 
 
-def turned(policy: Policy, source: UUID, target: UUID) -> Policy:
-    """The policy with the target wherever it named the source."""
-    read = policy.read_store_ids
-    if read:
-        rest = [store_id for store_id in read if store_id not in (source, target)]
-        read = (target, *rest, *((source,) if source in read else ()))
-    return replace(_each(policy, lambda layout: _turned(layout, source, target)), read_store_ids=read)
+def started(policy: Policy, move: Move) -> Policy:
+    """The policy with a copy at the target of what is to be moved there. Raises Unclear."""
+    return _changed(policy, move, lambda layout: _with_copy(layout, move.target))
 
 
-def soaking(policy: Policy, source: UUID, target: UUID) -> Policy:
-    """The policy after a cut-over: turned, and with a copy at the source of what would have been there."""
+def moved(policy: Policy, move: Move) -> Policy:
+    """The policy with the target wherever it named the source. Raises Unclear."""
+    return _read_turned(_changed(policy, move, lambda layout: _turned(layout, move.source, move.target)), move)
+
+
+def soaking(policy: Policy, move: Move) -> Policy:
+    """The policy after a cut-over: moved, and with a copy at the source of what would have been there."""
 
     def change(layout: Layout) -> Layout:
-        after = _turned(layout, source, target)
-        return _with_copy(after, source) if source in layout.store_ids else after
+        return _with_copy(_turned(layout, move.source, move.target), move.source)
 
-    return replace(_each(policy, change), read_store_ids=turned(policy, source, target).read_store_ids)
-
-
-def without_copies_at(policy: Policy, store_id: UUID) -> Policy:
-    """The policy with no copies at the store any more."""
-    return _each(
-        policy,
-        lambda layout: replace(layout, copy_store_ids=tuple(s for s in layout.copy_store_ids if s != store_id)),
-    )
+    return _read_turned(_changed(policy, move, change), move)
 
 
-def _each(policy: Policy, change: Callable[[Layout], Layout]) -> Policy:
-    rules = tuple(replace(rule, layout=change(rule.layout)) for rule in policy.rules)
-    return replace(policy.with_layout(change(policy.layout)), rules=rules)
+def scope(policy: Policy, move: Move) -> dict[str, Any]:
+    """Which layouts the move is about, as it is written down at its start: whether each names `source` and `target`."""
+
+    def named(layout: Layout) -> dict[str, bool]:
+        return {"source": move.source in layout.store_ids, "target": move.target in layout.store_ids}
+
+    rules = [{"match": match_document(rule.match), **named(rule.layout)} for rule in policy.rules]
+    return {**only_scope(move.only), "rules": rules, "own": named(policy.layout)}
+
+
+def only_scope(only: Match | None) -> dict[str, Any]:
+    """The same before the start: all that is known is what was asked for."""
+    return {} if only is None else {"only": match_document(only)}
+
+
+def selected(policy: Policy, move: Move) -> Selection:
+    """What the move is about, now: what belongs at the source, and what lies there alone."""
+    rules = tuple((rule.match, move.source in rule.layout.store_ids) for rule in policy.rules)
+    return Selection(move.only, rules, move.source in policy.layout.store_ids, lone_store_id=move.source)
+
+
+def is_written(policy: Policy, store_id: UUID) -> bool:
+    """Whether any layout writes to the store."""
+    return any(store_id in layout.write_store_ids for layout in policy.layouts)
+
+
+def _read_turned(policy: Policy, move: Move) -> Policy:
+    """What is read first holds for all blobs: a part of them changes nothing there."""
+    read, source, target = policy.read_store_ids, move.source, move.target
+    if not read or move.only is not None:
+        return policy
+    rest = [store_id for store_id in read if store_id not in (source, target)]
+    return replace(policy, read_store_ids=(target, *rest, *((source,) if source in read else ())))
+
+
+def _changed(policy: Policy, move: Move, change: Callable[[Layout], Layout]) -> Policy:
+    """The policy with another layout for what is moved of each layout that names the source."""
+    rules: list[Rule] = []
+    for rule in policy.rules:
+        if move.source not in rule.layout.store_ids:
+            rules.append(rule)
+        elif move.only is None or both(rule.match, move.only) == rule.match:
+            rules.append(replace(rule, layout=change(rule.layout)))
+        else:
+            _add(rules, both(rule.match, move.only), change(rule.layout))
+            rules.append(rule)
+    if move.source in policy.layout.store_ids:
+        if move.only is None:
+            policy = policy.with_layout(change(policy.layout))
+        else:
+            _add(rules, move.only, change(policy.layout))
+    return replace(policy, rules=tuple(rules))
+
+
+def _add(rules: list[Rule], match: Match | None, layout: Layout) -> None:
+    """Behind the same condition a rule would never be asked."""
+    if match is not None and all(rule.match != match for rule in rules):
+        rules.append(Rule(match, layout))
 
 
 def _with_copy(layout: Layout, store_id: UUID) -> Layout:
@@ -54,8 +111,6 @@ def _with_copy(layout: Layout, store_id: UUID) -> Layout:
 
 
 def _turned(layout: Layout, source: UUID, target: UUID) -> Layout:
-    if source not in layout.store_ids:
-        return layout
     weights: dict[UUID, int] = {}
     for store_id, weight in layout.write_weights:
         there = target if store_id == source else store_id

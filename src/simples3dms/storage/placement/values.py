@@ -333,11 +333,7 @@ def to_document(policy: Policy) -> dict[str, Any]:
         "read_preference": str(policy.read_preference),
         "hedge": policy.hedge,
         "read": [str(store_id) for store_id in policy.read_store_ids],
-        "rules": [
-            {"match": {k: v for k, v in asdict(rule.match).items() if v not in (None, ())}}
-            | _layout_document(rule.layout)
-            for rule in policy.rules
-        ],
+        "rules": [{"match": match_document(rule.match)} | _layout_document(rule.layout) for rule in policy.rules],
     }
 
 
@@ -394,8 +390,14 @@ def _preference_from(document: Mapping[str, Any]) -> ReadPreference:
 
 
 def _rules_from(document: Mapping[str, Any]) -> tuple[Rule, ...]:
-    return tuple(Rule(_match_from(rule["match"]), _layout_from(rule)) for rule in document.get("rules", []))
+    return tuple(Rule(match_from(rule["match"]), _layout_from(rule)) for rule in document.get("rules", []))
 
 
-def _match_from(match: Mapping[str, Any]) -> Match:
-    return Match(**{**match, "content_types": tuple(match.get("content_types", ()))})
+def match_document(match: Match) -> dict[str, Any]:
+    """The conditions that it names, as they are written down."""
+    named = {name: value for name, value in asdict(match).items() if value not in (None, ())}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
+
+
+def match_from(document: Mapping[str, Any]) -> Match:
+    return Match(**{**document, "content_types": tuple(document.get("content_types", ()))})

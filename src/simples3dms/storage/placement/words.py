@@ -74,6 +74,14 @@ def to_policy(
     ).with_layout(layout)
 
 
+def checked_match(match: Match, at: str) -> Match:
+    """The conditions, as rules have them. Raises Invalid (`placement_invalid`) with all that is wrong."""
+    reader = _Reader((), ())
+    read = reader.match(match, at)
+    reader.finish()
+    return read
+
+
 class _Reader:
     """Reads words, and gathers what is wrong with them."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
-from simples3dms.storage.prices.values import MONTH_DAYS, Cost, Line, Load, PriceList, Site, Span
+from simples3dms.storage.prices.values import MONTH_DAYS, Beside, Cost, Line, Load, PriceList, Site, Span
 
 #: Objects up to this size are copied whole, by one call each way, whatever the store's parts are.
 WHOLE_BYTES: Final = 4 * 2**20
@@ -123,30 +123,41 @@ def month_line(name: str, site: Site, load: Load) -> Line:
 
 
 def move_cost(
-    source: Site, target: Site, *, total: Load, at_source: Load, at_target: Load, window_days: Decimal | None
+    source: Site,
+    target: Site,
+    *,
+    total: Load,
+    at_source: Load,
+    at_target: Load,
+    window_days: Decimal | None,
+    beside: Beside = Beside(),
 ) -> Cost:
-    """What it costs to move all (`total`) that is not at the target yet there, and to empty the source afterwards.
+    """What it costs to move all (`total`) that is not at the target yet there, and to empty the source of it.
 
+    `at_source` and `at_target` are of that; what else lies there is `beside` it.
     `window_days`: how long both are kept after the cut-over; None: nobody has said, and a month is assumed.
     """
     moved = total - at_target
     elsewhere = moved - at_source
+    emptied = at_source + beside.leaving
+    stored = emptied + beside.at_source
     days = Decimal(MONTH_DAYS) if window_days is None else window_days
-    once = read_lines(source, moved - elsewhere, part_bytes=target.part_bytes, stored=at_source)
+    once = read_lines(source, moved - elsewhere, part_bytes=target.part_bytes, stored=stored)
     if elsewhere != Load(0, 0):
         # Which of the others serves is found out when it is read, and they may ask for different prices.
         nobody = Site("other stores", None)
         once += read_lines(nobody, elsewhere, part_bytes=target.part_bytes, stored=Load(0, 0))
     once += [
         *write_lines(target, moved),
-        _kept("both_stored", source, at_source, days, window_days is None),
-        _early(source, at_source, days),
-        _calls("delete_calls", source, (at_source.count, at_source.count), lambda prices: prices.delete_call),
+        _kept("both_stored", source, emptied, days, window_days is None),
+        _early(source, emptied, days),
+        _calls("delete_calls", source, (emptied.count, emptied.count), lambda prices: prices.delete_call),
     ]
+    staying = [month_line("stored", source, beside.at_source)] if beside.at_source != Load(0, 0) else []
     return Cost(
         once=once,
-        before=[month_line("stored", source, at_source), month_line("stored", target, at_target)],
-        after=[month_line("stored", target, total)],
+        before=[month_line("stored", source, stored), month_line("stored", target, at_target + beside.at_target)],
+        after=[*staying, month_line("stored", target, total + beside.at_target)],
         lists=lists_of(source, target),
     )
 

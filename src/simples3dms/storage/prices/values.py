@@ -166,6 +166,17 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What lies in the two stores of a move and is none of what is moved."""
+
+    leaving: Load = Load(0, 0)
+    """At the source, and removed from there as well: it lies elsewhere too."""
+    at_source: Load = Load(0, 0)
+    """It stays there."""
+    at_target: Load = Load(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """An amount that is not known better than that: at least, and at most."""
 

@@ -9,6 +9,8 @@ from uuid import UUID
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.blobs import repository as blobs_repository
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket
+from simples3dms.storage.placement.repository import IS_SELECTED, selection_params
+from simples3dms.storage.placement.selections import Selection
 from simples3dms.storage.transfers.values import (
     Backlog,
     Debt,
@@ -208,10 +210,13 @@ async def settle_blobs(uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_stor
     )
 
 
-async def drop_unwanted(uow: UnitOfWork, *, target_store_id: UUID) -> None:
-    """Strike all debts towards a store that the tenant is leaving."""
+async def drop(uow: UnitOfWork, selection: Selection, *, target_store_id: UUID, only_waived: bool = False) -> None:
+    """Strike the debts of the part's blobs towards a store: all, or what an earlier migration had left behind."""
     await uow.execute(
-        "DELETE FROM transfers WHERE tenant_id = %s AND target_store_id = %s", [uow.tenant_id, target_store_id]
+        f"""DELETE FROM transfers t USING blobs b WHERE t.tenant_id = %(tenant)s AND t.target_store_id = %(target)s
+              AND (t.state = 'waived' OR NOT %(waived)s) AND b.tenant_id = t.tenant_id AND b.id = t.blob_id
+              AND {IS_SELECTED}""",  # noqa: S608
+        {"tenant": uow.tenant_id, "target": target_store_id, "waived": only_waived, **selection_params(selection)},
     )
 
 
@@ -320,14 +325,6 @@ async def waive(
     )
 
 
-async def forget_waived(uow: UnitOfWork, *, target_store_id: UUID) -> None:
-    """What an earlier migration left behind is tried anew."""
-    await uow.execute(
-        "DELETE FROM transfers WHERE tenant_id = %s AND target_store_id = %s AND state = 'waived'",
-        [uow.tenant_id, target_store_id],
-    )
-
-
 async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:
     """Counted among the rows, up to a thousand each: for decisions. What is shown comes from the counters."""
     found = await uow.find(
@@ -399,10 +396,11 @@ async def list_in_use(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> set[UU
     )
 
 
-async def forget_parts(uow: UnitOfWork, *, store_id: UUID) -> None:
-    """Nobody is to go on with copies in parts to this store: they are given up like others."""
+async def forget_parts(uow: UnitOfWork, selection: Selection, *, store_id: UUID) -> None:
+    """Nobody is to go on with copies in parts of these blobs to this store: they are given up like others."""
     await uow.execute(
-        """DELETE FROM part_uploads u USING replicas r WHERE u.tenant_id = %s AND r.tenant_id = u.tenant_id
-             AND r.id = u.replica_id AND r.store_id = %s""",
-        [uow.tenant_id, store_id],
+        f"""DELETE FROM part_uploads u USING replicas d JOIN blobs b ON b.tenant_id = d.tenant_id AND b.id = d.blob_id
+            WHERE u.tenant_id = %(tenant)s AND d.tenant_id = u.tenant_id AND d.id = u.replica_id
+              AND d.store_id = %(store)s AND {IS_SELECTED}""",  # noqa: S608
+        {"tenant": uow.tenant_id, "store": store_id, **selection_params(selection)},
     )

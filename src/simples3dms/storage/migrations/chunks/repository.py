@@ -9,6 +9,11 @@ from uuid import UUID
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.migrations.pace import Run
 from simples3dms.storage.migrations.values import Chunk, MigrationRow, PendingChunk, Phase, Range
+from simples3dms.storage.placement.repository import IS_SELECTED, selection_params
+from simples3dms.storage.placement.selections import Selection
+
+#: So many blobs are looked at for those of a part that make a chunk.
+_SCAN: Final = 5000
 
 
 async def refresh(uow: UnitOfWork, migration_id: UUID) -> None:
@@ -21,23 +26,41 @@ async def refresh(uow: UnitOfWork, migration_id: UUID) -> None:
     )
 
 
-async def next_range(uow: UnitOfWork, *, after_seq: int, upto_seq: int, limit: int, limit_bytes: int) -> Range:
-    """The next stretch of the catalogue: bounded by count and, but for its first blob, by size."""
+async def next_range(
+    uow: UnitOfWork, selection: Selection, *, after_seq: int, upto_seq: int, limit: int, limit_bytes: int
+) -> Range:
+    """The next stretch of the catalogue: bounded by count and, but for its first blob, by size, both of what is of the
+    part; and by how much of the catalogue is looked at."""
     found = await uow.find(
         Range,
-        """SELECT max(seq) AS high_seq, count(*) AS blob_count, coalesce(sum(size_bytes), 0)::bigint AS size_bytes
-           FROM (SELECT seq, size_bytes, sum(size_bytes) OVER (ORDER BY seq) - size_bytes AS before_bytes
-                 FROM (SELECT seq, size_bytes FROM blobs WHERE tenant_id = %s AND seq > %s AND seq <= %s
-                       ORDER BY seq LIMIT %s) page) running
-           WHERE before_bytes < %s""",
-        [uow.tenant_id, after_seq, upto_seq, limit, limit_bytes],
+        f"""SELECT max(seq) AS high_seq, count(*) FILTER (WHERE is_in) AS blob_count,
+             coalesce(sum(size_bytes) FILTER (WHERE is_in), 0)::bigint AS size_bytes
+           FROM (SELECT seq, size_bytes, is_in, count(*) FILTER (WHERE is_in) OVER w AS so_many,
+                   coalesce(sum(size_bytes) FILTER (WHERE is_in) OVER w, 0)
+                     - CASE WHEN is_in THEN size_bytes ELSE 0 END AS before_bytes
+                 FROM (SELECT b.seq, b.size_bytes, {IS_SELECTED} AS is_in FROM blobs b
+                       WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s AND b.seq <= %(upto)s
+                       ORDER BY b.seq LIMIT %(scan)s) page WINDOW w AS (ORDER BY seq)) running
+           WHERE so_many <= %(limit)s AND before_bytes < %(limit_bytes)s""",  # noqa: S608
+        {
+            "tenant": uow.tenant_id,
+            "after": after_seq,
+            "upto": upto_seq,
+            "limit": limit,
+            "limit_bytes": limit_bytes,
+            "scan": limit if selection.is_all else max(limit, _SCAN),
+            **selection_params(selection),
+        },
     )
     assert found is not None
     return found
 
 
 async def insert(uow: UnitOfWork, row: MigrationRow, phase: Phase, *, after_seq: int, stretch: Range) -> bool:
-    """Make the next stretch a chunk, if the claim still stands and nobody planned further meanwhile."""
+    """Make the next stretch a chunk, if the claim still stands and nobody planned further meanwhile.
+
+    One in which nothing is selected is done already; it may be opened all the same, as blobs come to lie in one store.
+    """
     moved = await uow.execute(
         """UPDATE migrations SET planned_seq = %s WHERE tenant_id = %s AND id = %s AND fence = %s
            AND planned_seq = %s""",
@@ -47,8 +70,8 @@ async def insert(uow: UnitOfWork, row: MigrationRow, phase: Phase, *, after_seq:
         return False
     await uow.execute(
         """INSERT INTO migration_chunks (tenant_id, migration_id, phase, low_seq, high_seq, state, blob_count,
-             size_bytes) VALUES (%s, %s, %s, %s, %s, 'pending', %s, %s)
-           ON CONFLICT (tenant_id, migration_id, phase, low_seq) DO UPDATE SET state = 'pending',
+             size_bytes) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+           ON CONFLICT (tenant_id, migration_id, phase, low_seq) DO UPDATE SET state = EXCLUDED.state,
              high_seq = EXCLUDED.high_seq, due_at = now(), attempt = 0""",
         [
             uow.tenant_id,
@@ -56,6 +79,7 @@ async def insert(uow: UnitOfWork, row: MigrationRow, phase: Phase, *, after_seq:
             phase,
             after_seq + 1,
             stretch.high_seq,
+            "pending" if stretch.blob_count else "done",
             stretch.blob_count,
             stretch.size_bytes,
         ],
@@ -198,11 +222,11 @@ async def reopen(uow: UnitOfWork, migration_id: UUID, phase: Phase, seqs: Collec
     )
 
 
-async def list_blob_sizes(uow: UnitOfWork, chunk: Chunk) -> list[tuple[UUID, int]]:
-    """The living blobs of the chunk with their sizes, oldest first."""
+async def list_blob_sizes(uow: UnitOfWork, chunk: Chunk, selection: Selection) -> list[tuple[UUID, int]]:
+    """The living blobs of the chunk that are of the part, with their sizes, oldest first."""
     cursor = await uow.connection.execute(
-        """SELECT id, size_bytes FROM blobs WHERE tenant_id = %s AND seq BETWEEN %s AND %s AND dead_at IS NULL
-           ORDER BY seq""",
-        [uow.tenant_id, chunk.low_seq, chunk.high_seq],
+        f"""SELECT b.id, b.size_bytes FROM blobs b WHERE b.tenant_id = %(tenant)s
+             AND b.seq BETWEEN %(low)s AND %(high)s AND b.dead_at IS NULL AND {IS_SELECTED} ORDER BY b.seq""",  # noqa: S608
+        {"tenant": uow.tenant_id, "low": chunk.low_seq, "high": chunk.high_seq, **selection_params(selection)},
     )
     return await cursor.fetchall()
