@@ -48,6 +48,15 @@ def test_a_schedule_is_given_with_the_plan_and_anew(run: Run) -> None:
     assert (changed["automatic_cutover"], changed["finalize_after_seconds"], changed["windows"]) == (False, None, [])
 
 
+def test_a_proof_is_chosen_with_the_plan(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("migration", "plan", "--tenant", "acme", "--to", "disk-b")
+    with pytest.raises(typer.BadParameter):
+        run(*asked, "--proof", "etag")
+    planned = run(*asked, "--proof", "sample=10", "--json")
+    assert (planned["proof"], planned["plan"]["read_back_percent"]) == ("sample=10", 100)
+    assert "proof    sample=10: 100 % are read back" in run("migration", "show", "--tenant", "acme")
+
+
 def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_path: Path) -> None:
     document, kept, keys = tmp_path / "a.txt", tmp_path / "moved.jsonl", tmp_path / "keys.json"
     document.write_bytes(b"bytes")

@@ -198,7 +198,7 @@ def build_services(settings: Settings) -> Services:
         here=Whereabouts(settings.server_region, settings.server_country),
     )
     throttle = Throttle(database, most_slowdown=settings.most_slowdown)
-    copies = CopyEngine(database, blobs, throttle, concurrency=settings.copy_concurrency)
+    copies = CopyEngine(database, blobs, throttle, stores=stores, concurrency=settings.copy_concurrency)
     transfers = Transfers(
         database,
         queue,

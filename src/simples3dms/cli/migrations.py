@@ -12,7 +12,7 @@ import typer
 
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
 from simples3dms.cli.reports import verify, write_report
-from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
+from simples3dms.cli.schedules import checked_proof, seconds_of, window_in_words, window_of
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
@@ -29,6 +29,14 @@ FinalizeAfter = Annotated[
 Windows = Annotated[
     list[str] | None,
     typer.Option("--window", help="Move bytes only then, such as 'mon-fri 22:00-06:00 Europe/Vienna'."),
+]
+ProofOption = Annotated[
+    str,
+    typer.Option(
+        help="What proves a copy: read-back, provider-checksum, or sample=10 (percent that are read back).",
+        metavar="PROOF",
+        callback=checked_proof,
+    ),
 ]
 _ACTIVE = frozenset({"copying", "ready", "soaking", "finalizing", "paused", "failed", "rolling_back"})
 _PLANNED = frozenset({"planned"})
@@ -66,6 +74,8 @@ def _show(migration: Migration, *, as_json: bool) -> None:
     console.print(f"  id       {migration.id}")
     plan = migration.plan
     console.print(f"  plan     {plan.blob_count} blobs, {size(plan.size_bytes)}")
+    if migration.proof != "read-back":
+        console.print(f"  proof    {migration.proof}: {plan.read_back_percent} % are read back", markup=False)
     if migration.started_at:
         console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
     if migration.pending_count or migration.failed_count:
@@ -100,6 +110,7 @@ def plan(
     automatic: Automatic = False,
     finalize_after: FinalizeAfter = None,
     window: Windows = None,
+    proof: ProofOption = "read-back",
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -113,6 +124,7 @@ def plan(
             automatic_cutover=chosen.automatic_cutover,
             finalize_after_seconds=chosen.finalize_after_seconds,
             windows=chosen.windows,
+            proof=proof,
         )
     _show(planned, as_json=as_json)
 

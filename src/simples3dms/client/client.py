@@ -250,6 +250,7 @@ class Client(
         automatic_cutover: bool = False,
         finalize_after_seconds: int | None = None,
         windows: Sequence[migrations.Window] = (),
+        proof: str = "read-back",
     ) -> migrations.Migration:
         body = migrations.PlanMigration(
             target=target,
@@ -257,6 +258,7 @@ class Client(
             automatic_cutover=automatic_cutover,
             finalize_after_seconds=finalize_after_seconds,
             windows=list(windows),
+            proof=proof,
         )
         return self.send("POST", migrations.Migration, at("tenants", tenant, "migrations"), body)
 

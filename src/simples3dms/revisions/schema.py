@@ -11,7 +11,7 @@ from simples3dms.db.roles import GROUP_ROLES, LOGIN_ROLE
 from simples3dms.errors import Unavailable
 
 #: The revision that this version of the program needs; a test compares it with the revisions themselves.
-NEWEST: Final = "0030"
+NEWEST: Final = "0033"
 
 
 def ensure_schema(services: Services) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
 from simples3dms.schemas.base import Request, Response
+
+PROOF: Final = r"^(read-back|provider-checksum|sample=[1-9][0-9]?)$"
+_PROOF: Final = (
+    "What proves a copy: `read-back` (its bytes are read at the target and compared), `provider-checksum` (the target "
+    "reports the right checksum, where its probe showed that it computes them), or `sample=10` (the same, but of so "
+    "many percent the bytes are read back)."
+)
 
 
 class Window(Request):
@@ -42,12 +49,18 @@ class Schedule(Request):
 class PlanMigration(Schedule):
     target: str = Field(description="The store to move to.")
     source: str | None = Field(default=None, description="The store to move from: the present write target.")
+    proof: str = Field(default="read-back", pattern=PROOF, description=_PROOF)
 
 
 class MigrationPlan(Response):
     blob_count: int
     size_bytes: int
     blockers: list[str]
+    read_back_percent: int = Field(
+        default=100,
+        description="Of so many percent of the blobs the bytes are read at the target again; of all, where it is not "
+        "known to compute the checksums that it reports.",
+    )
 
 
 class Migration(Response):
@@ -62,6 +75,7 @@ class Migration(Response):
     finalize_after_seconds: int | None
     finalize_at: datetime | None = Field(description="While it soaks: when it finalizes by itself.")
     windows: list[Window]
+    proof: str = Field(default="read-back", description=_PROOF)
     resting: bool = Field(description="Whether it waits for its next window.")
     opens_at: datetime | None = Field(description="While it rests: when its next window opens.")
     plan: MigrationPlan

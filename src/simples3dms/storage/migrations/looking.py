@@ -18,7 +18,12 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         debtor = row.source_store_id
     resting = rests(row)
     backlog = await transfers_repository.count_backlog(uow, target_store_id=debtor)
-    plan = MigrationPlan(row.plan["blob_count"], row.plan["size_bytes"], tuple(row.plan.get("blockers", ())))
+    plan = MigrationPlan(
+        row.plan["blob_count"],
+        row.plan["size_bytes"],
+        tuple(row.plan.get("blockers", ())),
+        row.plan.get("read_back_percent", 100),
+    )
     return Migration(
         id=row.id,
         source=names.get(row.source_store_id, str(row.source_store_id)),
@@ -29,6 +34,7 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         finalize_after_seconds=row.finalize_after_seconds,
         finalize_at=row.finalize_at,
         windows=row.windows,
+        proof=row.proof,
         resting=resting,
         opens_at=next_opening([parse(one) for one in row.windows], row.read_at) if resting else None,
         plan=plan,

@@ -12,6 +12,7 @@ from simples3dms.errors import Conflict, Failure, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
 from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
 from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
@@ -36,6 +37,7 @@ from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.stores.errors import explain
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.transfers import repository as transfers_repository
+from simples3dms.storage.transfers.parts import repository as parts
 from simples3dms.storage.transfers.service import Transfers
 
 _CUT_OVER_TRIES = 120
@@ -64,8 +66,11 @@ class Migrations:
         target: str,
         source: str | None = None,
         schedule: Schedule = Schedule(),
+        proof: Proof = READ_BACK,
     ) -> Migration:
         """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
+
+        `proof`: what every copy takes before the cut-over and the emptying of the source count on it.
 
         Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target.
         """
@@ -96,6 +101,7 @@ class Migrations:
         async with self._database.tenant(tenant_id) as uow:
             await refuse_new(uow, [grants[target]], closed)
         blockers = await self._blockers(grants[target].store_id)
+        vouches = await self._stores.list_vouched(grants[target].store_id)
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
             total = await counters.find_total(uow)
@@ -105,11 +111,19 @@ class Migrations:
                 source_store_id=grants[leaving].store_id,
                 target_store_id=grants[target].store_id,
                 schedule=schedule,
-                plan={"blob_count": total.blob_count, "size_bytes": total.size_bytes, "blockers": list(blockers)},
+                proof=proof,
+                plan={
+                    "blob_count": total.blob_count,
+                    "size_bytes": total.size_bytes,
+                    "blockers": list(blockers),
+                    "read_back_percent": proof.read_back_percent if vouches else 100,
+                },
             )
             if not inserted:
                 raise errors.active()
-            await self._audit(uow, principal, "migration.planned", migration_id, source=leaving, target=target)
+            await self._audit(
+                uow, principal, "migration.planned", migration_id, source=leaving, target=target, proof=str(proof)
+            )
             return await self._load(uow, migration_id)
 
     async def _blockers(self, target_store_id: UUID) -> tuple[str, ...]:
@@ -261,9 +275,7 @@ class Migrations:
             losses = await placement_repository.get_loss_count(uow, row.target_store_id)
             if losses != row.proof_loss_count:
                 return "a copy at the target was lost since the proof"
-            page = await repository.prove_page(
-                uow, after_seq=row.proven_seq, upto_seq=None, store_id=row.target_store_id, limit=1000
-            )
+            page = await repository.prove_page(uow, row, after_seq=row.proven_seq, upto_seq=None, limit=1000)
             if page.unproven or await repository.last_seq(uow) > (page.last_seq or row.proven_seq):
                 return "documents that were added just now are still being copied"
             backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
@@ -340,7 +352,7 @@ class Migrations:
 
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
         await transfers_repository.drop_unwanted(uow, target_store_id=leaving)
-        await transfers_repository.forget_parts(uow, store_id=leaving)
+        await parts.forget_parts(uow, store_id=leaving)
         await repository.set_state(uow, row, state)
         await repository.begin_phase(uow, row.id)
         await self._engine.defer_advance(uow, row.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.kit.failpoints import fp
-from simples3dms.providers.base import Body, Expected, PutResult, StorageProvider
+from simples3dms.providers.base import Expected, PutResult, StorageProvider
 from simples3dms.providers.errors import (
     AccessDenied,
     BadCredential,
@@ -29,19 +29,21 @@ from simples3dms.providers.errors import (
 )
 from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.proofs import READ_BACK, READ_BACK_EVIDENCE, Proof
 from simples3dms.storage.blobs.service import Blobs, new_ticket
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket, Written
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.throttle.service import Throttle
 from simples3dms.storage.transfers import repository
+from simples3dms.storage.transfers.parts import repository as parts
+from simples3dms.storage.transfers.proving import WHOLE_BYTES, Copy, Demand, prove, read_back, sha1_of
 from simples3dms.storage.transfers.resuming import ClaimLost, SourceFailed, copy_in_parts, goes_in_parts
 from simples3dms.storage.transfers.values import Deficit, Outcome, Result
 
 log = structlog.get_logger(__name__)
 
-#: Bodies up to this size go through memory whole, so that one request each way is enough and may be retried.
-WHOLE_BYTES = 4 * 1024 * 1024
 #: Up to this size as many as there may be are in memory at a time; of those above, a quarter as many.
 _LITTLE_BYTES = 256 * 1024
 #: Copies of bodies above `WHOLE_BYTES` that run at a time in one process: each holds a few parts in memory.
@@ -72,49 +74,80 @@ class _Task:
     ticket: WriteTicket | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From where, to where, and the claim to write there."""
+
+    provider: StorageProvider
+    source: Replica
+    target: StorageProvider
+    ticket: WriteTicket
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a batch is for, and what it has come to so far."""
+
+    tenant_id: UUID
+    grant: Grant
+    demand: Demand
+    done: list[Written] = field(default_factory=list)
+    read_back: list[Replica] = field(default_factory=list)
+    """Replicas that were there already, and have now been read in full and compared."""
+    vouched: list[Replica] = field(default_factory=list)
+    """Those of which the provider has reported the right checksum."""
+
+
 class CopyEngine:
     """Copies batches. Any number of engines in any number of processes may work on the same tenant."""
 
-    def __init__(self, database: Database, blobs: Blobs, throttle: Throttle, *, concurrency: int) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, throttle: Throttle, *, stores: Stores, concurrency: int
+    ) -> None:
         self._database = database
         self._blobs = blobs
+        self._stores = stores
         self._throttle = throttle
         self._little_slots = asyncio.Semaphore(concurrency)
         self._whole_slots = asyncio.Semaphore(max(1, concurrency // 4))
         self._large_slots = asyncio.Semaphore(min(concurrency, _LARGE_PARALLEL))
 
-    async def copy(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> list[Result]:
-        """Bring these blobs to the granted store, each proven by reading it back. One result for each that needs work.
+    async def copy(
+        self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant, proof: Proof = READ_BACK
+    ) -> list[Result]:
+        """Bring these blobs to the granted store, each proven as `proof` asks. One result for each that needs work.
 
         Safe to repeat and to run twice at once: one `writing` row a blob and store, a key written once, and a
         confirmation that counts only while the claim stands.
         """
         share_as(str(tenant_id))
-        tasks, results = await self._claim(tenant_id, blob_ids, grant)
+        tasks, results = await self._claim(tenant_id, blob_ids, grant, proof)
         if not tasks:
             return results
         await fp("copy.claimed")
+        demand = Demand(proof, frozenset() if proof == READ_BACK else await self._stores.list_vouched(grant.store_id))
         tickets = [task.ticket for task in tasks if task.ticket]
-        done: list[Written] = []
-        proven: list[Replica] = []
+        batch = _Batch(tenant_id, grant, demand)
         try:
             async with self._blobs.keep_alive(tenant_id, tickets) if tickets else _nothing():
-                outcomes = await self._all(tenant_id, tasks, grant, done, proven)
+                outcomes = await self._all(batch, tasks)
         except BaseException:
-            await asyncio.shield(self._settle(tenant_id, tasks, done, proven))
+            await asyncio.shield(self._settle(batch, tasks))
             raise
-        live = await self._settle(tenant_id, tasks, done, proven)
+        live = await self._settle(batch, tasks)
         await fp("copy.committed")
         results.extend(_final(task, outcome, live) for task, outcome in zip(tasks, outcomes, strict=True))
         return results
 
-    async def _claim(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> tuple[list[_Task], list[Result]]:
+    async def _claim(
+        self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant, proof: Proof
+    ) -> tuple[list[_Task], list[Result]]:
         async with self._database.tenant(tenant_id) as uow:
             # Shared, so that no copy is begun towards a store after the placement has turned away from it.
             placement = await placement_repository.share(uow)
             if placement is None or grant.store_id not in placement.policy.wanted_store_ids:
                 return [], []
-            deficits = await repository.list_deficits(uow, blob_ids, target_store_id=grant.store_id)
+            deficits = await repository.list_deficits(uow, blob_ids, target_store_id=grant.store_id, proof=proof)
             tickets, mine = await self._take_tickets(uow, [d.blob.id for d in deficits if d.at_target is None], grant)
         tasks: list[_Task] = []
         results: list[Result] = []
@@ -142,31 +175,26 @@ class CopyEngine:
             )
         return {**fresh, **tickets}, mine
 
-    async def _all(
-        self, tenant_id: UUID, tasks: list[_Task], grant: Grant, done: list[Written], proven: list[Replica]
-    ) -> list[Result]:
+    async def _all(self, batch: _Batch, tasks: list[_Task]) -> list[Result]:
         """Run the batch at once, bounded by the engine's slots; an unforeseen error cancels and awaits the rest."""
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._one(tenant_id, task, grant, done, proven)) for task in tasks]
+            running = [group.create_task(self._one(batch, task)) for task in tasks]
         return [task.result() for task in running]
 
-    async def _one(
-        self, tenant_id: UUID, task: _Task, grant: Grant, done: list[Written], proven: list[Replica]
-    ) -> Result:
+    async def _one(self, batch: _Batch, task: _Task) -> Result:
         blob = task.deficit.blob
         async with self._slots(blob.size_bytes):
             try:
                 if task.ticket is None:
                     assert task.deficit.at_target is not None
                     async with self._throttle.turn():
-                        await self._prove_existing(tenant_id, blob, task.deficit.at_target)
-                    proven.append(task.deficit.at_target)
+                        await self._prove_existing(batch, blob, task.deficit.at_target)
                     return Result(blob.id, blob.size_bytes, Outcome.PROVEN)
-                target = await self._blobs.provider(grant.store_id)
-                written, source = await self._from_any(tenant_id, task.deficit, target, task.ticket)
-                done.append(written)
+                target = await self._blobs.provider(batch.grant.store_id)
+                written, source = await self._from_any(batch, task.deficit, target, task.ticket)
+                batch.done.append(written)
                 if source is not None:
-                    proven.append(source)
+                    batch.read_back.append(source)
                 return Result(blob.id, blob.size_bytes, Outcome.COPIED)
             except ProviderError as error:
                 return _failure(blob, error)
@@ -183,16 +211,16 @@ class CopyEngine:
         return self._whole_slots if size_bytes <= WHOLE_BYTES else self._large_slots
 
     async def _from_any(
-        self, tenant_id: UUID, deficit: Deficit, target: StorageProvider, ticket: WriteTicket
+        self, batch: _Batch, deficit: Deficit, target: StorageProvider, ticket: WriteTicket
     ) -> tuple[Written, Replica | None]:
         """Copy from the first source that can be read and is right; each other one is reported."""
         last: ProviderError = ObjectNotFound("no store holds a replica of it that could be read")
         in_parts = deficit.blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, deficit.blob)
         for source in deficit.sources:
-            provider = await self._blobs.provider(source.store_id)
+            way = _Way(await self._blobs.provider(source.store_id), source, target, ticket)
             for is_last_try in (False, True):
                 try:
-                    written = await self._put_and_prove(tenant_id, deficit.blob, provider, source, target, ticket)
+                    written = await self._put_and_prove(batch, deficit.blob, way)
                     return written, source if source.state == "live" else None
                 except SourceFailed as failed:
                     last = failed.error
@@ -205,109 +233,86 @@ class CopyEngine:
                     if is_last_try or not isinstance(last, IntegrityError):
                         break
             if isinstance(last, IntegrityError | ObjectNotFound) and source.state == "live":
-                await self._blobs.report_bad(tenant_id, source, last)
+                await self._blobs.report_bad(batch.tenant_id, source, last)
             if in_parts and isinstance(last, IntegrityError):
                 break
         raise last
 
-    async def _put_and_prove(
-        self,
-        tenant_id: UUID,
-        blob: Blob,
-        provider: StorageProvider,
-        source: Replica,
-        target: StorageProvider,
-        ticket: WriteTicket,
-    ) -> Written:
+    async def _put_and_prove(self, batch: _Batch, blob: Blob, way: _Way) -> Written:
         expected = Expected(blob.size_bytes, blob.digest)
-        in_parts = blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, blob)
+        in_parts = blob.size_bytes > WHOLE_BYTES and goes_in_parts(way.target, blob)
         turn = self._throttle.turn
         try:
             # Each part takes a turn of its own.
             async with _nothing() if in_parts else turn():
-                if in_parts:
-                    put = await copy_in_parts(self._database, turn, tenant_id, blob, provider, source, target, ticket)
-                elif blob.size_bytes <= WHOLE_BYTES:
-                    body: Body = await _read_whole(provider, source, expected)
-                    await fp("copy.source_open")
-                    await fp("copy.mid_stream")
-                    put = await target.put(ticket.key, body, expected=expected)
-                else:
-                    put = await self._stream(provider, source, target, ticket, expected)
+                copy = await self._send(batch, blob, way, in_parts=in_parts)
                 await fp("copy.after_put")
-                # What the target says of its write proves nothing: read it back and compare with the record.
                 async with turn() if in_parts else _nothing():
-                    await _read_back(target, ticket.key, put.version_id, expected)
+                    evidence = await prove(way.target, copy, blob, batch.demand)
         except (IntegrityError, SourceFailed) as error:
             if in_parts:
-                await self._spoil(tenant_id, ticket, error)
+                await self._spoil(batch.tenant_id, way.ticket, error)
                 if isinstance(error, IntegrityError):
                     # Only the parts were hashed on their way: was it the source that had other bytes?
-                    await _require_good(provider, source, expected)
+                    await _require_good(way, expected)
             raise
         await fp("copy.proven")
-        return Written(ticket, put.version_id, blob.digest, blob.size_bytes)
+        return Written(way.ticket, copy.version_id, blob.digest, blob.size_bytes, evidence)
+
+    async def _send(self, batch: _Batch, blob: Blob, way: _Way, *, in_parts: bool) -> Copy:
+        """Write the object, from what is read at the source."""
+        expected, sha1 = Expected(blob.size_bytes, blob.digest), None
+        if in_parts:
+            put = await copy_in_parts(
+                self._database,
+                self._throttle.turn,
+                batch.tenant_id,
+                blob,
+                way.provider,
+                way.source,
+                way.target,
+                way.ticket,
+            )
+        elif blob.size_bytes <= WHOLE_BYTES:
+            body = await _read_whole(way, expected)
+            await fp("copy.source_open")
+            await fp("copy.mid_stream")
+            if batch.demand.takes_word(blob):
+                sha1 = sha1_of(body)
+            put = await way.target.put(way.ticket.key, body, expected=expected)
+        else:
+            put = await _stream(way, expected)
+        return Copy(way.ticket.key, put.version_id, sha1)
 
     async def _spoil(self, tenant_id: UUID, ticket: WriteTicket, error: IntegrityError | SourceFailed) -> None:
         """Where bytes were wrong, nobody goes on with what was sent: the next attempt begins anew, at another key."""
         if isinstance(error, IntegrityError) or isinstance(error.error, IntegrityError):
             async with self._database.tenant(tenant_id) as uow:
-                await repository.forget_part_uploads(uow, [ticket.replica_id])
+                await parts.forget_part_uploads(uow, [ticket.replica_id])
 
-    async def _stream(
-        self,
-        provider: StorageProvider,
-        source: Replica,
-        target: StorageProvider,
-        ticket: WriteTicket,
-        expected: Expected,
-    ) -> PutResult:
-        failed: list[ProviderError] = []
-
-        async def chunks() -> AsyncIterator[bytes]:
-            # A failure in here is the source's, whatever the target makes of it on its way up.
-            try:
-                async with provider.open(source.key, version_id=source.version_id, expected=expected) as reader:
-                    await fp("copy.source_open")
-                    hit = False
-                    async for chunk in reader:
-                        yield chunk
-                        if not hit:
-                            hit = True
-                            await fp("copy.mid_stream")
-            except ProviderError as error:
-                failed.append(error)
-                raise
-
-        try:
-            return await target.put(ticket.key, chunks(), expected=expected)
-        except ProviderError:
-            if failed:
-                raise SourceFailed(failed[0]) from failed[0]
-            raise
-
-    async def _prove_existing(self, tenant_id: UUID, blob: Blob, replica: Replica) -> None:
+    async def _prove_existing(self, batch: _Batch, blob: Blob, replica: Replica) -> None:
         provider = await self._blobs.provider(replica.store_id)
-        expected = Expected(blob.size_bytes, blob.digest)
         try:
-            await _read_back(provider, replica.key, replica.version_id, expected)
+            evidence = await prove(provider, Copy(replica.key, replica.version_id), blob, batch.demand)
         except (IntegrityError, ObjectNotFound) as error:
-            await self._blobs.report_bad(tenant_id, replica, error)
+            await self._blobs.report_bad(batch.tenant_id, replica, error)
             raise
+        (batch.read_back if evidence == READ_BACK_EVIDENCE else batch.vouched).append(replica)
 
-    async def _settle(
-        self, tenant_id: UUID, tasks: list[_Task], done: list[Written], proven: list[Replica]
-    ) -> set[UUID]:
+    async def _settle(self, batch: _Batch, tasks: list[_Task]) -> set[UUID]:
         """Confirm what was proven and give the rest up, in one unit of work; the replica ids that are live."""
+        done = batch.done
         finished = {written.ticket.replica_id for written in done}
         lost = [task.ticket for task in tasks if task.ticket and task.ticket.replica_id not in finished]
-        async with self._database.tenant(tenant_id) as uow:
+        async with self._database.tenant(batch.tenant_id) as uow:
             await self._blobs.locks.share_documents(uow, [written.ticket.replica_id for written in done])
             live = await blobs_repository.confirm_copies(uow, done) if done else set()
             await self._blobs.locks.want_for_replicas(uow, list(live))
-            if proven:
-                await blobs_repository.record_read_back(uow, [replica.id for replica in proven])
-            await repository.forget_part_uploads(uow, list(live))
+            if batch.read_back:
+                await blobs_repository.record_read_back(uow, [replica.id for replica in batch.read_back])
+            if batch.vouched:
+                await blobs_repository.record_vouched(uow, [replica.id for replica in batch.vouched])
+            await parts.forget_part_uploads(uow, list(live))
             left = await repository.release_writes(uow, lost) if lost else set()
             lost = [ticket for ticket in lost if ticket.replica_id not in left]
             if lost:
@@ -330,28 +335,44 @@ class _nothing:
     async def __aexit__(self, *exc: object) -> None: ...
 
 
-async def _read_whole(provider: StorageProvider, source: Replica, expected: Expected) -> bytes:
+async def _stream(way: _Way, expected: Expected) -> PutResult:
+    failed: list[ProviderError] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        # A failure in here is the source's, whatever the target makes of it on its way up.
+        try:
+            async with way.provider.open(way.source.key, version_id=way.source.version_id, expected=expected) as reader:
+                await fp("copy.source_open")
+                hit = False
+                async for chunk in reader:
+                    yield chunk
+                    if not hit:
+                        hit = True
+                        await fp("copy.mid_stream")
+        except ProviderError as error:
+            failed.append(error)
+            raise
+
     try:
-        return await provider.get(source.key, version_id=source.version_id, expected=expected)
+        return await way.target.put(way.ticket.key, chunks(), expected=expected)
+    except ProviderError:
+        if failed:
+            raise SourceFailed(failed[0]) from failed[0]
+        raise
+
+
+async def _read_whole(way: _Way, expected: Expected) -> bytes:
+    try:
+        return await way.provider.get(way.source.key, version_id=way.source.version_id, expected=expected)
     except ProviderError as error:
         raise SourceFailed(error) from error
 
 
-async def _require_good(provider: StorageProvider, source: Replica, expected: Expected) -> None:
+async def _require_good(way: _Way, expected: Expected) -> None:
     try:
-        await _read_back(provider, source.key, source.version_id, expected)
+        await read_back(way.provider, way.source.key, way.source.version_id, expected)
     except ProviderError as error:
         raise SourceFailed(error) from error
-
-
-async def _read_back(provider: StorageProvider, key: str, version_id: str | None, expected: Expected) -> None:
-    """All of an object, compared with the record."""
-    if expected.size_bytes is not None and expected.size_bytes <= WHOLE_BYTES:
-        await provider.get(key, version_id=version_id, expected=expected)
-        return
-    async with provider.open(key, version_id=version_id, expected=expected) as reader:
-        async for _ in reader:
-            pass
 
 
 def _failure(blob: Blob, error: ProviderError) -> Result:
