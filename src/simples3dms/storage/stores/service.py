@@ -405,6 +405,10 @@ class Stores(Probes, Renewals):
         """
         return await self._pool.get(store_id)
 
+    def share_owner(self, one: UUID, other: UUID) -> bool:
+        """Whether two stores whose providers are in use here are the platform's both, or one tenant's."""
+        return self._pool.owner_of(one) == self._pool.owner_of(other)
+
     def is_resting(self, store_id: UUID) -> bool:
         """Whether this process leaves the store alone for a while, after faults."""
         return self._pool.is_resting(store_id)

@@ -37,6 +37,7 @@ from simples3dms.storage.placement.values import Grant
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.throttle.service import Throttle
 from simples3dms.storage.transfers import repository
+from simples3dms.storage.transfers.inside import InsideCopies
 from simples3dms.storage.transfers.parts import repository as parts
 from simples3dms.storage.transfers.proving import WHOLE_BYTES, Copy, Demand, prove, read_back, sha1_of
 from simples3dms.storage.transfers.resuming import ClaimLost, SourceFailed, copy_in_parts, goes_in_parts
@@ -108,6 +109,7 @@ class CopyEngine:
         self._blobs = blobs
         self._stores = stores
         self._throttle = throttle
+        self._inside = InsideCopies()
         self._little_slots = asyncio.Semaphore(concurrency)
         self._whole_slots = asyncio.Semaphore(max(1, concurrency // 4))
         self._large_slots = asyncio.Semaphore(min(concurrency, _LARGE_PARALLEL))
@@ -220,8 +222,8 @@ class CopyEngine:
             way = _Way(await self._blobs.provider(source.store_id), source, target, ticket)
             for is_last_try in (False, True):
                 try:
-                    written = await self._put_and_prove(batch, deficit.blob, way)
-                    return written, source if source.state == "live" else None
+                    written, was_read = await self._put_and_prove(batch, deficit.blob, way)
+                    return written, source if was_read and source.state == "live" else None
                 except SourceFailed as failed:
                     last = failed.error
                     if in_parts:
@@ -238,26 +240,41 @@ class CopyEngine:
                 break
         raise last
 
-    async def _put_and_prove(self, batch: _Batch, blob: Blob, way: _Way) -> Written:
+    async def _put_and_prove(self, batch: _Batch, blob: Blob, way: _Way) -> tuple[Written, bool]:
+        """What was written, and whether all of the source was read and compared on the way."""
         expected = Expected(blob.size_bytes, blob.digest)
         in_parts = blob.size_bytes > WHOLE_BYTES and goes_in_parts(way.target, blob)
         turn = self._throttle.turn
+        copy: Copy | None = None
         try:
             # Each part takes a turn of its own.
             async with _nothing() if in_parts else turn():
-                copy = await self._send(batch, blob, way, in_parts=in_parts)
+                copy = await self._have_copied(blob, way, in_parts=in_parts)
+                if copy is None:
+                    copy = await self._send(batch, blob, way, in_parts=in_parts)
                 await fp("copy.after_put")
                 async with turn() if in_parts else _nothing():
                     evidence = await prove(way.target, copy, blob, batch.demand)
         except (IntegrityError, SourceFailed) as error:
-            if in_parts:
+            if isinstance(error, IntegrityError) and copy is not None and copy.inside:
+                # The next attempt, at another key, is streamed: then it shows whether the source was wrong.
+                self._inside.doubt(way.source, way.ticket, error)
+            elif in_parts:
                 await self._spoil(batch.tenant_id, way.ticket, error)
                 if isinstance(error, IntegrityError):
                     # Only the parts were hashed on their way: was it the source that had other bytes?
                     await _require_good(way, expected)
             raise
         await fp("copy.proven")
-        return Written(way.ticket, copy.version_id, blob.digest, blob.size_bytes, evidence)
+        return Written(way.ticket, copy.version_id, blob.digest, blob.size_bytes, evidence), not copy.inside
+
+    async def _have_copied(self, blob: Blob, way: _Way, *, in_parts: bool) -> Copy | None:
+        """By the service itself, if it can and will."""
+        there = (way.provider, way.source, way.target, way.ticket)
+        if not self._inside.suits(*there) or not self._stores.share_owner(way.source.store_id, way.ticket.store_id):
+            return None
+        async with self._throttle.turn() if in_parts else _nothing():
+            return await self._inside.copy(blob, *there)
 
     async def _send(self, batch: _Batch, blob: Blob, way: _Way, *, in_parts: bool) -> Copy:
         """Write the object, from what is read at the source."""
