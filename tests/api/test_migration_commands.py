@@ -82,7 +82,9 @@ def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_pa
 
 
 def test_a_store_is_drained_by_commands(run: Run, door: Door) -> None:
-    begun = run("store", "drain", "disk-a", "--to", "disk-b", "--percent", "99", "--finalize-after", "0s", "--json")
+    asked = ("store", "drain", "disk-a", "--to", "disk-b", "--percent", "99", "--finalize-after", "0s", "--json")
+    begun = run(*asked, "--proof", "sample=5")
+    assert begun["proof"] == "sample=5"
     assert (begun["steps"], begun["percent"], begun["automatic"]) == ([99, 100], 99, False)
     deadline = time.monotonic() + 60
     while run("drain", "show", "disk-a", "--json")["state"] != "confirming":
@@ -95,6 +97,8 @@ def test_a_store_is_drained_by_commands(run: Run, door: Door) -> None:
     while run("drain", "show", "disk-a", "--json")["state"] != "done":
         assert time.monotonic() < deadline
     assert "1 moved" in run("drain", "show", "disk-a")
+    (moved,) = run("migration", "list", "--tenant", "acme", "--json")
+    assert moved["proof"] == "sample=5"
     (tenant,) = run("drain", "tenants", "disk-a", "--json")
     assert (tenant["slug"], tenant["state"]) == ("acme", "moved")
     with door.connect() as client:

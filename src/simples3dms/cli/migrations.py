@@ -12,7 +12,7 @@ import typer
 
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
 from simples3dms.cli.reports import verify, write_report
-from simples3dms.cli.schedules import checked_proof, seconds_of, window_in_words, window_of
+from simples3dms.cli.schedules import ProofOption, seconds_of, window_in_words, window_of
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
@@ -29,14 +29,6 @@ FinalizeAfter = Annotated[
 Windows = Annotated[
     list[str] | None,
     typer.Option("--window", help="Move bytes only then, such as 'mon-fri 22:00-06:00 Europe/Vienna'."),
-]
-ProofOption = Annotated[
-    str,
-    typer.Option(
-        help="What proves a copy: read-back, provider-checksum, or sample=10 (percent that are read back).",
-        metavar="PROOF",
-        callback=checked_proof,
-    ),
 ]
 _ACTIVE = frozenset({"copying", "ready", "soaking", "finalizing", "paused", "failed", "rolling_back"})
 _PLANNED = frozenset({"planned"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
@@ -29,6 +29,16 @@ def checked_proof(text: str) -> str:
     if not re.fullmatch(PROOF, text):
         raise typer.BadParameter(f"A proof is read-back, provider-checksum or sample=10 (1 to 99 %), not {text!r}.")
     return text
+
+
+ProofOption = Annotated[
+    str,
+    typer.Option(
+        help="What proves a copy: read-back, provider-checksum, or sample=10 (percent that are read back).",
+        metavar="PROOF",
+        callback=checked_proof,
+    ),
+]
 
 
 def window_of(text: str) -> Window:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from simples3dms.schemas.base import Request, Response
 
 PROOF: Final = r"^(read-back|provider-checksum|sample=[1-9][0-9]?)$"
-_PROOF: Final = (
+PROOF_MEANING: Final = (
     "What proves a copy: `read-back` (its bytes are read at the target and compared), `provider-checksum` (the target "
     "reports the right checksum, where its probe showed that it computes them), or `sample=10` (the same, but of so "
     "many percent the bytes are read back)."
@@ -49,7 +49,7 @@ class Schedule(Request):
 class PlanMigration(Schedule):
     target: str = Field(description="The store to move to.")
     source: str | None = Field(default=None, description="The store to move from: the present write target.")
-    proof: str = Field(default="read-back", pattern=PROOF, description=_PROOF)
+    proof: str = Field(default="read-back", pattern=PROOF, description=PROOF_MEANING)
 
 
 class MigrationPlan(Response):
@@ -75,7 +75,7 @@ class Migration(Response):
     finalize_after_seconds: int | None
     finalize_at: datetime | None = Field(description="While it soaks: when it finalizes by itself.")
     windows: list[Window]
-    proof: str = Field(default="read-back", description=_PROOF)
+    proof: str = Field(default="read-back", description=PROOF_MEANING)
     resting: bool = Field(description="Whether it waits for its next window.")
     opens_at: datetime | None = Field(description="While it rests: when its next window opens.")
     plan: MigrationPlan

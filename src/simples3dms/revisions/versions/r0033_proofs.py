@@ -1,4 +1,4 @@
-"""Migrations: how well copies are to be proven. Replicas: a provider's checksum as evidence."""
+"""Migrations and drains: how well copies are to be proven. Replicas: a provider's checksum as evidence."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute(
-        """
-        ALTER TABLE migrations ADD COLUMN proof text NOT NULL DEFAULT 'read-back'
-          CHECK (proof ~ '^(read-back|provider-checksum|sample=[1-9][0-9]?)$')
-        """
-    )
+    for table in ("migrations", "drains"):
+        op.execute(
+            f"""
+            ALTER TABLE {table} ADD COLUMN proof text NOT NULL DEFAULT 'read-back'
+              CHECK (proof ~ '^(read-back|provider-checksum|sample=[1-9][0-9]?)$')
+            """
+        )
     op.execute(
         """
         ALTER TABLE replicas DROP CONSTRAINT replicas_evidence_check,
