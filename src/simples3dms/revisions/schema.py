@@ -14,7 +14,7 @@ from simples3dms.errors import Unavailable
 log = structlog.get_logger(__name__)
 
 #: The revision that this version of the program needs; a test compares it with the revisions themselves.
-NEWEST: Final = "0032"
+NEWEST: Final = "0033"
 
 
 def ensure_schema(services: Services) -> None:

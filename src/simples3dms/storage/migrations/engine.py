@@ -229,9 +229,7 @@ class MigrationEngine:
         unproven: list[int] = []
         while after is not None and len(unproven) < _UNPROVEN_LIMIT:
             async with self._database.tenant(row.tenant_id) as uow:
-                page = await repository.prove_page(
-                    uow, after_seq=after, upto_seq=upto_seq, store_id=row.target_store_id, limit=_PROOF_PAGE
-                )
+                page = await repository.prove_page(uow, row, after_seq=after, upto_seq=upto_seq, limit=_PROOF_PAGE)
             unproven.extend(page.unproven)
             after = page.last_seq
         if unproven:
@@ -299,18 +297,22 @@ class MigrationEngine:
             owed = blob_ids
             if chunk.phase == "evacuate":
                 here = await repository.list_to_evacuate(
-                    uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
+                    uow,
+                    blob_ids,
+                    leaving_store_id=row.leaving_store_id,
+                    staying_store_id=row.staying_store_id,
+                    proof=row.grade,
                 )
                 owed = [blob_id for blob_id, alone in here if alone]
         grant = grants.get(row.target_store_id if chunk.phase == "copy" else row.staying_store_id)
         if owed and grant is not None:
-            results = await self._copies.copy(row.tenant_id, owed, grant)
+            results = await self._copies.copy(row.tenant_id, owed, grant, row.grade)
             if not await self._record(row, chunk, grant, results):
                 return False
         if chunk.phase == "evacuate":
             await fp("evacuate.copied")
             async with self._database.tenant(row.tenant_id) as uow:
-                await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id)
+                await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id, proof=row.grade)
                 await repository.note_origins(
                     uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
                 )

@@ -12,6 +12,7 @@ from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
 from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations.canary import Canaries
 from simples3dms.storage.migrations.chunks import repository as chunks
@@ -61,6 +62,7 @@ class Planner:
         source_id: UUID,
         target: Grant,
         schedule: Schedule,
+        proof: Proof = READ_BACK,
         with_canary: bool = False,
     ) -> dict[str, Any]:
         """The plan of moving the tenant, as `looking.plan_in_words` reads it. Outside any transaction."""
@@ -72,6 +74,7 @@ class Planner:
         stores = {one.id: one for one in found}
         leaving, reached = stores[source_id], stores[target.store_id]
         total, at_target = loads.get(None, _NOTHING), loads.get(target.store_id, _NOTHING)
+        vouches = await self._stores.list_vouched(target.store_id)
         part_bytes = await self._stores.part_bytes(target.store_id)
         seconds = schedule.finalize_after_seconds
         cost = move_cost(
@@ -97,6 +100,7 @@ class Planner:
             "cost": cost.document(),
             "time": pace.document(),
             "canary": canary,
+            "read_back_percent": proof.read_back_percent if vouches else 100,
             "probe_verdict": reached.probe_verdict,
             "probed_at": None if reached.probed_at is None else reached.probed_at.isoformat(),
         }

@@ -11,6 +11,8 @@ from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.kit.ids import new_id
+from simples3dms.storage.blobs.proofs import Proof
+from simples3dms.storage.blobs.repository import PROVEN
 from simples3dms.storage.migrations.values import EvidenceRow, Hindrance, MigrationRow, ProofPage, Schedule
 from simples3dms.storage.notices import repository as notices_repository
 from simples3dms.storage.notices.values import WORDS
@@ -18,8 +20,8 @@ from simples3dms.storage.notices.values import WORDS
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
   copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy,
-  waivers_changed, finalize_after_seconds, finalize_at, coalesce(finalize_at <= now(), false) AS finalize_due, windows,
-  clock_timestamp() AS read_at"""
+  waivers_changed, proof, finalize_after_seconds, finalize_at, coalesce(finalize_at <= now(), false) AS finalize_due,
+  windows, clock_timestamp() AS read_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,14 @@ async def insert(
     source_store_id: UUID,
     target_store_id: UUID,
     schedule: Schedule,
+    proof: Proof,
     plan: dict[str, Any],
 ) -> bool:
     """Record a planned migration; False while another of the tenant has not ended."""
     count = await uow.execute(
         """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover,
-             finalize_after_seconds, windows, plan, total_count, total_bytes)
-           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+             finalize_after_seconds, windows, proof, plan, total_count, total_bytes)
+           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
         [
             uow.tenant_id,
             migration_id,
@@ -52,6 +55,7 @@ async def insert(
             schedule.automatic_cutover,
             schedule.finalize_after_seconds,
             Jsonb(list(schedule.windows)),
+            str(proof),
             Jsonb(plan),
             plan["blob_count"],
             plan["size_bytes"],
@@ -209,25 +213,32 @@ async def last_seq(uow: UnitOfWork) -> int:
     return int(await uow.scalar("SELECT max(seq) FROM blobs WHERE tenant_id = %s", [uow.tenant_id]) or 0)
 
 
-#: Whether the copy that replica `r` waits for was waived; its parameter is the store that it was for.
+#: Whether the copy that replica `r` waits for was waived; %(staying)s is the store that it was for.
 _WAIVED: Final = """EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = r.tenant_id AND t.blob_id = r.blob_id
-  AND t.target_store_id = %s AND t.state = 'waived')"""
+  AND t.target_store_id = %(staying)s AND t.state = 'waived')"""
 
 
 async def list_to_evacuate(
-    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID, proof: Proof
 ) -> list[tuple[UUID, bool]]:
-    """Of these blobs, those with a replica in the store that is left; True where no other one is proven.
+    """Of these blobs, those with a replica in the store that is left; True where no other one is proven well enough.
 
     What was waived stays where it is.
     """
     cursor = await uow.connection.execute(
-        f"""SELECT r.blob_id, bool_and(NOT EXISTS (
-               SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
-                 AND o.store_id <> r.store_id AND o.state = 'live' AND o.evidence = 'read-back'))
-           FROM replicas r WHERE r.tenant_id = %s AND r.blob_id = ANY(%s) AND r.store_id = %s
-             AND r.state IN ('live', 'suspect', 'missing') AND NOT {_WAIVED} GROUP BY r.blob_id""",  # noqa: S608
-        [uow.tenant_id, list(blob_ids), leaving_store_id, staying_store_id],
+        f"""SELECT l.blob_id, bool_and(NOT EXISTS (
+               SELECT 1 FROM replicas r WHERE r.tenant_id = l.tenant_id AND r.blob_id = l.blob_id
+                 AND r.store_id <> l.store_id AND r.state = 'live' AND {PROVEN}))
+           FROM (SELECT r.tenant_id, r.blob_id, r.store_id FROM replicas r
+             WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s) AND r.store_id = %(leaving)s
+               AND r.state IN ('live', 'suspect', 'missing') AND NOT {_WAIVED}) l GROUP BY l.blob_id""",  # noqa: S608
+        {
+            "tenant": uow.tenant_id,
+            "blobs": list(blob_ids),
+            "leaving": leaving_store_id,
+            "staying": staying_store_id,
+            "percent": proof.read_back_percent,
+        },
     )
     return await cursor.fetchall()
 
@@ -288,21 +299,30 @@ async def list_evidence(
     )
 
 
-async def prove_page(uow: UnitOfWork, *, after_seq: int, upto_seq: int | None, store_id: UUID, limit: int) -> ProofPage:
-    """Walk the next living blobs and name those without a live replica at the store that was read back, but for what
-    was waived."""
+async def prove_page(
+    uow: UnitOfWork, row: MigrationRow, *, after_seq: int, upto_seq: int | None, limit: int
+) -> ProofPage:
+    """Walk the next living blobs and name those without a live replica at the target that is proven as the migration
+    asks for, but for what was waived."""
     found = await uow.find(
         ProofPage,
-        """SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE NOT proven), '{}') AS unproven
+        f"""SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE NOT proven), '{{}}') AS unproven
            FROM (SELECT b.seq, EXISTS (
                    SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
-                     AND r.store_id = %(store)s AND r.state = 'live' AND r.evidence = 'read-back')
+                     AND r.store_id = %(store)s AND r.state = 'live' AND {PROVEN})
                    OR EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = b.tenant_id AND t.blob_id = b.id
                      AND t.target_store_id = %(store)s AND t.state = 'waived') AS proven
                  FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s
                    AND (%(upto)s::bigint IS NULL OR b.seq <= %(upto)s) AND b.dead_at IS NULL
-                 ORDER BY b.seq LIMIT %(limit)s) page""",
-        {"tenant": uow.tenant_id, "store": store_id, "after": after_seq, "upto": upto_seq, "limit": limit},
+                 ORDER BY b.seq LIMIT %(limit)s) page""",  # noqa: S608
+        {
+            "tenant": uow.tenant_id,
+            "store": row.target_store_id,
+            "after": after_seq,
+            "upto": upto_seq,
+            "limit": limit,
+            "percent": row.grade.read_back_percent,
+        },
     )
     assert found is not None
     return found
@@ -363,9 +383,9 @@ async def find_remnants(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UU
     """Blobs (by sequence) that still have a finished replica in the store that is left, and were not waived."""
     return await uow.scalars(
         f"""SELECT b.seq FROM replicas r JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
-           WHERE r.tenant_id = %s AND r.store_id = %s AND r.state IN ('live', 'suspect', 'missing')
-             AND NOT {_WAIVED} LIMIT %s""",  # noqa: S608
-        [uow.tenant_id, store_id, staying_store_id, limit],
+           WHERE r.tenant_id = %(tenant)s AND r.store_id = %(store)s AND r.state IN ('live', 'suspect', 'missing')
+             AND NOT {_WAIVED} LIMIT %(limit)s""",  # noqa: S608
+        {"tenant": uow.tenant_id, "store": store_id, "staying": staying_store_id, "limit": limit},
     )
 
 
@@ -373,10 +393,10 @@ async def has_replicas(uow: UnitOfWork, *, store_id: UUID, staying_store_id: UUI
     """Whether the tenant has any replica row at all in the store, also one being written or removed; what was waived
     stays there, and what the store itself keeps goes when its lock ends."""
     found = await uow.scalar(
-        f"""SELECT 1 FROM replicas r WHERE r.tenant_id = %s AND r.store_id = %s
+        f"""SELECT 1 FROM replicas r WHERE r.tenant_id = %(tenant)s AND r.store_id = %(store)s
              AND NOT (r.state IN ('live', 'suspect', 'missing') AND {_WAIVED})
              AND NOT (r.state = 'retiring' AND r.last_error IS NOT DISTINCT FROM 'object_locked') LIMIT 1""",  # noqa: S608
-        [uow.tenant_id, store_id, staying_store_id],
+        {"tenant": uow.tenant_id, "store": store_id, "staying": staying_store_id},
     )
     return found is not None
 

@@ -13,6 +13,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Conflict, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
 from simples3dms.storage.migrations import errors, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
@@ -35,6 +36,7 @@ from simples3dms.storage.placement.turns import (
 from simples3dms.storage.placement.values import PlacementRow, Policy
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.transfers import repository as transfers_repository
+from simples3dms.storage.transfers.parts import repository as parts
 from simples3dms.storage.transfers.service import Transfers
 
 _CUT_OVER_TRIES = 120
@@ -74,10 +76,12 @@ class Migrations:
         source: str | None = None,
         schedule: Schedule = Schedule(),
         with_canary: bool = False,
+        proof: Proof = READ_BACK,
     ) -> Migration:
         """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
 
         `with_canary`: try the target out with a few small objects first. One that fails is in the way of a start.
+        `proof`: what every copy takes before the cut-over and the emptying of the source count on it.
 
         Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target.
         """
@@ -114,6 +118,7 @@ class Migrations:
             source_id=source_id,
             target=grants[target],
             schedule=schedule,
+            proof=proof,
             with_canary=with_canary,
         )
         migration_id = new_id()
@@ -124,11 +129,14 @@ class Migrations:
                 source_store_id=source_id,
                 target_store_id=grants[target].store_id,
                 schedule=schedule,
+                proof=proof,
                 plan=plan,
             )
             if not inserted:
                 raise errors.active()
-            await self._audit(uow, principal, "migration.planned", migration_id, source=leaving, target=target)
+            await self._audit(
+                uow, principal, "migration.planned", migration_id, source=leaving, target=target, proof=str(proof)
+            )
             return await self._load(uow, migration_id)
 
     async def get_migration(self, tenant_id: UUID, migration_id: UUID) -> Migration:
@@ -276,9 +284,7 @@ class Migrations:
             losses = await placement_repository.get_loss_count(uow, row.target_store_id)
             if losses != row.proof_loss_count:
                 return _Hindered("a copy at the target was lost since the proof")
-            page = await repository.prove_page(
-                uow, after_seq=row.proven_seq, upto_seq=None, store_id=row.target_store_id, limit=1000
-            )
+            page = await repository.prove_page(uow, row, after_seq=row.proven_seq, upto_seq=None, limit=1000)
             if page.unproven or await repository.last_seq(uow) > (page.last_seq or row.proven_seq):
                 return _Hindered("documents that were added just now are still being copied", page.unproven)
             backlog = await transfers_repository.count_backlog(uow, target_store_id=row.target_store_id)
@@ -358,7 +364,7 @@ class Migrations:
 
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State, *, leaving: UUID) -> None:
         await transfers_repository.drop_unwanted(uow, target_store_id=leaving)
-        await transfers_repository.forget_parts(uow, store_id=leaving)
+        await parts.forget_parts(uow, store_id=leaving)
         await repository.set_state(uow, row, state)
         await repository.begin_phase(uow, row.id)
         await self._engine.defer_advance(uow, row.id)

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
+from simples3dms.storage.blobs.proofs import Proof, parse
+
 Phase = Literal["copy", "evacuate"]
 
 
@@ -78,12 +80,18 @@ class MigrationRow:
     target_was_copy: bool
     waivers_changed: int
     """Rises when a waiver is taken back: what a proof left out before counts again."""
+    proof: str
     finalize_after_seconds: int | None
     finalize_at: datetime | None
     finalize_due: bool
     """By the database's clock, when the row was read."""
     windows: list[dict[str, Any]]
     read_at: datetime
+
+    @property
+    def grade(self) -> Proof:
+        """How well each copy is to be proven before the migration counts on it."""
+        return parse(self.proof)
 
     @property
     def leaving_store_id(self) -> UUID:
@@ -186,6 +194,9 @@ class MigrationPlan:
     probe_verdict: str | None = None
     """Of the target's last probe, and when that was."""
     probed_at: str | None = None
+    read_back_percent: int = 100
+    """Of so many percent of the blobs the bytes are read at the target again, as the target was known when planned:
+    where it vouches for no checksum, of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +212,7 @@ class Migration:
     finalize_after_seconds: int | None
     finalize_at: datetime | None
     windows: list[dict[str, Any]]
+    proof: str
     resting: bool
     opens_at: datetime | None
     plan: MigrationPlan
