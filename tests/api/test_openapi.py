@@ -16,7 +16,7 @@ OPEN = {
     *("list_offered_providers", "begin_sign_in", "finish_sign_in"),
 }
 _VERBS = {
-    "probe",
+    *("probe", "preview"),
     *("lift", "place", "release", "export", "rotate"),
     *("accept", "begin", "change", "confirm", "disable", "enable", "end", "finish", "join", "request", "sign", "use"),
     *("add", "cancel", "check", "create", "cut", "delete", "drop", "finalize", "get", "grant", "list", "log", "pause"),

@@ -299,7 +299,6 @@ class Crew:
             worker.run(self._stop)
         except BaseException as error:
             self._failed.append(error)
-            raise
 
     def check(self) -> None:
         """Raise what one of them died of."""

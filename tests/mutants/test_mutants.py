@@ -24,13 +24,14 @@ def found_by(name: str, test: str) -> None:
     assert f"FAILED {test}" in done.stdout
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_fault_is_found_by_chance(name: str) -> None:
     found_by(name, f"{_MACHINE}[{MUTANTS[name].depth}]")
 
 
-@pytest.mark.long
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_fault_is_found_by_the_test_that_is_there_for_it(name: str) -> None:
     found_by(name, MUTANTS[name].killer)
