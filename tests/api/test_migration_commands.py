@@ -143,6 +143,15 @@ def test_conditions_that_are_none_are_refused() -> None:
     assert (read.min_age_days, read.max_age_days) == (14, 30)
 
 
+def test_a_proof_is_chosen_with_the_plan(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("migration", "plan", "--tenant", "acme", "--to", "disk-b")
+    with pytest.raises(typer.BadParameter):
+        run(*asked, "--proof", "etag")
+    planned = run(*asked, "--proof", "sample=10", "--json")
+    assert (planned["proof"], planned["plan"]["read_back_percent"]) == ("sample=10", 100)
+    assert "proof    sample=10: 100 % are read back" in run("migration", "show", "--tenant", "acme")
+
+
 def test_a_report_is_written_verified_and_found_out(run: Run, door: Door, tmp_path: Path) -> None:
     document, kept, keys = tmp_path / "a.txt", tmp_path / "moved.jsonl", tmp_path / "keys.json"
     document.write_bytes(b"bytes")
@@ -212,7 +221,9 @@ def _files_of(root: Path, body: bytes) -> list[Path]:
 
 
 def test_a_store_is_drained_by_commands(run: Run, door: Door) -> None:
-    begun = run("store", "drain", "disk-a", "--to", "disk-b", "--percent", "99", "--finalize-after", "0s", "--json")
+    asked = ("store", "drain", "disk-a", "--to", "disk-b", "--percent", "99", "--finalize-after", "0s", "--json")
+    begun = run(*asked, "--proof", "sample=5")
+    assert begun["proof"] == "sample=5"
     assert (begun["steps"], begun["percent"], begun["automatic"]) == ([99, 100], 99, False)
     deadline = time.monotonic() + 60
     while run("drain", "show", "disk-a", "--json")["state"] != "confirming":
@@ -225,6 +236,8 @@ def test_a_store_is_drained_by_commands(run: Run, door: Door) -> None:
     while run("drain", "show", "disk-a", "--json")["state"] != "done":
         assert time.monotonic() < deadline
     assert "1 moved" in run("drain", "show", "disk-a")
+    (moved,) = run("migration", "list", "--tenant", "acme", "--json")
+    assert moved["proof"] == "sample=5"
     (tenant,) = run("drain", "tenants", "disk-a", "--json")
     assert (tenant["slug"], tenant["state"]) == ("acme", "moved")
     with door.connect() as client:

@@ -208,7 +208,7 @@ def build_services(settings: Settings) -> Services:
     )
     replication = Replication(database, stores, late_seconds=settings.replication_late_seconds)
     throttle = Throttle(database, most_slowdown=settings.most_slowdown)
-    copies = CopyEngine(database, blobs, throttle, concurrency=settings.copy_concurrency)
+    copies = CopyEngine(database, blobs, throttle, stores=stores, concurrency=settings.copy_concurrency)
     transfers = Transfers(
         database,
         queue,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from simples3dms.cli.output import console, plain, show_json, show_rows, size
-from simples3dms.cli.schedules import seconds_of
+from simples3dms.cli.schedules import ProofOption, seconds_of
 from simples3dms.cli.session import JsonFlag, connect
 from simples3dms.schemas.drains import Drain, StartDrain
 
@@ -51,6 +51,7 @@ def start(
     ] = None,
     most_failed: Annotated[int, typer.Option(help="Percent of failures in a step that halt it.")] = 10,
     most_read_ms: Annotated[int | None, typer.Option(help="Slower reads at the target halt it.")] = None,
+    proof: ProofOption = "read-back",
     as_json: JsonFlag = False,
 ) -> None:
     """Move every tenant of a store to another one (operators). It is granted to nobody meanwhile."""
@@ -62,6 +63,7 @@ def start(
         finalize_after_seconds=None if finalize_after is None else seconds_of(finalize_after),
         most_failed_percent=most_failed,
         most_read_ms=most_read_ms,
+        proof=proof,
     )
     with connect() as client:
         _show(client.start_drain(name, body), as_json=as_json)

@@ -14,7 +14,7 @@ from simples3dms.cli.conditions import match_in_words, match_of
 from simples3dms.cli.costs import show_plan
 from simples3dms.cli.output import console, done, plain, show_json, show_rows, size, transfer_progress
 from simples3dms.cli.reports import verify, write_report
-from simples3dms.cli.schedules import seconds_of, window_in_words, window_of
+from simples3dms.cli.schedules import ProofOption, seconds_of, window_in_words, window_of
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.client import Client
 from simples3dms.errors import NotFound
@@ -74,9 +74,7 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         return
     console.print(f"{migration.source} -> {migration.target}: {migration.state.replace('_', ' ')}", style="bold")
     console.print(f"  id       {migration.id}")
-    if migration.only:
-        console.print(f"  only     {plain(match_in_words(migration.only))}", soft_wrap=True, markup=False)
-    show_plan(migration.plan, in_full=migration.state in _PLANNED)
+    _show_plan(migration)
     if migration.started_at:
         console.print(f"  copied   {migration.copied_count} of {migration.total_count}, {size(migration.copied_bytes)}")
     if migration.pending_count or migration.failed_count:
@@ -93,6 +91,14 @@ def _show(migration: Migration, *, as_json: bool) -> None:
         console.print("  next     see `migration failures`; `migration retry` once mended, or `migration waive`")
     elif migration.state in _NEXT:
         console.print(f"  next     {_NEXT[migration.state]}", soft_wrap=True)
+
+
+def _show_plan(migration: Migration) -> None:
+    if migration.only:
+        console.print(f"  only     {plain(match_in_words(migration.only))}", soft_wrap=True, markup=False)
+    show_plan(migration.plan, in_full=migration.state in _PLANNED)
+    if migration.proof != "read-back":
+        console.print(f"  proof    {migration.proof}: {migration.plan.read_back_percent} % are read back", markup=False)
 
 
 def _show_schedule(migration: Migration) -> None:
@@ -113,6 +119,7 @@ def plan(
     finalize_after: FinalizeAfter = None,
     window: Windows = None,
     canary: Annotated[bool, typer.Option("--canary", help="Try the target out with a few small objects.")] = False,
+    proof: ProofOption = "read-back",
     tenant: TenantOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -128,6 +135,7 @@ def plan(
             finalize_after_seconds=chosen.finalize_after_seconds,
             windows=chosen.windows,
             canary=canary,
+            proof=proof,
         )
     _show(planned, as_json=as_json)
 

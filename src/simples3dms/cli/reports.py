@@ -29,7 +29,9 @@ class VerifiedReport(BaseModel):
     tenant_id: str | None
     items: int
     size_bytes: int
+    proof: str | None
     proven: int
+    read_back: int
     waived: int
     unproven: int
     signature_checked: bool
@@ -91,7 +93,9 @@ def _found(verdict: Verdict) -> VerifiedReport:
         tenant_id=verdict.tenant_id,
         items=verdict.items,
         size_bytes=verdict.size_bytes,
+        proof=verdict.proof,
         proven=verdict.proven,
+        read_back=verdict.read_back,
         waived=verdict.waived,
         unproven=verdict.unproven,
         signature_checked=verdict.is_signed,
@@ -107,8 +111,7 @@ def _tell(found: VerifiedReport) -> None:
         say(f"{found.items} items before it follow one another.")
         return
     say(f"Good: {found.items} items, {size(found.size_bytes)}, each line follows the one before.")
-    say(
-        f"{found.proven} were read back at the target and compared, {found.waived} waived, {found.unproven} not proven."
-    )
+    say(f"{found.proven} are proven ({found.proof}), {found.waived} waived, {found.unproven} not proven.")
+    say(f"{found.read_back} were read back at the target and compared.")
     if not found.signature_checked:
         say("No public key was given: a report made anew by somebody else would look the same.")

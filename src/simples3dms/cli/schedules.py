@@ -1,14 +1,14 @@
-"""How durations and windows are spelled on the command line."""
+"""How durations, windows and proofs are spelled on the command line."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
 
-from simples3dms.schemas.migrations import Window
+from simples3dms.schemas.migrations import PROOF, Window
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -22,6 +22,23 @@ def seconds_of(text: str) -> int:
     if found is None:
         raise typer.BadParameter(f"A duration is spelled 12h or 7d, not {text!r}.")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def checked_proof(text: str) -> str:
+    """`read-back`, `provider-checksum`, `sample=10`. Raises BadParameter."""
+    if not re.fullmatch(PROOF, text):
+        raise typer.BadParameter(f"A proof is read-back, provider-checksum or sample=10 (1 to 99 %), not {text!r}.")
+    return text
+
+
+ProofOption = Annotated[
+    str,
+    typer.Option(
+        help="What proves a copy: read-back, provider-checksum, or sample=10 (percent that are read back).",
+        metavar="PROOF",
+        callback=checked_proof,
+    ),
+]
 
 
 def window_of(text: str) -> Window:

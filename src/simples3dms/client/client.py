@@ -265,6 +265,7 @@ class Client(
         finalize_after_seconds: int | None = None,
         windows: Sequence[migrations.Window] = (),
         canary: bool = False,
+        proof: str = "read-back",
     ) -> migrations.Migration:
         body = migrations.PlanMigration(
             target=target,
@@ -274,6 +275,7 @@ class Client(
             finalize_after_seconds=finalize_after_seconds,
             windows=list(windows),
             canary=canary,
+            proof=proof,
         )
         return self.send("POST", migrations.Migration, at("tenants", tenant, "migrations"), body)
 

@@ -51,7 +51,9 @@ class ObjectRef:
 class ObjectInfo:
     """What a store says of an object: a claim, not proof. `etag` is an opaque token.
 
-    `sha1` is hexadecimal, and only there when the store vouches for it (B2: not `none`, not `unverified:`).
+    `sha1` is hexadecimal, and only there when the store vouches for it (B2: not `none`, not `unverified:`). So is
+    `sha256`, and only there when the store says that it is that of the whole object. Whether a store computes what it
+    reports, the probe tells (`vouching`).
     """
 
     key: str
@@ -60,6 +62,7 @@ class ObjectInfo:
     etag: str | None = None
     modified_at: datetime | None = None
     sha1: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

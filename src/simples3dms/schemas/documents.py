@@ -65,7 +65,7 @@ class Explanation(Response):
 
 
 class Replica(Response):
-    """Where the bytes of a version are, and how that is known: `written` or `read-back`.
+    """Where the bytes of a version are, and how that is known: `written`, `provider-checksum` or `read-back`.
 
     `lock` says whether the store itself keeps them: `not_used` by this store, `none` wanted, `set`, or `waiting`.
     What the records ask for is in `lock_wanted_*`, what the store last said it keeps in `lock_set_*`. `error` is why a

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from simples3dms.schemas.base import Request, Response
+from simples3dms.schemas.migrations import PROOF, PROOF_MEANING
 
 TenantState = Literal["waiting", "moving", "cut_over", "moved", "failed", "blocked", "stepped_back"]
 
@@ -30,6 +31,7 @@ class StartDrain(Request):
     most_read_ms: int | None = Field(
         default=None, description="With slower reads at the target (median, three looks in a row) it does so too."
     )
+    proof: str = Field(default="read-back", pattern=PROOF, description=PROOF_MEANING)
 
 
 class DrainProgress(Response):
@@ -58,6 +60,7 @@ class Drain(Response):
     finalize_after_seconds: int | None
     most_failed_percent: int
     most_read_ms: int | None
+    proof: str = Field(default="read-back", description="What proves a copy in each of its migrations.")
     read_ms: int | None = Field(description="What reads at the target took when they were last looked at.")
     reason: str | None = Field(description="Why it has halted.")
     created_at: datetime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
@@ -11,6 +11,13 @@ from pydantic import ConfigDict, Field
 from simples3dms.schemas.base import Request, Response
 from simples3dms.schemas.costs import Cost
 from simples3dms.schemas.stores import Match
+
+PROOF: Final = r"^(read-back|provider-checksum|sample=[1-9][0-9]?)$"
+PROOF_MEANING: Final = (
+    "What proves a copy: `read-back` (its bytes are read at the target and compared), `provider-checksum` (the target "
+    "reports the right checksum, where its probe showed that it computes them), or `sample=10` (the same, but of so "
+    "many percent the bytes are read back)."
+)
 
 
 class Window(Request):
@@ -52,6 +59,7 @@ class PlanMigration(Schedule):
     canary: bool = Field(
         default=False, description="Write a few small objects to the target first, read them back, and remove them."
     )
+    proof: str = Field(default="read-back", pattern=PROOF, description=PROOF_MEANING)
 
 
 class Time(Response):
@@ -99,6 +107,11 @@ class MigrationPlan(Response):
     canary: Canary | None = Field(description="Null: none was asked for.")
     probe_verdict: str | None = Field(description="Of the target's last probe: green, amber, red, or unreachable.")
     probed_at: datetime | None
+    read_back_percent: int = Field(
+        default=100,
+        description="Of so many percent of the blobs the bytes are read at the target again; of all, where it is not "
+        "known to compute the checksums that it reports.",
+    )
 
 
 class Migration(Response):
@@ -114,6 +127,7 @@ class Migration(Response):
     finalize_after_seconds: int | None
     finalize_at: datetime | None = Field(description="While it soaks: when it finalizes by itself.")
     windows: list[Window]
+    proof: str = Field(default="read-back", description=PROOF_MEANING)
     resting: bool = Field(description="Whether it waits for its next window.")
     opens_at: datetime | None = Field(description="While it rests: when its next window opens.")
     plan: MigrationPlan

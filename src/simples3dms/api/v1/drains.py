@@ -6,6 +6,7 @@ from simples3dms.api.deps import After, Limit, ServicesDep, StoresReader, Stores
 from simples3dms.api.routing import new_router
 from simples3dms.schemas import drains as schemas
 from simples3dms.schemas.base import Page
+from simples3dms.storage.blobs.proofs import parse
 from simples3dms.storage.drains.values import DrainPlan
 
 router = new_router(prefix="/stores/{store}/drain", tags=["stores"])
@@ -23,6 +24,7 @@ async def start_drain(
         body.finalize_after_seconds,
         body.most_failed_percent,
         body.most_read_ms,
+        parse(body.proof),
     )
     return schemas.Drain.model_validate(await services.drains.start(principal, store, body.target, plan))
 

@@ -15,6 +15,7 @@ from simples3dms.api.v1.stores import match_of
 from simples3dms.context import Principal
 from simples3dms.schemas import migrations as schemas
 from simples3dms.schemas.base import Page
+from simples3dms.storage.blobs.proofs import parse
 from simples3dms.storage.migrations.errors import not_found
 from simples3dms.storage.migrations.schedules import checked
 from simples3dms.storage.migrations.values import Migration, Schedule
@@ -37,6 +38,7 @@ async def plan_migration(
         only=None if body.only is None else match_of(body.only),
         schedule=_schedule(body),
         with_canary=body.canary,
+        proof=parse(body.proof),
     )
     return schemas.Migration.model_validate(planned)
 

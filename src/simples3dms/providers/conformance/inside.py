@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 
 from simples3dms.providers.base import CopySource, ObjectRef, PartsUpload, SignedRequest
 from simples3dms.providers.conformance.harness import Bench, behaviour, noise, require
-from simples3dms.providers.errors import ObjectNotFound
+from simples3dms.providers.errors import ObjectNotFound, Unsupported
 
 _PARTS = "multipart"
 
@@ -138,6 +140,38 @@ async def copy_empty(bench: Bench) -> None:
 async def copy_large(bench: Bench) -> None:
     """An object made of parts can be copied."""
     await _copy(bench, noise(2 * bench.part_bytes + 99), whole=False)
+
+
+@behaviour("copying", "server_side_copy")
+async def copy_from_another_place(bench: Bench) -> None:
+    """An object of another place of the same account can be copied: the source's own prefix counts."""
+    body = noise(5000)
+    made, here = await bench.put("elsewhere/x", body), bench.store.location
+    await bench.put("x", b"not this one")
+    there = replace(here, prefix=f"{here.prefix}{bench.key('elsewhere/')}")
+    await bench.store.copy(CopySource(there, "x", len(body), made.version_id), bench.key("y"))
+    await bench.require_body("y", body)
+
+
+@behaviour("copying", "server_side_copy")
+async def copy_from_another_account(bench: Bench) -> None:
+    """A place of another account is refused before anything is asked of the service."""
+    made = await bench.put("x", b"1")
+    there = replace(bench.store.location, account="another")
+    copy = bench.store.copy(CopySource(there, bench.key("x"), 1, made.version_id), bench.key("y"))
+    await bench.require_raises(Unsupported, copy, "it was copied")
+    require(await bench.keys() == ["x"], "something was made")
+
+
+@behaviour("copying", "server_side_copy")
+async def a_copy_outlives_its_source(bench: Bench) -> None:
+    """A copy has bytes of its own: it stays when the source is deleted."""
+    body = noise(5000)
+    made = await bench.put("x", body)
+    await bench.store.copy(CopySource(bench.store.location, bench.key("x"), len(body), made.version_id), bench.key("y"))
+    await bench.store.delete([ObjectRef(bench.key("x"), made.version_id)])
+    await bench.require_body("y", body)
+    require(await bench.keys() == ["y"], "the source is still there")
 
 
 @behaviour("copying", "server_side_copy")

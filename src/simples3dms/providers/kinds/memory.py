@@ -50,9 +50,11 @@ _PAGE = 100
 
 
 class MemorySettings(FormModel):
-    """`name`: providers of one name in one process share their bytes. What locks keeps versions, too."""
+    """`name`: providers of one name in one process share their bytes. What locks keeps versions, too. Those of one
+    `account` can copy from one another."""
 
     name: NotBlank
+    account: str = ""
     prefix: Prefix = ""
     versions: bool = False
     parts: bool = True
@@ -106,7 +108,7 @@ class MemoryProvider(ProviderBase):
             server_side_copy=True,
             part_size_bytes=_PART_BYTES,
         )
-        self.location = Location("memory", settings.name, settings.prefix)
+        self.location = Location(f"memory:{settings.account or settings.name}", settings.name, settings.prefix)
 
     async def put(
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.blobs.values import Blob, Doomed, Kept, Replica, WriteTicket, Written
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
+from simples3dms.storage.blobs.values import Blob, Doomed, Doubtful, DoubtfulOne, Kept, Replica, WriteTicket, Written
 from simples3dms.storage.caches import repository as caches_repository
 
 _REPLICA: Final = "id, blob_id, store_id, key, version_id, state, evidence, evidence_at, created_at"
+#: Whether replica `r` is proven as `blobs.proofs.Proof` of %(percent)s asks for: read back, or, for who is not in the
+#: sample, vouched for by its provider.
+PROVEN: Final = """(r.evidence = 'read-back' OR (r.evidence = 'provider-checksum'
+  AND (get_byte(sha256(uuid_send(r.blob_id)), 0) * 256 + get_byte(sha256(uuid_send(r.blob_id)), 1)) * 100
+    >= %(percent)s::int * 65536))"""
 
 
 async def insert_writing(
@@ -85,7 +90,7 @@ async def make_live(uow: UnitOfWork, written: Written, blob_id: UUID) -> bool:
 
 
 async def confirm_copies(uow: UnitOfWork, copies: Sequence[Written]) -> set[UUID]:
-    """Turn copies that were read back live; the replica ids that are. A blob that died meanwhile makes it retiring."""
+    """Turn copies that were proven live; the replica ids that are. A blob that died meanwhile makes it retiring."""
     ids = [copy.ticket.replica_id for copy in copies]
     # Against a purge that decides at the same time: it takes these rows for itself, we share them.
     await uow.execute(
@@ -97,10 +102,10 @@ async def confirm_copies(uow: UnitOfWork, copies: Sequence[Written]) -> set[UUID
     live = await uow.scalars(
         """WITH changed AS (
              UPDATE replicas r SET state = CASE WHEN b.dead_at IS NULL THEN 'live' ELSE 'retiring' END,
-               version_id = i.version_id, evidence = 'read-back', evidence_at = now(), state_at = now(),
+               version_id = i.version_id, evidence = i.evidence, evidence_at = now(), state_at = now(),
                lease_until = NULL
-             FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(versions)s::text[]) AS i (id, fence, version_id),
-               blobs b
+             FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(versions)s::text[], %(evidence)s::text[])
+               AS i (id, fence, version_id, evidence), blobs b
              WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'writing'
                AND b.tenant_id = r.tenant_id AND b.id = r.blob_id
              RETURNING r.id, r.state)
@@ -110,6 +115,7 @@ async def confirm_copies(uow: UnitOfWork, copies: Sequence[Written]) -> set[UUID
             "ids": ids,
             "fences": [copy.ticket.fence for copy in copies],
             "versions": [copy.version_id for copy in copies],
+            "evidence": [copy.evidence for copy in copies],
         },
     )
     # What the new copy replaces in its own store is cleaned away.
@@ -127,6 +133,15 @@ async def record_read_back(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None
     await uow.execute(
         """UPDATE replicas SET evidence = 'read-back', evidence_at = now()
            WHERE tenant_id = %s AND id = ANY(%s) AND state = 'live'""",
+        [uow.tenant_id, list(replica_ids)],
+    )
+
+
+async def record_vouched(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Keep as evidence that the provider reports the right checksum of these live replicas; never instead of more."""
+    await uow.execute(
+        """UPDATE replicas SET evidence = 'provider-checksum', evidence_at = now()
+           WHERE tenant_id = %s AND id = ANY(%s) AND state = 'live' AND evidence = 'written'""",
         [uow.tenant_id, list(replica_ids)],
     )
 
@@ -198,15 +213,6 @@ async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) ->
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Doubtful:
-    """A replica that is suspect or missing and that nobody sees to yet."""
-
-    tenant_id: UUID
-    blob_id: UUID
-    store_id: UUID
-
-
 async def list_doubtful(uow: UnitOfWork, *, limit: int) -> list[Doubtful]:
     """Replicas to be copied anew, of living blobs without a transfer under way or failed. For the platform.
 
@@ -223,15 +229,6 @@ async def list_doubtful(uow: UnitOfWork, *, limit: int) -> list[Doubtful]:
            WHERE s.untrusted_at IS NULL LIMIT %(limit)s""",
         {"limit": limit},
     )
-
-
-@dataclass(frozen=True, slots=True)
-class DoubtfulOne:
-    """A doubtful replica of the tenant's."""
-
-    id: UUID
-    blob_id: UUID
-    store_id: UUID
 
 
 async def list_doubtful_ones(
@@ -293,19 +290,19 @@ async def list_replicas(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> list[Repli
     )
 
 
-async def retire_at(uow: UnitOfWork, blob_ids: Sequence[UUID], *, store_id: UUID) -> int:
-    """Retire these blobs' replicas at the store, each only if another one elsewhere is live and was read back."""
+async def retire_at(uow: UnitOfWork, blob_ids: Sequence[UUID], *, store_id: UUID, proof: Proof = READ_BACK) -> int:
+    """Retire these blobs' replicas at the store, each only if another one elsewhere is live and proven."""
     await uow.execute(
         "SELECT 1 FROM blobs WHERE tenant_id = %s AND id = ANY(%s) ORDER BY id FOR UPDATE",
         [uow.tenant_id, list(blob_ids)],
     )
     return await uow.execute(
-        """UPDATE replicas r SET state = 'retiring', state_at = now(), lease_until = NULL, attempt = 0
-           WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s) AND r.store_id = %(store)s
-             AND r.state IN ('live', 'suspect', 'missing') AND EXISTS (
-               SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
-                 AND o.store_id <> r.store_id AND o.state = 'live' AND o.evidence = 'read-back')""",
-        {"tenant": uow.tenant_id, "blobs": list(blob_ids), "store": store_id},
+        f"""UPDATE replicas o SET state = 'retiring', state_at = now(), lease_until = NULL, attempt = 0
+            WHERE o.tenant_id = %(tenant)s AND o.blob_id = ANY(%(blobs)s) AND o.store_id = %(store)s
+              AND o.state IN ('live', 'suspect', 'missing') AND EXISTS (
+                SELECT 1 FROM replicas r WHERE r.tenant_id = o.tenant_id AND r.blob_id = o.blob_id
+                  AND r.store_id <> o.store_id AND r.state = 'live' AND {PROVEN})""",  # noqa: S608
+        {"tenant": uow.tenant_id, "blobs": list(blob_ids), "store": store_id, "percent": proof.read_back_percent},
     )
 
 
@@ -326,11 +323,15 @@ async def bury(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> None:
     await caches_repository.drop_blobs(uow, blob_ids)
 
 
+#: What permits the removal of another replica that was retired: how much it took was decided when it was.
+_EVIDENCE: Final = "('read-back', 'provider-checksum')"
+
+
 async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -> list[Doomed]:
     """Claim replicas to remove, and say of each whether the records permit it at this moment."""
     return await uow.rows(
         Doomed,
-        """WITH claimed AS (
+        f"""WITH claimed AS (
              UPDATE replicas SET fence = fence + 1, attempt = attempt + 1,
                lease_until = now() + make_interval(secs => %(lease)s::float8)
              WHERE tenant_id = %(tenant)s AND id = ANY(ARRAY(
@@ -340,8 +341,8 @@ async def claim_retiring(uow: UnitOfWork, *, limit: int, lease_seconds: float) -
              RETURNING id, blob_id, store_id, key, version_id, evidence, fence, attempt)
            SELECT c.*, b.size_bytes, (c.evidence IS NULL OR b.id IS NULL OR b.dead_at IS NOT NULL OR EXISTS (
                SELECT 1 FROM replicas o WHERE o.tenant_id = %(tenant)s AND o.blob_id = c.blob_id
-                 AND o.id <> c.id AND o.state = 'live' AND o.evidence = 'read-back')) AS allowed
-           FROM claimed c LEFT JOIN blobs b ON b.tenant_id = %(tenant)s AND b.id = c.blob_id""",
+                 AND o.id <> c.id AND o.state = 'live' AND o.evidence IN {_EVIDENCE})) AS allowed
+           FROM claimed c LEFT JOIN blobs b ON b.tenant_id = %(tenant)s AND b.id = c.blob_id""",  # noqa: S608
         {"tenant": uow.tenant_id, "limit": limit, "lease": lease_seconds},
     )
 
@@ -353,14 +354,14 @@ async def recheck(uow: UnitOfWork, doomed: Sequence[Doomed], *, lease_seconds: f
     """
     return set(
         await uow.scalars(
-            """UPDATE replicas r SET lease_until = now() + make_interval(secs => %(lease)s::float8)
+            f"""UPDATE replicas r SET lease_until = now() + make_interval(secs => %(lease)s::float8)
                FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
                WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'
                  AND (r.evidence IS NULL OR NOT EXISTS (
                      SELECT 1 FROM blobs b WHERE b.tenant_id = r.tenant_id AND b.id = r.blob_id AND b.dead_at IS NULL)
                    OR EXISTS (SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
-                     AND o.id <> r.id AND o.state = 'live' AND o.evidence = 'read-back'))
-               RETURNING r.id""",
+                     AND o.id <> r.id AND o.state = 'live' AND o.evidence IN {_EVIDENCE}))
+               RETURNING r.id""",  # noqa: S608
             {
                 "tenant": uow.tenant_id,
                 "lease": lease_seconds,

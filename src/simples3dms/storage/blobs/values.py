@@ -28,8 +28,9 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One recorded copy. `evidence`: `written` (hashed on the way out), `read-back` (read again and compared), or
-    `doubted` (it was found wrong or gone since)."""
+    """One recorded copy. `evidence`: `written` (hashed on the way out), `provider-checksum` (the store reports the
+    checksum that we know of the same bytes), `read-back` (read again and compared), or `doubted` (it was found wrong or
+    gone since)."""
 
     id: UUID
     blob_id: UUID
@@ -68,6 +69,8 @@ class Written:
     version_id: str | None
     digest: bytes
     size_bytes: int
+    evidence: str = "read-back"
+    """How a copy was proven. Of a new blob's first replica nobody has asked yet: that one is `written`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,24 @@ class Kept:
     item: Doomed
     error: str
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """A replica that is suspect or missing and that nobody sees to yet."""
+
+    tenant_id: UUID
+    blob_id: UUID
+    store_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulOne:
+    """A doubtful replica of the tenant's."""
+
+    id: UUID
+    blob_id: UUID
+    store_id: UUID
 
 
 def as_replica(place: CachePlace, blob: Blob) -> Replica:

@@ -20,6 +20,7 @@ from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.streams import heartbeat
 from simples3dms.providers.errors import ProviderError
+from simples3dms.storage.blobs.proofs import parse
 from simples3dms.storage.drains import repository
 from simples3dms.storage.drains.values import DrainRow, DrainState, DrainTenant, Place, StepCounts, is_failing, step_of
 from simples3dms.storage.migrations.service import Migrations
@@ -223,7 +224,12 @@ class DrainEngine:
             await self._stores.grant_store(_ON_BEHALF, tenant.tenant_id, row.target)
             schedule = Schedule(automatic_cutover=True, finalize_after_seconds=row.finalize_after_seconds)
             planned = await self._migrations.plan_migration(
-                WORKER, tenant.tenant_id, source=row.store, target=row.target, schedule=schedule
+                WORKER,
+                tenant.tenant_id,
+                source=row.store,
+                target=row.target,
+                schedule=schedule,
+                proof=parse(row.proof),
             )
             migration_id = planned.id
         await fp("drain.planned")

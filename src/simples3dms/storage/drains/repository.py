@@ -10,8 +10,8 @@ from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.drains.values import DrainPlan, DrainRow, DrainTenant, Progress, StepCounts
 
 _DRAIN: Final = """SELECT d.id, d.store_id, d.target_store_id, s.name AS store, t.name AS target, d.state, d.steps,
-    d.step, d.automatic, d.most_active, d.finalize_after_seconds, d.most_failed_percent, d.most_read_ms, d.read_ms,
-    d.slow_count, d.listed_after, d.is_listed, d.reason, d.created_at, d.finished_at, d.fence
+    d.step, d.automatic, d.most_active, d.finalize_after_seconds, d.most_failed_percent, d.most_read_ms, d.proof,
+    d.read_ms, d.slow_count, d.listed_after, d.is_listed, d.reason, d.created_at, d.finished_at, d.fence
   FROM drains d JOIN stores s ON s.id = d.store_id JOIN stores t ON t.id = d.target_store_id"""
 _STATES: Final = ("waiting", "moving", "cut_over", "moved", "failed", "blocked", "stepped_back")
 _COUNTS: Final = ", ".join(f"count(*) FILTER (WHERE d.state = '{state}') AS {state}" for state in _STATES)
@@ -21,8 +21,8 @@ async def insert(uow: UnitOfWork, drain_id: UUID, store_id: UUID, target_store_i
     """False while another one of the store has not ended. The caller holds the store's row."""
     count = await uow.execute(
         """INSERT INTO drains (id, store_id, target_store_id, state, steps, automatic, most_active,
-             finalize_after_seconds, most_failed_percent, most_read_ms)
-           VALUES (%s, %s, %s, 'running', %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+             finalize_after_seconds, most_failed_percent, most_read_ms, proof)
+           VALUES (%s, %s, %s, 'running', %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
         [
             drain_id,
             store_id,
@@ -33,6 +33,7 @@ async def insert(uow: UnitOfWork, drain_id: UUID, store_id: UUID, target_store_i
             plan.finalize_after_seconds,
             plan.most_failed_percent,
             plan.most_read_ms,
+            str(plan.proof),
         ],
     )
     return count == 1

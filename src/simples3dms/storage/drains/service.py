@@ -155,6 +155,7 @@ async def _in_words(uow: UnitOfWork, row: DrainRow) -> Drain:
         finalize_after_seconds=row.finalize_after_seconds,
         most_failed_percent=row.most_failed_percent,
         most_read_ms=row.most_read_ms,
+        proof=row.proof,
         read_ms=row.read_ms,
         reason=row.reason,
         created_at=row.created_at,

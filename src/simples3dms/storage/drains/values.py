@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
+
 
 class DrainState(StrEnum):
     RUNNING = "running"
@@ -46,6 +48,8 @@ class DrainPlan:
     finalize_after_seconds: int | None = None
     most_failed_percent: int = 10
     most_read_ms: int | None = None
+    proof: Proof = READ_BACK
+    """Of each of its migrations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class DrainRow:
     finalize_after_seconds: int | None
     most_failed_percent: int
     most_read_ms: int | None
+    proof: str
     read_ms: int | None
     slow_count: int
     listed_after: UUID | None
@@ -133,6 +138,7 @@ class Drain:
     finalize_after_seconds: int | None
     most_failed_percent: int
     most_read_ms: int | None
+    proof: str
     read_ms: int | None
     reason: str | None
     created_at: datetime

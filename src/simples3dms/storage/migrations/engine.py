@@ -327,18 +327,22 @@ class MigrationEngine:
             owed = blob_ids
             if chunk.phase == "evacuate":
                 here = await leaving.list_to_evacuate(
-                    uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
+                    uow,
+                    blob_ids,
+                    leaving_store_id=row.leaving_store_id,
+                    staying_store_id=row.staying_store_id,
+                    proof=row.grade,
                 )
                 owed = [blob_id for blob_id, alone in here if alone]
         grant = grants.get(row.target_store_id if chunk.phase == "copy" else row.staying_store_id)
         if owed and grant is not None:
-            results = await self._copies.copy(row.tenant_id, owed, grant)
+            results = await self._copies.copy(row.tenant_id, owed, grant, row.grade)
             if not await self._record(row, chunk, grant, results):
                 return False
         if chunk.phase == "evacuate":
             await fp("evacuate.copied")
             async with self._database.tenant(row.tenant_id) as uow:
-                await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id)
+                await blobs_repository.retire_at(uow, blob_ids, store_id=row.leaving_store_id, proof=row.grade)
                 await leaving.note_origins(
                     uow, blob_ids, leaving_store_id=row.leaving_store_id, staying_store_id=row.staying_store_id
                 )

@@ -11,9 +11,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from simples3dms.audit import chain
 from simples3dms.crypto.signing import is_signed
+from simples3dms.storage.blobs.proofs import READ_BACK, READ_BACK_EVIDENCE, Proof, parse
 
 FORMAT: Final = "simples3dms-migration-report-v1"
 _TAG: Final = b"simples3dms-migration-report-line-v1\x00"
@@ -25,12 +27,15 @@ _TRAILER: Final = {
 
 @dataclass(slots=True)
 class Tally:
-    """What the lines so far add up to."""
+    """What the lines so far add up to. `grade`: how well each item was to be proven."""
 
+    grade: Proof = READ_BACK
     items: int = 0
     size_bytes: int = 0
     proven: int = 0
     waived: int = 0
+    read_back: int = 0
+    """Of those that are proven, the ones whose bytes were read at the target."""
     hash: bytes = bytes(32)
 
     @property
@@ -42,8 +47,10 @@ class Tally:
         self.size_bytes += int(item["size_bytes"])
         if item["waived"] is not None:
             self.waived += 1
-        elif item["proof"] is not None and item["proof"]["kind"] == "read-back":
-            self.proven += 1
+        elif item["proof"] is not None:
+            kind = item["proof"]["kind"]
+            self.proven += self.grade.accepts(kind, UUID(item["blob_id"]))
+            self.read_back += kind == READ_BACK_EVIDENCE
 
     def totals(self) -> dict[str, Any]:
         return {
@@ -78,7 +85,9 @@ class Verdict:
     tenant_id: str | None = None
     items: int = 0
     size_bytes: int = 0
+    proof: str | None = None
     proven: int = 0
+    read_back: int = 0
     waived: int = 0
     unproven: int = 0
     is_signed: bool = False
@@ -120,6 +129,12 @@ class _Reader:
         if report.get("format") != FORMAT or set(document) != {"report", "hash"}:
             raise _Wrong("header_malformed", "this is no report of a migration")
         self._follow(document)
+        try:
+            # Reports from before there were grades name none: all was to be read back.
+            self.tally.grade = parse(report.get("proof", str(READ_BACK)))
+        except (TypeError, ValueError):
+            raise _Wrong("header_malformed", "the header names no proof that there is") from None
+        self.verdict.proof = str(self.tally.grade)
         self.verdict.migration_id, self.verdict.tenant_id = report.get("migration_id"), report.get("tenant_id")
 
     def _item(self, document: dict[str, Any]) -> None:
@@ -185,4 +200,5 @@ def verify_report(lines: Iterable[bytes], *, keys: Mapping[str, bytes] | None = 
         verdict.is_signed = False
     verdict.items, verdict.size_bytes = tally.items, tally.size_bytes
     verdict.proven, verdict.waived, verdict.unproven = tally.proven, tally.waived, tally.unproven
+    verdict.read_back = tally.read_back
     return verdict

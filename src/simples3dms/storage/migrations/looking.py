@@ -31,6 +31,7 @@ async def in_words(uow: UnitOfWork, row: MigrationRow, grants: Sequence[Grant]) 
         finalize_after_seconds=row.finalize_after_seconds,
         finalize_at=row.finalize_at,
         windows=row.windows,
+        proof=row.proof,
         resting=resting,
         opens_at=next_opening([parse(one) for one in row.windows], row.read_at) if resting else None,
         plan=plan_in_words(row.plan),

@@ -15,6 +15,7 @@ from simples3dms.db.session import Database
 from simples3dms.errors import Failure
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
 from simples3dms.storage.counters import repository as counters
 from simples3dms.storage.migrations import parts_of
 from simples3dms.storage.migrations.canary import Canaries
@@ -67,6 +68,7 @@ class Planner:
         move: Move,
         target: Grant,
         schedule: Schedule,
+        proof: Proof = READ_BACK,
         with_canary: bool = False,
     ) -> dict[str, Any]:
         """The plan of a move, as `looking.plan_in_words` reads it. Outside any transaction.
@@ -81,6 +83,7 @@ class Planner:
         stores = {one.id: one for one in found}
         leaving, reached = stores[move.source], stores[move.target]
         counted = await parts_of.count(self._database, tenant_id, placement, move, loads)
+        vouches = await self._stores.list_vouched(target.store_id)
         part_bytes = await self._stores.part_bytes(target.store_id)
         seconds = schedule.finalize_after_seconds
         cost = move_cost(
@@ -114,6 +117,7 @@ class Planner:
             "cost": cost.document(),
             "time": pace.document(),
             "canary": canary,
+            "read_back_percent": proof.read_back_percent if vouches else 100,
             "probe_verdict": reached.probe_verdict,
             "probed_at": None if reached.probed_at is None else reached.probed_at.isoformat(),
         }

@@ -41,7 +41,7 @@ class Reports:
         return self._lines(row, names, upto_seq)
 
     async def _lines(self, row: MigrationRow, names: dict[UUID, str], upto_seq: int) -> AsyncIterator[bytes]:
-        tally = Tally()
+        tally = Tally(row.grade)
         yield _line(tally.link({"report": _header(row, names)}))
         after: int | None = 0
         while after is not None:
@@ -71,6 +71,7 @@ def _header(row: MigrationRow, names: dict[UUID, str]) -> dict[str, Any]:
         "made_at": _time(row.read_at),
         "migration_id": str(row.id),
         "only": None if row.only is None else match_document(row.only),
+        "proof": row.proof,
         "source": names.get(row.source_store_id, str(row.source_store_id)),
         "source_store_id": str(row.source_store_id),
         "started_at": _time(row.started_at),

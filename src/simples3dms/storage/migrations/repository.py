@@ -11,6 +11,8 @@ from psycopg.types.json import Jsonb
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.kit.ids import new_id
+from simples3dms.storage.blobs.proofs import Proof
+from simples3dms.storage.blobs.repository import PROVEN
 from simples3dms.storage.migrations.values import (
     CountPage,
     EvidenceRow,
@@ -28,8 +30,8 @@ from simples3dms.storage.placement.turns import Move, only_scope
 _COLUMNS: Final = """id, tenant_id, source_store_id, target_store_id, state, resume_state, automatic_cutover, plan,
   created_at, started_at, cut_over_at, finished_at, barrier_seq, planned_seq, proven_seq, proof_loss_count,
   copied_count, copied_bytes, total_count, total_bytes, error_code, error_message, fence, target_was_copy,
-  waivers_changed, finalize_after_seconds, finalize_at, coalesce(finalize_at <= now(), false) AS finalize_due, windows,
-  clock_timestamp() AS read_at, scope, phase_at"""
+  waivers_changed, proof, finalize_after_seconds, finalize_at, coalesce(finalize_at <= now(), false) AS finalize_due,
+  windows, clock_timestamp() AS read_at, scope, phase_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class ActiveMigration:
     id: UUID
 
 
-async def insert(uow: UnitOfWork, migration_id: UUID, move: Move, *, schedule: Schedule, plan: dict[str, Any]) -> bool:
+async def insert(
+    uow: UnitOfWork, migration_id: UUID, move: Move, *, schedule: Schedule, proof: Proof, plan: dict[str, Any]
+) -> bool:
     """Record a planned migration; False while another of the tenant has not ended."""
     count = await uow.execute(
         """INSERT INTO migrations (tenant_id, id, source_store_id, target_store_id, state, automatic_cutover,
-             finalize_after_seconds, windows, plan, total_count, total_bytes, scope)
-           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+             finalize_after_seconds, windows, proof, plan, total_count, total_bytes, scope)
+           VALUES (%s, %s, %s, %s, 'planned', %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
         [
             uow.tenant_id,
             migration_id,
@@ -54,6 +58,7 @@ async def insert(uow: UnitOfWork, migration_id: UUID, move: Move, *, schedule: S
             schedule.automatic_cutover,
             schedule.finalize_after_seconds,
             Jsonb(list(schedule.windows)),
+            str(proof),
             Jsonb(plan),
             plan["blob_count"],
             plan["size_bytes"],
@@ -303,14 +308,14 @@ async def list_evidence(
 async def prove_page(
     uow: UnitOfWork, row: MigrationRow, *, after_seq: int, upto_seq: int | None, limit: int
 ) -> ProofPage:
-    """Walk the next living blobs and name those that are to be moved and have no live replica at the target that was
-    read back, but for what was waived."""
+    """Walk the next living blobs and name those that are to be moved and have no live replica at the target that is
+    proven as the migration asks for, but for what was waived."""
     found = await uow.find(
         ProofPage,
         f"""SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE NOT proven), '{{}}') AS unproven
            FROM (SELECT b.seq, EXISTS (
                    SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
-                     AND r.store_id = %(store)s AND r.state = 'live' AND r.evidence = 'read-back')
+                     AND r.store_id = %(store)s AND r.state = 'live' AND {PROVEN})
                    OR EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = b.tenant_id AND t.blob_id = b.id
                      AND t.target_store_id = %(store)s AND t.state = 'waived') OR NOT {IS_SELECTED} AS proven
                  FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s
@@ -323,6 +328,7 @@ async def prove_page(
             "upto": upto_seq,
             "limit": limit,
             **selection_params(row.copying),
+            "percent": row.grade.read_back_percent,
         },
     )
     assert found is not None

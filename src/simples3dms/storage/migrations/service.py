@@ -13,6 +13,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Conflict, Invalid
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.ids import new_id
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
 from simples3dms.storage.migrations import errors, parts_of, repository
 from simples3dms.storage.migrations.chunks import repository as chunks
 from simples3dms.storage.migrations.engine import MigrationEngine
@@ -28,6 +29,7 @@ from simples3dms.storage.placement.turns import Move, moved, scope, selected, so
 from simples3dms.storage.placement.values import Match, PlacementRow, Policy, match_document
 from simples3dms.storage.rollout.service import Rollouts
 from simples3dms.storage.transfers import repository as transfers_repository
+from simples3dms.storage.transfers.parts import repository as parts
 from simples3dms.storage.transfers.service import Transfers
 
 _CUT_OVER_TRIES = 120
@@ -68,12 +70,14 @@ class Migrations:
         only: Match | None = None,
         schedule: Schedule = Schedule(),
         with_canary: bool = False,
+        proof: Proof = READ_BACK,
     ) -> Migration:
         """Work out what moving the tenant to `target` would take, and keep it as a planned migration.
 
         `only`: of the blobs that meet it, by a rule that the placement gets. What a rule keeps elsewhere is never part
         of it. `with_canary`: try the target out with a few small objects first; one that fails is in the way of
         a start.
+        `proof`: what every copy takes before the cut-over and the emptying of the source count on it.
 
         Raises Conflict (`kind_not_enabled`, `residency_violated`) where the tenant may not begin to use the target, and
         what `parts_of.check` raises.
@@ -103,15 +107,23 @@ class Migrations:
             move=move,
             target=grants[target],
             schedule=schedule,
+            proof=proof,
             with_canary=with_canary,
         )
         migration_id = new_id()
         async with self._database.tenant(tenant_id) as uow:
-            if not await repository.insert(uow, migration_id, move, schedule=schedule, plan=plan):
+            if not await repository.insert(uow, migration_id, move, schedule=schedule, proof=proof, plan=plan):
                 raise errors.active()
             details = {} if only is None else {"only": match_document(only)}
             await self._audit(
-                uow, principal, "migration.planned", migration_id, source=leaving, target=target, **details
+                uow,
+                principal,
+                "migration.planned",
+                migration_id,
+                source=leaving,
+                target=target,
+                proof=str(proof),
+                **details,
             )
             return await self._load(uow, migration_id)
 
@@ -341,7 +353,7 @@ class Migrations:
     async def _leave(self, uow: UnitOfWork, row: MigrationRow, state: State) -> None:
         there = replace(row, state=state, resume_state=None)
         await transfers_repository.drop(uow, there.leaving, target_store_id=there.leaving_store_id)
-        await transfers_repository.forget_parts(uow, there.leaving, store_id=there.leaving_store_id)
+        await parts.forget_parts(uow, there.leaving, store_id=there.leaving_store_id)
         await repository.set_state(uow, row, state)
         await repository.begin_phase(uow, row.id)
         await self._engine.defer_advance(uow, row.id)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
+from simples3dms.storage.blobs.proofs import Proof, parse
 from simples3dms.storage.placement.selections import Selection
 from simples3dms.storage.placement.turns import Move
 from simples3dms.storage.placement.values import Match, match_from
@@ -83,6 +84,7 @@ class MigrationRow:
     target_was_copy: bool
     waivers_changed: int
     """Rises when a waiver is taken back: what a proof left out before counts again."""
+    proof: str
     finalize_after_seconds: int | None
     finalize_at: datetime | None
     finalize_due: bool
@@ -122,6 +124,11 @@ class MigrationRow:
             self.started_at,
             lone_store_id,
         )
+
+    @property
+    def grade(self) -> Proof:
+        """How well each copy is to be proven before the migration counts on it."""
+        return parse(self.proof)
 
     @property
     def leaving_store_id(self) -> UUID:
@@ -257,6 +264,9 @@ class MigrationPlan:
     left_bytes: int = 0
     is_exact: bool = True
     """Whether all was counted; of a very large catalogue only its older part is."""
+    read_back_percent: int = 100
+    """Of so many percent of the blobs the bytes are read at the target again, as the target was known when planned:
+    where it vouches for no checksum, of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +284,7 @@ class Migration:
     finalize_after_seconds: int | None
     finalize_at: datetime | None
     windows: list[dict[str, Any]]
+    proof: str
     resting: bool
     opens_at: datetime | None
     plan: MigrationPlan

@@ -18,6 +18,7 @@ from simples3dms.providers.base import Finding, StorageProvider
 from simples3dms.providers.errors import ProviderError
 from simples3dms.providers.probe import ProbeReport, run_probe
 from simples3dms.providers.registry import get_kind
+from simples3dms.providers.vouching import vouched
 from simples3dms.storage.stores import errors, repository
 from simples3dms.storage.stores.engine import ProviderPool, destinations
 from simples3dms.storage.stores.errors import explain
@@ -87,6 +88,12 @@ class Probes(Grants):
         if found is None:
             raise errors.not_probed()
         return found
+
+    async def list_vouched(self, store_id: UUID) -> frozenset[str]:
+        """Of `providers.vouching`, what the last probe showed that the store can be taken at its word about."""
+        async with self._database.platform() as uow:
+            found = await repository.find_probe(uow, store_id)
+        return frozenset() if found is None else vouched(found.findings)
 
     async def probe_due(self, store_id: UUID, *, hours: float) -> None:
         """The scheduled probe of a store whose last one is that old. Any number of workers may call it at once."""

@@ -405,6 +405,10 @@ class Stores(Probes, Renewals):
         """
         return await self._pool.get(store_id)
 
+    def share_owner(self, one: UUID, other: UUID) -> bool:
+        """Whether two stores whose providers are in use here are the platform's both, or one tenant's."""
+        return self._pool.owner_of(one) == self._pool.owner_of(other)
+
     async def part_bytes(self, store_id: UUID) -> int | None:
         """The size of the parts that larger objects go to the store in; None: they go whole. Asks no store."""
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
 from simples3dms.kit.failpoints import fp
 from simples3dms.kit.leases import LeaseLost
-from simples3dms.providers.base import Body, Expected, PutResult, StorageProvider
+from simples3dms.providers.base import Expected, PutResult, StorageProvider
 from simples3dms.providers.errors import (
     AccessDenied,
     BadCredential,
@@ -31,19 +32,22 @@ from simples3dms.providers.errors import (
 )
 from simples3dms.providers.layers.ratelimit import share_as
 from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.proofs import READ_BACK, READ_BACK_EVIDENCE, Proof
 from simples3dms.storage.blobs.service import Blobs, new_ticket
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket, Written
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.values import Grant
+from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.throttle.service import Throttle
 from simples3dms.storage.transfers import repository
+from simples3dms.storage.transfers.inside import InsideCopies
+from simples3dms.storage.transfers.parts import repository as parts
+from simples3dms.storage.transfers.proving import WHOLE_BYTES, Copy, Demand, prove, read_back, sha1_of
 from simples3dms.storage.transfers.resuming import ClaimLost, SourceFailed, copy_in_parts, goes_in_parts
 from simples3dms.storage.transfers.values import Deficit, Outcome, Result
 
 log = structlog.get_logger(__name__)
 
-#: Bodies up to this size go through memory whole, so that one request each way is enough and may be retried.
-WHOLE_BYTES = 4 * 1024 * 1024
 #: Up to this size as many as there may be are in memory at a time; of those above, a quarter as many.
 _LITTLE_BYTES = 256 * 1024
 #: Copies of bodies above `WHOLE_BYTES` that run at a time in one process: each holds a few parts in memory.
@@ -79,23 +83,59 @@ class _Task:
     ticket: WriteTicket | None
 
 
-@dataclass(slots=True)
-class _Progress:
-    """What has become of a batch so far: copies that are proven, replicas that were, and claims under which bytes were
-    sent to the target."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From where, to where, and the claim to write there."""
 
+    provider: StorageProvider
+    source: Replica
+    target: StorageProvider
+    ticket: WriteTicket
+
+    @property
+    def all(self) -> tuple[StorageProvider, Replica, StorageProvider, WriteTicket]:
+        return self.provider, self.source, self.target, self.ticket
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a batch is for, and what it has come to so far."""
+
+    tenant_id: UUID
+    grant: Grant
+    demand: Demand
     done: list[Written] = field(default_factory=list)
-    proven: list[Replica] = field(default_factory=list)
+    read_back: list[Replica] = field(default_factory=list)
+    """Replicas that were there already, and have now been read in full and compared."""
+    vouched: list[Replica] = field(default_factory=list)
+    """Those of which the provider has reported the right checksum."""
     sent: set[UUID] = field(default_factory=set)
+    """Claims under which the target got bytes, or may have: without, there is nothing to clean there."""
+
+    @contextmanager
+    def sending(self, ticket: WriteTicket) -> Iterator[None]:
+        """Around one request that gives the target a whole object."""
+        was_sent = ticket.replica_id in self.sent
+        self.sent.add(ticket.replica_id)
+        try:
+            yield
+        except UNSENT_FAULTS:
+            if not was_sent:
+                self.sent.discard(ticket.replica_id)
+            raise
 
 
 class CopyEngine:
     """Copies batches. Any number of engines in any number of processes may work on the same tenant."""
 
-    def __init__(self, database: Database, blobs: Blobs, throttle: Throttle, *, concurrency: int) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, throttle: Throttle, *, stores: Stores, concurrency: int
+    ) -> None:
         self._database = database
         self._blobs = blobs
+        self._stores = stores
         self._throttle = throttle
+        self._inside = InsideCopies()
         self._little_slots = asyncio.Semaphore(concurrency)
         self._whole_slots = asyncio.Semaphore(max(1, concurrency // 4))
         self._large_slots = asyncio.Semaphore(min(concurrency, _LARGE_PARALLEL))
@@ -104,37 +144,42 @@ class CopyEngine:
         """For how long the store is left alone by this process; 0: it is asked once. None: nothing is wrong with it."""
         return self._blobs.rest_seconds(store_id)
 
-    async def copy(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> list[Result]:
-        """Bring these blobs to the granted store, each proven by reading it back. One result for each that needs work.
+    async def copy(
+        self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant, proof: Proof = READ_BACK
+    ) -> list[Result]:
+        """Bring these blobs to the granted store, each proven as `proof` asks. One result for each that needs work.
 
         Safe to repeat and to run twice at once: one `writing` row a blob and store, a key written once, and a
         confirmation that counts only while the claim stands.
         """
         share_as(str(tenant_id))
-        tasks, results = await self._claim(tenant_id, blob_ids, grant)
+        tasks, results = await self._claim(tenant_id, blob_ids, grant, proof)
         if not tasks:
             return results
         await fp("copy.claimed")
+        demand = Demand(proof, frozenset() if proof == READ_BACK else await self._stores.list_vouched(grant.store_id))
         tickets = [task.ticket for task in tasks if task.ticket]
-        progress = _Progress()
+        batch = _Batch(tenant_id, grant, demand)
         try:
             async with self._blobs.keep_alive(tenant_id, tickets) if tickets else _nothing():
-                outcomes = await self._all(tenant_id, tasks, grant, progress)
+                outcomes = await self._all(batch, tasks)
         except BaseException:
-            await asyncio.shield(self._settle(tenant_id, tasks, progress))
+            await asyncio.shield(self._settle(batch, tasks))
             raise
-        live = await self._settle(tenant_id, tasks, progress)
+        live = await self._settle(batch, tasks)
         await fp("copy.committed")
         results.extend(_final(task, outcome, live) for task, outcome in zip(tasks, outcomes, strict=True))
         return results
 
-    async def _claim(self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant) -> tuple[list[_Task], list[Result]]:
+    async def _claim(
+        self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant, proof: Proof
+    ) -> tuple[list[_Task], list[Result]]:
         async with self._database.tenant(tenant_id) as uow:
             # Shared, so that no copy is begun towards a store after the placement has turned away from it.
             placement = await placement_repository.share(uow)
             if placement is None or grant.store_id not in placement.policy.wanted_store_ids:
                 return [], []
-            deficits = await repository.list_deficits(uow, blob_ids, target_store_id=grant.store_id)
+            deficits = await repository.list_deficits(uow, blob_ids, target_store_id=grant.store_id, proof=proof)
             tickets, mine = await self._take_tickets(uow, [d.blob.id for d in deficits if d.at_target is None], grant)
         tasks: list[_Task] = []
         results: list[Result] = []
@@ -162,27 +207,26 @@ class CopyEngine:
             )
         return {**fresh, **tickets}, mine
 
-    async def _all(self, tenant_id: UUID, tasks: list[_Task], grant: Grant, progress: _Progress) -> list[Result]:
+    async def _all(self, batch: _Batch, tasks: list[_Task]) -> list[Result]:
         """Run the batch at once, bounded by the engine's slots; an unforeseen error cancels and awaits the rest."""
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._one(tenant_id, task, grant, progress)) for task in tasks]
+            running = [group.create_task(self._one(batch, task)) for task in tasks]
         return [task.result() for task in running]
 
-    async def _one(self, tenant_id: UUID, task: _Task, grant: Grant, progress: _Progress) -> Result:
+    async def _one(self, batch: _Batch, task: _Task) -> Result:
         blob = task.deficit.blob
         async with self._slots(blob.size_bytes):
             try:
                 if task.ticket is None:
                     assert task.deficit.at_target is not None
                     async with self._throttle.turn():
-                        await self._prove_existing(tenant_id, blob, task.deficit.at_target)
-                    progress.proven.append(task.deficit.at_target)
+                        await self._prove_existing(batch, blob, task.deficit.at_target)
                     return Result(blob.id, blob.size_bytes, Outcome.PROVEN)
-                target = await self._blobs.provider(grant.store_id)
-                written, source = await self._from_any(tenant_id, task.deficit, target, task.ticket, progress.sent)
-                progress.done.append(written)
+                target = await self._blobs.provider(batch.grant.store_id)
+                written, source = await self._from_any(batch, task.deficit, target, task.ticket)
+                batch.done.append(written)
                 if source is not None:
-                    progress.proven.append(source)
+                    batch.read_back.append(source)
                 return Result(blob.id, blob.size_bytes, Outcome.COPIED)
             except SourceFailed as failed:
                 return replace(_failure(blob, failed.error), at_source=True)
@@ -201,142 +245,125 @@ class CopyEngine:
         return self._whole_slots if size_bytes <= WHOLE_BYTES else self._large_slots
 
     async def _from_any(
-        self, tenant_id: UUID, deficit: Deficit, target: StorageProvider, ticket: WriteTicket, sent: set[UUID]
+        self, batch: _Batch, deficit: Deficit, target: StorageProvider, ticket: WriteTicket
     ) -> tuple[Written, Replica | None]:
         """Copy from the first source that can be read and is right; each other one is reported.
 
-        `sent` gets the claim when the target is about to get bytes: until then there is nothing to clean there.
         Raises SourceFailed where there is none.
         """
         last: ProviderError = ObjectNotFound("no store holds a replica of it that could be read")
         in_parts = deficit.blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, deficit.blob)
         for source in deficit.sources:
-            provider = await self._blobs.provider(source.store_id)
+            way = _Way(await self._blobs.provider(source.store_id), source, target, ticket)
             for is_last_try in (False, True):
                 try:
-                    written = await self._put_and_prove(tenant_id, deficit.blob, provider, source, target, ticket, sent)
-                    return written, source if source.state == "live" else None
+                    written, was_read = await self._put_and_prove(batch, deficit.blob, way)
+                    return written, source if was_read and source.state == "live" else None
                 except SourceFailed as failed:
                     last = failed.error
                     if in_parts:
                         # Whoever took the copy over may be at this key: it is left to the sweep. Wrong bytes were
                         # read twice.
                         break
-                    if ticket.replica_id in sent:
+                    if ticket.replica_id in batch.sent:
                         await target.discard(ticket.key)
                     # Bytes that came out wrong once may have been hurt on the way: only a second time counts.
                     if is_last_try or not isinstance(last, IntegrityError):
                         break
             if isinstance(last, IntegrityError | ObjectNotFound) and source.state == "live":
-                await self._blobs.report_bad(tenant_id, source, last)
+                await self._blobs.report_bad(batch.tenant_id, source, last)
             if in_parts and isinstance(last, IntegrityError):
                 break
         raise SourceFailed(last)
 
-    async def _put_and_prove(
-        self,
-        tenant_id: UUID,
-        blob: Blob,
-        provider: StorageProvider,
-        source: Replica,
-        target: StorageProvider,
-        ticket: WriteTicket,
-        sent: set[UUID],
-    ) -> Written:
+    async def _put_and_prove(self, batch: _Batch, blob: Blob, way: _Way) -> tuple[Written, bool]:
+        """What was written, and whether all of the source was read and compared on the way."""
         expected = Expected(blob.size_bytes, blob.digest)
-        in_parts = blob.size_bytes > WHOLE_BYTES and goes_in_parts(target, blob)
+        in_parts = blob.size_bytes > WHOLE_BYTES and goes_in_parts(way.target, blob)
         turn = self._throttle.turn
+        copy: Copy | None = None
         try:
             # Each part takes a turn of its own.
             async with _nothing() if in_parts else turn():
-                if in_parts:
-                    sent.add(ticket.replica_id)
-                    put = await copy_in_parts(self._database, turn, tenant_id, blob, provider, source, target, ticket)
-                elif blob.size_bytes <= WHOLE_BYTES:
-                    body: Body = await _read_whole(provider, source, expected)
-                    await fp("copy.source_open")
-                    await fp("copy.mid_stream")
-                    put = await _put_whole(target, ticket, body, expected, sent)
-                else:
-                    sent.add(ticket.replica_id)
-                    put = await self._stream(provider, source, target, ticket, expected)
+                copy = await self._have_copied(batch, blob, way, in_parts=in_parts)
+                if copy is None:
+                    copy = await self._send(batch, blob, way, in_parts=in_parts)
                 await fp("copy.after_put")
-                # What the target says of its write proves nothing: read it back and compare with the record.
                 async with turn() if in_parts else _nothing():
-                    await _read_back(target, ticket.key, put.version_id, expected)
+                    evidence = await prove(way.target, copy, blob, batch.demand)
         except (IntegrityError, SourceFailed) as error:
-            if in_parts:
-                await self._spoil(tenant_id, ticket, error)
+            if isinstance(error, IntegrityError) and copy is not None and copy.inside:
+                # The next attempt, at another key, is streamed: then it shows whether the source was wrong.
+                self._inside.doubt(way.source, way.ticket, error)
+            elif in_parts:
+                await self._spoil(batch.tenant_id, way.ticket, error)
                 if isinstance(error, IntegrityError):
                     # Only the parts were hashed on their way: was it the source that had other bytes?
-                    await _require_good(provider, source, expected)
+                    await _require_good(way, expected)
             raise
         await fp("copy.proven")
-        return Written(ticket, put.version_id, blob.digest, blob.size_bytes)
+        return Written(way.ticket, copy.version_id, blob.digest, blob.size_bytes, evidence), not copy.inside
+
+    async def _have_copied(self, batch: _Batch, blob: Blob, way: _Way, *, in_parts: bool) -> Copy | None:
+        """By the service itself, if it can and will."""
+        if not self._inside.suits(*way.all) or not self._stores.share_owner(way.source.store_id, way.ticket.store_id):
+            return None
+        async with self._throttle.turn() if in_parts else _nothing():
+            with batch.sending(way.ticket):
+                return await self._inside.copy(blob, *way.all)
+
+    async def _send(self, batch: _Batch, blob: Blob, way: _Way, *, in_parts: bool) -> Copy:
+        """Write the object, from what is read at the source."""
+        expected, sha1 = Expected(blob.size_bytes, blob.digest), None
+        if in_parts:
+            batch.sent.add(way.ticket.replica_id)
+            put = await copy_in_parts(self._database, self._throttle.turn, batch.tenant_id, blob, *way.all)
+        elif blob.size_bytes <= WHOLE_BYTES:
+            body = await _read_whole(way, expected)
+            await fp("copy.source_open")
+            await fp("copy.mid_stream")
+            if batch.demand.takes_word(blob):
+                sha1 = sha1_of(body)
+            with batch.sending(way.ticket):
+                put = await way.target.put(way.ticket.key, body, expected=expected)
+        else:
+            batch.sent.add(way.ticket.replica_id)
+            put = await _stream(way, expected)
+        return Copy(way.ticket.key, put.version_id, sha1)
 
     async def _spoil(self, tenant_id: UUID, ticket: WriteTicket, error: IntegrityError | SourceFailed) -> None:
         """Where bytes were wrong, nobody goes on with what was sent: the next attempt begins anew, at another key."""
         if isinstance(error, IntegrityError) or isinstance(error.error, IntegrityError):
             async with self._database.tenant(tenant_id) as uow:
-                await repository.forget_part_uploads(uow, [ticket.replica_id])
+                await parts.forget_part_uploads(uow, [ticket.replica_id])
 
-    async def _stream(
-        self,
-        provider: StorageProvider,
-        source: Replica,
-        target: StorageProvider,
-        ticket: WriteTicket,
-        expected: Expected,
-    ) -> PutResult:
-        failed: list[ProviderError] = []
-
-        async def chunks() -> AsyncIterator[bytes]:
-            # A failure in here is the source's, whatever the target makes of it on its way up.
-            try:
-                async with provider.open(source.key, version_id=source.version_id, expected=expected) as reader:
-                    await fp("copy.source_open")
-                    hit = False
-                    async for chunk in reader:
-                        yield chunk
-                        if not hit:
-                            hit = True
-                            await fp("copy.mid_stream")
-            except ProviderError as error:
-                failed.append(error)
-                raise
-
-        try:
-            return await target.put(ticket.key, chunks(), expected=expected)
-        except ProviderError:
-            if failed:
-                raise SourceFailed(failed[0]) from failed[0]
-            raise
-
-    async def _prove_existing(self, tenant_id: UUID, blob: Blob, replica: Replica) -> None:
+    async def _prove_existing(self, batch: _Batch, blob: Blob, replica: Replica) -> None:
         provider = await self._blobs.provider(replica.store_id)
-        expected = Expected(blob.size_bytes, blob.digest)
         try:
-            await _read_back(provider, replica.key, replica.version_id, expected)
+            evidence = await prove(provider, Copy(replica.key, replica.version_id), blob, batch.demand)
         except (IntegrityError, ObjectNotFound) as error:
-            await self._blobs.report_bad(tenant_id, replica, error)
+            await self._blobs.report_bad(batch.tenant_id, replica, error)
             raise
+        (batch.read_back if evidence == READ_BACK_EVIDENCE else batch.vouched).append(replica)
 
-    async def _settle(self, tenant_id: UUID, tasks: list[_Task], progress: _Progress) -> set[UUID]:
+    async def _settle(self, batch: _Batch, tasks: list[_Task]) -> set[UUID]:
         """Confirm what was proven and give the rest up, in one unit of work; the replica ids that are live."""
-        done, proven = progress.done, progress.proven
+        done = batch.done
         finished = {written.ticket.replica_id for written in done}
         lost = [task.ticket for task in tasks if task.ticket and task.ticket.replica_id not in finished]
-        async with self._database.tenant(tenant_id) as uow:
+        async with self._database.tenant(batch.tenant_id) as uow:
             await self._blobs.locks.share_documents(uow, [written.ticket.replica_id for written in done])
             live = await blobs_repository.confirm_copies(uow, done) if done else set()
             await self._blobs.locks.want_for_replicas(uow, list(live))
-            if proven:
-                await blobs_repository.record_read_back(uow, [replica.id for replica in proven])
-            await repository.forget_part_uploads(uow, list(live))
+            if batch.read_back:
+                await blobs_repository.record_read_back(uow, [replica.id for replica in batch.read_back])
+            if batch.vouched:
+                await blobs_repository.record_vouched(uow, [replica.id for replica in batch.vouched])
+            await parts.forget_part_uploads(uow, list(live))
             left = await repository.release_writes(uow, lost) if lost else set()
             lost = [ticket for ticket in lost if ticket.replica_id not in left]
             # Of one that was taken over, whoever had it before may have sent something.
-            unsent = [one for one in lost if one.replica_id not in progress.sent and one.fence == 1]
+            unsent = [one for one in lost if one.replica_id not in batch.sent and one.fence == 1]
             if unsent:
                 await blobs_repository.forget_unsent(uow, unsent)
                 lost = [ticket for ticket in lost if ticket not in unsent]
@@ -360,39 +387,44 @@ class _nothing:
     async def __aexit__(self, *exc: object) -> None: ...
 
 
-async def _read_whole(provider: StorageProvider, source: Replica, expected: Expected) -> bytes:
-    try:
-        return await provider.get(source.key, version_id=source.version_id, expected=expected)
-    except ProviderError as error:
-        raise SourceFailed(error) from error
+async def _stream(way: _Way, expected: Expected) -> PutResult:
+    failed: list[ProviderError] = []
 
+    async def chunks() -> AsyncIterator[bytes]:
+        # A failure in here is the source's, whatever the target makes of it on its way up.
+        try:
+            async with way.provider.open(way.source.key, version_id=way.source.version_id, expected=expected) as reader:
+                await fp("copy.source_open")
+                hit = False
+                async for chunk in reader:
+                    yield chunk
+                    if not hit:
+                        hit = True
+                        await fp("copy.mid_stream")
+        except ProviderError as error:
+            failed.append(error)
+            raise
 
-async def _put_whole(
-    target: StorageProvider, ticket: WriteTicket, body: Body, expected: Expected, sent: set[UUID]
-) -> PutResult:
-    sent.add(ticket.replica_id)
     try:
-        return await target.put(ticket.key, body, expected=expected)
-    except UNSENT_FAULTS:
-        sent.discard(ticket.replica_id)
+        return await way.target.put(way.ticket.key, chunks(), expected=expected)
+    except ProviderError:
+        if failed:
+            raise SourceFailed(failed[0]) from failed[0]
         raise
 
 
-async def _require_good(provider: StorageProvider, source: Replica, expected: Expected) -> None:
+async def _read_whole(way: _Way, expected: Expected) -> bytes:
     try:
-        await _read_back(provider, source.key, source.version_id, expected)
+        return await way.provider.get(way.source.key, version_id=way.source.version_id, expected=expected)
     except ProviderError as error:
         raise SourceFailed(error) from error
 
 
-async def _read_back(provider: StorageProvider, key: str, version_id: str | None, expected: Expected) -> None:
-    """All of an object, compared with the record."""
-    if expected.size_bytes is not None and expected.size_bytes <= WHOLE_BYTES:
-        await provider.get(key, version_id=version_id, expected=expected)
-        return
-    async with provider.open(key, version_id=version_id, expected=expected) as reader:
-        async for _ in reader:
-            pass
+async def _require_good(way: _Way, expected: Expected) -> None:
+    try:
+        await read_back(way.provider, way.source.key, way.source.version_id, expected)
+    except ProviderError as error:
+        raise SourceFailed(error) from error
 
 
 def _failure(blob: Blob, error: ProviderError) -> Result:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof, parse
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket
 from simples3dms.storage.placement.repository import IS_SELECTED, selection_params
 from simples3dms.storage.placement.selections import Selection
@@ -22,16 +23,23 @@ from simples3dms.storage.transfers.values import (
 )
 
 
-async def list_deficits(uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_store_id: UUID) -> list[Deficit]:
-    """Of these blobs, the living ones without a live replica at the target that was read back."""
+async def list_deficits(
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, target_store_id: UUID, proof: Proof
+) -> list[Deficit]:
+    """Of these blobs, the living ones without a live replica at the target that is proven as is asked for."""
     blobs = await uow.rows(
         Blob,
-        """SELECT b.id, b.seq, b.digest, b.size_bytes FROM blobs b
+        f"""SELECT b.id, b.seq, b.digest, b.size_bytes FROM blobs b
            WHERE b.tenant_id = %(tenant)s AND b.id = ANY(%(ids)s) AND b.dead_at IS NULL AND NOT EXISTS (
              SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
-               AND r.store_id = %(target)s AND r.state = 'live' AND r.evidence = 'read-back')
-           ORDER BY b.seq""",
-        {"tenant": uow.tenant_id, "ids": list(blob_ids), "target": target_store_id},
+               AND r.store_id = %(target)s AND r.state = 'live' AND {blobs_repository.PROVEN})
+           ORDER BY b.seq""",  # noqa: S608
+        {
+            "tenant": uow.tenant_id,
+            "ids": list(blob_ids),
+            "target": target_store_id,
+            "percent": proof.read_back_percent,
+        },
     )
     replicas: dict[UUID, list[Replica]] = {}
     for replica in await blobs_repository.list_replicas(uow, [blob.id for blob in blobs]):
@@ -134,6 +142,14 @@ async def list_due_at(uow: UnitOfWork, *, target_store_id: UUID, limit: int) -> 
              AND due_at <= now() AND (lease_until IS NULL OR lease_until < now()) ORDER BY due_at, id LIMIT %s""",
         [uow.tenant_id, target_store_id, limit],
     )
+
+
+async def find_proof(uow: UnitOfWork, migration_id: UUID) -> Proof:
+    """How well the copies of a migration are to be proven."""
+    found = await uow.scalar(
+        "SELECT proof FROM migrations WHERE tenant_id = %s AND id = %s", [uow.tenant_id, migration_id]
+    )
+    return READ_BACK if found is None else parse(found)
 
 
 async def extend(uow: UnitOfWork, rows: Sequence[TransferRow], *, lease_seconds: float) -> None:
@@ -342,14 +358,6 @@ async def count_backlog(uow: UnitOfWork, *, target_store_id: UUID) -> Backlog:
     return found
 
 
-async def forget_part_uploads(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
-    """Nobody goes on with these: they are finished, or spoiled."""
-    if replica_ids:
-        await uow.execute(
-            "DELETE FROM part_uploads WHERE tenant_id = %s AND replica_id = ANY(%s)", [uow.tenant_id, list(replica_ids)]
-        )
-
-
 async def release_writes(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> set[UUID]:
     """Leave copies in parts to whoever takes them up next; the replica ids of those that can be."""
     released = await uow.scalars(
@@ -393,14 +401,4 @@ async def list_in_use(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> set[UU
             "SELECT id FROM replicas WHERE tenant_id = %s AND id = ANY(%s) AND state <> 'retiring'",
             [uow.tenant_id, [ticket.replica_id for ticket in tickets]],
         )
-    )
-
-
-async def forget_parts(uow: UnitOfWork, selection: Selection, *, store_id: UUID) -> None:
-    """Nobody is to go on with copies in parts of these blobs to this store: they are given up like others."""
-    await uow.execute(
-        f"""DELETE FROM part_uploads u USING replicas d JOIN blobs b ON b.tenant_id = d.tenant_id AND b.id = d.blob_id
-            WHERE u.tenant_id = %(tenant)s AND d.tenant_id = u.tenant_id AND d.id = u.replica_id
-              AND d.store_id = %(store)s AND {IS_SELECTED}""",  # noqa: S608
-        {"tenant": uow.tenant_id, "store": store_id, **selection_params(selection)},
     )

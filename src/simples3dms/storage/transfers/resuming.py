@@ -20,7 +20,7 @@ from simples3dms.kit.streams import gather_small
 from simples3dms.providers.base import Part, PartsUpload, PutResult, StorageProvider
 from simples3dms.providers.errors import IntegrityError, ObjectNotFound, ProviderError
 from simples3dms.storage.blobs.values import Blob, Replica, WriteTicket
-from simples3dms.storage.transfers.parts import repository
+from simples3dms.storage.transfers.parts import repository as parts
 
 #: Bytes of one object that are held in memory, and under way, at a time.
 _BYTES_UNDER_WAY: Final = 24 * 2**20
@@ -76,7 +76,7 @@ async def copy_in_parts(
             part = await target.put_part(upload, number, body)
             digest = hashlib.sha256(body).digest()
         async with database.tenant(tenant_id) as uow:
-            if not await repository.insert_part(uow, ticket, part, digest):
+            if not await parts.insert_part(uow, ticket, part, digest):
                 raise ClaimLost
         done[number] = part
         await fp("copy.part_sent")
@@ -96,8 +96,8 @@ async def _take_up(
 ) -> tuple[PartsUpload | None, dict[int, Part]]:
     """The upload that was begun, if the target still has it, and the parts of it that are as they were recorded."""
     async with database.tenant(tenant_id) as uow:
-        begun = await repository.find_part_upload(uow, ticket.replica_id)
-        recorded = await repository.list_parts(uow, ticket.replica_id) if begun else []
+        begun = await parts.find_part_upload(uow, ticket.replica_id)
+        recorded = await parts.list_parts(uow, ticket.replica_id) if begun else []
     if begun is None:
         return None, {}
     upload = PartsUpload(ticket.key, begun.upload_id, begun.part_size_bytes)
@@ -125,7 +125,7 @@ async def _begin(
     upload = await target.begin_parts(ticket.key, size_bytes=blob.size_bytes)
     async with database.tenant(tenant_id) as uow:
         # Until this is committed, the replica's row alone tells of it: whoever sweeps its key ends the upload.
-        if not await repository.replace_part_upload(uow, ticket, upload):
+        if not await parts.replace_part_upload(uow, ticket, upload):
             raise ClaimLost
     return upload
 

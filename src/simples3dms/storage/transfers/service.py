@@ -13,6 +13,7 @@ from simples3dms.jobqueue.app import JobQueue
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.streams import heartbeat
 from simples3dms.storage.blobs import repository as blobs_repository
+from simples3dms.storage.blobs.proofs import READ_BACK, Proof
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.router import owed_stores, write_store_of
 from simples3dms.storage.placement.turns import waits_for_age
@@ -218,9 +219,10 @@ class Transfers:
             if not rows:
                 return
             grants = {grant.store_id: grant for grant in await placement_repository.list_grants(uow)}
+            proof = await self._proof(uow, rows)
         grant = grants.get(rows[0].target_store_id)
         try:
-            results = await self._copy(tenant_id, rows, grant) if grant else {}
+            results = await self._copy(tenant_id, rows, grant, proof) if grant else {}
         except asyncio.CancelledError:
             await asyncio.shield(self._put_back(tenant_id, rows))
             raise
@@ -253,14 +255,22 @@ class Transfers:
             # Whoever takes one of them takes the others with it.
             await self.defer_run(uow, rows[0].id)
 
-    async def _copy(self, tenant_id: UUID, rows: Sequence[TransferRow], grant: Grant) -> dict[UUID, Result]:
+    async def _proof(self, uow: UnitOfWork, rows: Sequence[TransferRow]) -> Proof:
+        """As the migration that owes them asks; where others are among them, all are read back."""
+        migrations = {row.migration_id for row in rows}
+        (one, *others) = migrations
+        return READ_BACK if one is None or others else await repository.find_proof(uow, one)
+
+    async def _copy(
+        self, tenant_id: UUID, rows: Sequence[TransferRow], grant: Grant, proof: Proof
+    ) -> dict[UUID, Result]:
         async def beat() -> bool:
             async with self._database.tenant(tenant_id) as uow:
                 await repository.extend(uow, rows, lease_seconds=self._lease_seconds)
             return True
 
         async with heartbeat(beat, lease_seconds=self._lease_seconds):
-            results = await self._engine.copy(tenant_id, [row.blob_id for row in rows], grant)
+            results = await self._engine.copy(tenant_id, [row.blob_id for row in rows], grant, proof)
         return {result.blob_id: result for result in results}
 
     async def _record(self, uow: UnitOfWork, rows: Sequence[TransferRow], results: dict[UUID, Result]) -> None:

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from b2sdk.v3.exception import B2Error, BadRequest
+from b2sdk.v3.exception import B2Error, BadRequest, ChecksumMismatch
 
 from simples3dms.providers.base import CopySource, Finding, LockMode, ObjectLock
 from simples3dms.providers.errors import AccessDenied, ObjectNotFound, StoreUnavailable, Unsupported
 from simples3dms.providers.kinds.b2.errors import is_worth_another_url
 from simples3dms.providers.threads import check_wanted
+from simples3dms.providers.vouching import REPORTED
 
 T = TypeVar("T")
 #: One swap of a broken upload URL at once, as the service asks for; more is the retry layer's, with pauses.
@@ -219,6 +220,25 @@ def inspect_lock(session: Any, bucket_id: str, *, needed: bool) -> Finding:
         detail = "the bucket retains all that is written: nothing can be removed there before that is over"
         return Finding(name, "amber", meaning, detail)
     return Finding(name, "green", meaning)
+
+
+def inspect_checksum(session: Any, bucket_id: str, path: str) -> Finding:
+    """Whether the SHA-1 that the service tells of a file is one that it has compared with the bytes."""
+    meaning = "The SHA-1 that the store reports is its own: a wrong one is refused, and the right one is told later."
+    body, wrong = b"what the probe writes", hashlib.sha1(b"other bytes", usedforsecurity=False).hexdigest()
+    made, _ = upload_small(session, bucket_id, path, body, "application/octet-stream")
+    told = vouched_sha1(session.get_file_info_by_id(made["fileId"]))
+    if told != hashlib.sha1(body, usedforsecurity=False).hexdigest():
+        return Finding(REPORTED, "amber", meaning, "it tells none, or another: copies are read back")
+    try:
+        _with_fresh_url(
+            lambda: session.upload_file(
+                bucket_id, f"{path}-wrong", len(body), "application/octet-stream", wrong, {}, io.BytesIO(body)
+            )
+        )
+    except (BadRequest, ChecksumMismatch):
+        return Finding(REPORTED, "green", meaning)
+    return Finding(REPORTED, "amber", meaning, "it repeats whatever it was told: copies are read back")
 
 
 def inspect_key(session: Any, bucket_id: str) -> list[Finding]:

@@ -46,6 +46,7 @@ from simples3dms.providers.kinds.b2.calls import (
     all_parts,
     check_advances,
     copy_file,
+    inspect_checksum,
     inspect_key,
     inspect_lock,
     known_upload,
@@ -382,9 +383,13 @@ class B2Provider(ProviderBase):
         return ListPage(kept, json.dumps([following, following_id]))
 
     async def inspect(self, scratch: str) -> Sequence[Finding]:
-        locks = self.capabilities.object_lock
+        locks, path = self.capabilities.object_lock, self._path(f"{scratch}checksum")
         return await self._account.run(
-            lambda session, bucket: [*inspect_key(session, bucket), inspect_lock(session, bucket, needed=locks)]
+            lambda session, bucket: [
+                *inspect_key(session, bucket),
+                inspect_lock(session, bucket, needed=locks),
+                inspect_checksum(session, bucket, path),
+            ]
         )
 
     async def check(self) -> None:

@@ -8,11 +8,11 @@ import asyncio
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Annotated, Final, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -20,6 +20,7 @@ from simples3dms.providers.base import (
     NOTHING_EXPECTED,
     Body,
     Capabilities,
+    CopySource,
     DeleteOutcome,
     Expected,
     ListPage,
@@ -29,7 +30,7 @@ from simples3dms.providers.base import (
     ObjectRef,
     PutResult,
 )
-from simples3dms.providers.errors import AccessDenied, IntegrityError, ProviderError, StoreUnavailable
+from simples3dms.providers.errors import AccessDenied, IntegrityError, ProviderError, StoreUnavailable, Unsupported
 from simples3dms.providers.kinds.local.errors import from_os_error
 from simples3dms.providers.kinds.local.listing import Wanted, iter_tree
 from simples3dms.providers.kinds.local.tree import FileOps, Tree, ensure_mark
@@ -71,6 +72,7 @@ class LocalProvider(ProviderBase):
     kind = "local"
     capabilities = Capabilities(
         part_size_bytes=_CHUNK_BYTES,
+        server_side_copy=True,
         notes=("one file per object; fsync of file and folders before a write is acknowledged",),
     )
 
@@ -83,11 +85,30 @@ class LocalProvider(ProviderBase):
         self, key: str, body: Body, *, expected: Expected = NOTHING_EXPECTED, content_type: str | None = None
     ) -> PutResult:
         pending = PendingFile(self._tree, key)
+        if isinstance(body, bytes):
+            return await self._make(key, pending, self._run(key, pending.finish, [body]))
+        return await self._make(key, pending, self._put_stream(key, pending, body))
+
+    async def copy(self, source: CopySource, key: str, *, content_type: str | None = None) -> PutResult:
+        """The kernel moves the bytes from file to file: never a link, and nothing that the two files share."""
+        if source.location.account != self.location.account:
+            raise Unsupported("this store can't copy from there by itself", key=key)
+        pending = PendingFile(self._tree, key)
+        there = Tree(Path(source.location.bucket), source.location.prefix, self._tree.ops)
+
+        def work() -> os.stat_result:
+            fd, found = there.open_file(source.key)
+            try:
+                return pending.finish_copy(fd, found.st_size)
+            finally:
+                os.close(fd)
+
+        return await self._make(key, pending, self._run(key, work))
+
+    async def _make(self, key: str, pending: PendingFile, work: Coroutine[Any, Any, os.stat_result]) -> PutResult:
+        """What the work has written, or nothing of it."""
         try:
-            if isinstance(body, bytes):
-                found = await self._run(key, pending.finish, [body])
-            else:
-                found = await self._put_stream(key, pending, body)
+            found = await work
         except asyncio.CancelledError:
             pending.give_up()
             self._later(pending.abort)

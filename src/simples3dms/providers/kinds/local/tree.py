@@ -32,6 +32,14 @@ class FileOps:
     def write(self, fd: int, data: memoryview) -> int:
         return os.write(fd, data)
 
+    def move(self, source: int, target: int, offset: int, count: int) -> int:
+        """Bytes from a place of one file to the end of another, within the kernel; how many, 0 at the end.
+
+        Not `copy_file_range`: on file systems that can, it has both files share their blocks, and one bad block would
+        then take both replicas.
+        """
+        return os.sendfile(target, source, offset, count)
+
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from simples3dms.providers.errors import BucketMissing, StoreUnavailable, Unsupported
+from simples3dms.providers.errors import BucketMissing, IntegrityError, StoreUnavailable, Unsupported
 from simples3dms.providers.kinds.local.tree import TEMP_SLOTS, Tree, refuse_link, temp_name, unlink_if_there
 
 _EXCLUSIVE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+#: What the kernel copies at a time: between two it is asked whether anybody still waits.
+_COPY_BYTES: Final = 64 * 2**20
 #: How often a folder may vanish under us (a delete prunes it as we enter) before we call the store unwell.
 _TRIES: Final = 32
 
@@ -47,6 +49,18 @@ class PendingFile:
             self._close()
             self._publish()
             return found
+
+    def finish_copy(self, source: int, size_bytes: int) -> os.stat_result:
+        """Have so many bytes of another file copied by the kernel, and make the file visible under its name."""
+        with self._lock:
+            while self.size_bytes < size_bytes:
+                moved = self._tree.ops.move(
+                    source, self._opened(), self.size_bytes, min(_COPY_BYTES, size_bytes - self.size_bytes)
+                )
+                if moved == 0:
+                    raise IntegrityError("the file is shorter than it was when opened")
+                self.size_bytes += moved
+        return self.finish([])
 
     def _close(self) -> None:
         """Forgotten before it is closed: a close that fails has freed the number, which may be another file's next."""

@@ -61,6 +61,31 @@ def checksum_of(body: bytes, mode: str) -> dict[str, Any]:
     return {"ChecksumCRC64NVME": base64.b64encode(checksums.crc64nvme(body).to_bytes(8, "big")).decode()}
 
 
+def head_object(s3: Any, bucket: str, key: str, place: ObjectRef, asked: dict[str, Any]) -> ObjectInfo:
+    """HeadObject of `place` (a full path), told as of `key`."""
+    if place.version_id is not None:
+        asked = {**asked, "VersionId": place.version_id}
+    told = s3.head_object(Bucket=bucket, Key=place.key, **asked)
+    return ObjectInfo(
+        key,
+        told["ContentLength"],
+        place.version_id or told.get("VersionId"),
+        told.get("ETag"),
+        told.get("LastModified"),
+        sha256=told_sha256(told),
+    )
+
+
+def told_sha256(told: dict[str, Any]) -> str | None:
+    """The SHA-256 of the whole object, where the service tells one; one made of its parts' is none (`ChecksumType`)."""
+    try:
+        digest = base64.b64decode(told.get("ChecksumSHA256") or "", validate=True)
+    except ValueError:
+        return None
+    whole = told.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and len(digest) == hashlib.sha256().digest_size
+    return digest.hex() if whole else None
+
+
 def list_page(
     s3: Any,
     bucket: str,

@@ -30,11 +30,21 @@ Verdict = Literal["green", "amber", "red"]
 class Inspector:
     """One bucket, asked with one client. Everything blocks; what it writes lies below `scratch` (a full path)."""
 
-    def __init__(self, s3: Any, bucket: str, scratch: str, options: BuildOptions, *, locks: bool = False) -> None:
-        """`locks`: the store's settings say that objects are locked there."""
+    def __init__(
+        self,
+        s3: Any,
+        bucket: str,
+        scratch: str,
+        options: BuildOptions,
+        *,
+        locks: bool = False,
+        sha256: bool = False,
+    ) -> None:
+        """`locks`: the store's settings say that objects are locked there. `sha256`: that it is to keep a SHA-256."""
         self._s3, self._bucket, self._scratch = s3, bucket, scratch
         self._options = options
         self._locks = locks
+        self._sha256 = sha256
 
     def run(self) -> list[Finding]:
         looks: list[Callable[[], Finding]] = [
@@ -48,6 +58,8 @@ class Inspector:
             self.object_lock,
             self.scope,
         ]
+        if self._sha256:
+            looks += [self.reported_checksum, self.checksum_of_a_copy]
         return [self._look(one) for one in looks]
 
     def _look(self, one: Callable[[], Finding]) -> Finding:
@@ -94,6 +106,32 @@ class Inspector:
         detail = "; ".join(f"{verb} {', '.join(modes)}" for verb, modes in parts if modes)
         # We compare every byte ourselves; the store's own comparison only tells sooner.
         return self._found(self.checksums, "green" if honoured else "amber", detail)
+
+    def reported_checksum(self) -> Finding:
+        """The SHA-256 that the store reports is its own: a wrong one is refused, and the right one is told later."""
+        key = f"{self._scratch}reported"
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=_BODY, **_header(_BODY, "sha256"))
+        told = self._told_sha256(key)
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=f"{key}-wrong", Body=_BODY, **_header(_OTHER, "sha256"))
+        except ClientError:
+            if told == hashlib.sha256(_BODY).hexdigest():
+                return self._found(self.reported_checksum, "green", "")
+            return self._found(self.reported_checksum, "amber", "it tells none, or another: copies are read back")
+        return self._found(self.reported_checksum, "amber", "it repeats whatever it was told: copies are read back")
+
+    def checksum_of_a_copy(self) -> Finding:
+        """Of a copy inside the store the SHA-256 is computed anew: it may be carried along, whatever the bytes."""
+        source, key = f"{self._scratch}without", f"{self._scratch}copied"
+        self._s3.put_object(Bucket=self._bucket, Key=source, Body=_BODY)
+        place = {"Bucket": self._bucket, "Key": source}
+        self._s3.copy_object(Bucket=self._bucket, Key=key, CopySource=place, ChecksumAlgorithm="SHA256")
+        if self._told_sha256(key) == hashlib.sha256(_BODY).hexdigest():
+            return self._found(self.checksum_of_a_copy, "green", "")
+        return self._found(self.checksum_of_a_copy, "amber", "it is not: copies inside the store are read back")
+
+    def _told_sha256(self, key: str) -> str | None:
+        return control.told_sha256(self._s3.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED"))
 
     def ranges(self) -> Finding:
         """A range is answered with that range: else each part of a large object costs all of it."""

@@ -80,6 +80,7 @@ class S3Provider(ProviderBase):
         self._locks = Locks(settings, self._control)
         # obstore has no way to send the CRC headers, so with those botocore writes small objects too.
         self._puts_by_obstore = settings.checksum_mode in ("none", "sha256")
+        self._keeps_sha256 = settings.checksum_mode == "sha256"
         profile = settings.profile
         signs = (profile.signs if settings.signing is None else settings.signing) and settings.encryption != "SSE-C"
         self.capabilities = Capabilities(
@@ -209,16 +210,15 @@ class S3Provider(ProviderBase):
         return await self._obstore(key, reading.get(self._store, self._path(key), options))
 
     async def head(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
-        if version_id is None:
+        if version_id is None and not self._keeps_sha256:
             return self._info(key, await self._obstore(key, obstore.head_async(self._store, self._path(key))))
         asked = control.customer_key(self._settings, self._credential)
+        asked |= {"ChecksumMode": "ENABLED"} if self._keeps_sha256 else {}
+        place = ObjectRef(self._path(key), version_id)
         try:
-            found = await self._control(
-                key, lambda s3: s3.head_object(Bucket=self._bucket, Key=self._path(key), VersionId=version_id, **asked)
-            )
+            return await self._control(key, lambda s3: control.head_object(s3, self._bucket, key, place, asked))
         except ProviderError as error:
             raise await self._doubts.ask_again(error) if says_nothing_of_the_bucket(error) else error from None
-        return ObjectInfo(key, found["ContentLength"], version_id, found.get("ETag"), found.get("LastModified"))
 
     async def _obstore(self, key: str, call: Any) -> Any:
         try:
@@ -299,6 +299,8 @@ class S3Provider(ProviderBase):
         if not whole and not profile.copies_in_parts:
             raise Unsupported("the service does not copy objects of this size by itself", key=key)
         options = control.write_options(self._settings, self._credential)
+        if whole and self._keeps_sha256:
+            options["ChecksumAlgorithm"] = "SHA256"
         done = await self._control(
             key,
             lambda s3: control.copy_object(
@@ -427,7 +429,8 @@ class S3Provider(ProviderBase):
         place = self._prefix + scratch
 
         def work(s3: Any) -> Sequence[Finding]:
-            return Inspector(s3, self._bucket, place, self._options, locks=self.capabilities.object_lock).run()
+            uses = {"locks": self.capabilities.object_lock, "sha256": self._keeps_sha256}
+            return Inspector(s3, self._bucket, place, self._options, **uses).run()
 
         return await self._control(None, work)
 

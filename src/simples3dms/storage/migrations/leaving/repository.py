@@ -7,28 +7,37 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.blobs.proofs import Proof
+from simples3dms.storage.blobs.repository import PROVEN
 from simples3dms.storage.migrations.values import MigrationRow, RemnantPage
 from simples3dms.storage.placement.repository import IS_SELECTED, selection_params
 
-#: Whether the copy that replica `r` waits for was waived; its parameter is the store that it was for.
+#: Whether the copy that replica `r` waits for was waived; %(staying)s is the store that it was for.
 _WAIVED: Final = """EXISTS (SELECT 1 FROM transfers t WHERE t.tenant_id = r.tenant_id AND t.blob_id = r.blob_id
-  AND t.target_store_id = %s AND t.state = 'waived')"""
+  AND t.target_store_id = %(staying)s AND t.state = 'waived')"""
 
 
 async def list_to_evacuate(
-    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID
+    uow: UnitOfWork, blob_ids: Sequence[UUID], *, leaving_store_id: UUID, staying_store_id: UUID, proof: Proof
 ) -> list[tuple[UUID, bool]]:
-    """Of these blobs, those with a replica in the store that is left; True where no other one is proven.
+    """Of these blobs, those with a replica in the store that is left; True where no other one is proven well enough.
 
     What was waived stays where it is.
     """
     cursor = await uow.connection.execute(
-        f"""SELECT r.blob_id, bool_and(NOT EXISTS (
-               SELECT 1 FROM replicas o WHERE o.tenant_id = r.tenant_id AND o.blob_id = r.blob_id
-                 AND o.store_id <> r.store_id AND o.state = 'live' AND o.evidence = 'read-back'))
-           FROM replicas r WHERE r.tenant_id = %s AND r.blob_id = ANY(%s) AND r.store_id = %s
-             AND r.state IN ('live', 'suspect', 'missing') AND NOT {_WAIVED} GROUP BY r.blob_id""",  # noqa: S608
-        [uow.tenant_id, list(blob_ids), leaving_store_id, staying_store_id],
+        f"""SELECT l.blob_id, bool_and(NOT EXISTS (
+               SELECT 1 FROM replicas r WHERE r.tenant_id = l.tenant_id AND r.blob_id = l.blob_id
+                 AND r.store_id <> l.store_id AND r.state = 'live' AND {PROVEN}))
+           FROM (SELECT r.tenant_id, r.blob_id, r.store_id FROM replicas r
+             WHERE r.tenant_id = %(tenant)s AND r.blob_id = ANY(%(blobs)s) AND r.store_id = %(leaving)s
+               AND r.state IN ('live', 'suspect', 'missing') AND NOT {_WAIVED}) l GROUP BY l.blob_id""",  # noqa: S608
+        {
+            "tenant": uow.tenant_id,
+            "blobs": list(blob_ids),
+            "leaving": leaving_store_id,
+            "staying": staying_store_id,
+            "percent": proof.read_back_percent,
+        },
     )
     return await cursor.fetchall()
 
@@ -55,9 +64,14 @@ async def find_remnants(uow: UnitOfWork, row: MigrationRow, *, limit: int) -> li
     """Blobs (by sequence) that still have a finished replica in the store that is left, and were not waived."""
     return await uow.scalars(
         f"""SELECT b.seq FROM replicas r JOIN blobs b ON b.tenant_id = r.tenant_id AND b.id = r.blob_id
-           WHERE r.tenant_id = %s AND r.store_id = %s AND r.state IN ('live', 'suspect', 'missing')
-             AND NOT {_WAIVED} LIMIT %s""",  # noqa: S608
-        [uow.tenant_id, row.leaving_store_id, row.staying_store_id, limit],
+           WHERE r.tenant_id = %(tenant)s AND r.store_id = %(leaving)s AND r.state IN ('live', 'suspect', 'missing')
+             AND NOT {_WAIVED} LIMIT %(limit)s""",  # noqa: S608
+        {
+            "tenant": uow.tenant_id,
+            "leaving": row.leaving_store_id,
+            "staying": row.staying_store_id,
+            "limit": limit,
+        },
     )
 
 
@@ -68,7 +82,7 @@ async def remnant_page(uow: UnitOfWork, row: MigrationRow, *, after_seq: int, li
         f"""SELECT max(seq) AS last_seq, coalesce(array_agg(seq) FILTER (WHERE is_there), '{{}}') AS seqs
             FROM (SELECT b.seq, EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id
                     AND r.store_id = %(leaving)s AND r.state IN ('live', 'suspect', 'missing')
-                    AND NOT {_WAIVED.replace("%s", "%(staying)s")}) AND {IS_SELECTED} AS is_there
+                    AND NOT {_WAIVED}) AND {IS_SELECTED} AS is_there
                   FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.seq > %(after)s ORDER BY b.seq LIMIT %(limit)s)
               page""",  # noqa: S608
         {
@@ -88,10 +102,10 @@ async def has_replicas(uow: UnitOfWork, row: MigrationRow) -> bool:
     """Whether the tenant has any replica row at all in the store, also one being written or removed; what was waived
     stays there, and what the store itself keeps goes when its lock ends."""
     found = await uow.scalar(
-        f"""SELECT 1 FROM replicas r WHERE r.tenant_id = %s AND r.store_id = %s
+        f"""SELECT 1 FROM replicas r WHERE r.tenant_id = %(tenant)s AND r.store_id = %(leaving)s
              AND NOT (r.state IN ('live', 'suspect', 'missing') AND {_WAIVED})
              AND NOT (r.state = 'retiring' AND r.last_error IS NOT DISTINCT FROM 'object_locked') LIMIT 1""",  # noqa: S608
-        [uow.tenant_id, row.leaving_store_id, row.staying_store_id],
+        {"tenant": uow.tenant_id, "leaving": row.leaving_store_id, "staying": row.staying_store_id},
     )
     return found is not None
 

@@ -1,7 +1,8 @@
-"""SQL of a copy in parts while it is under way: the upload that was begun, and the parts that have arrived."""
+"""SQL of copies in parts: the upload that was begun for each, and the parts that have arrived."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -9,6 +10,8 @@ from uuid import UUID
 from simples3dms.db.session import UnitOfWork
 from simples3dms.providers.base import Part, PartsUpload
 from simples3dms.storage.blobs.values import WriteTicket
+from simples3dms.storage.placement.repository import IS_SELECTED, selection_params
+from simples3dms.storage.placement.selections import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,14 @@ async def list_parts(uow: UnitOfWork, replica_id: UUID) -> list[Part]:
            ORDER BY number""",
         [uow.tenant_id, replica_id],
     )
+
+
+async def forget_part_uploads(uow: UnitOfWork, replica_ids: Sequence[UUID]) -> None:
+    """Nobody goes on with these: they are finished, or spoiled."""
+    if replica_ids:
+        await uow.execute(
+            "DELETE FROM part_uploads WHERE tenant_id = %s AND replica_id = ANY(%s)", [uow.tenant_id, list(replica_ids)]
+        )
 
 
 _STANDS: Final = """EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = %(tenant)s AND r.id = %(replica)s
@@ -75,3 +86,13 @@ async def insert_part(uow: UnitOfWork, ticket: WriteTicket, part: Part, digest: 
         },
     )
     return count == 1
+
+
+async def forget_parts(uow: UnitOfWork, selection: Selection, *, store_id: UUID) -> None:
+    """Nobody is to go on with copies in parts of these blobs to this store: they are given up like others."""
+    await uow.execute(
+        f"""DELETE FROM part_uploads u USING replicas d JOIN blobs b ON b.tenant_id = d.tenant_id AND b.id = d.blob_id
+            WHERE u.tenant_id = %(tenant)s AND d.tenant_id = u.tenant_id AND d.id = u.replica_id
+              AND d.store_id = %(store)s AND {IS_SELECTED}""",  # noqa: S608
+        {"tenant": uow.tenant_id, "store": store_id, **selection_params(selection)},
+    )
