@@ -47,8 +47,12 @@ MUTANTS: Final = {
     "no_hash_check_on_copy": Mutant(
         {
             f"{_STORAGE}.transfers.engine": (
+                ("Expected(blob.size_bytes, blob.digest), None", "Expected(blob.size_bytes, None), None"),
                 ("expected = Expected(blob.size_bytes, blob.digest)", "expected = Expected(blob.size_bytes, None)"),
-            )
+            ),
+            f"{_STORAGE}.transfers.proving": (
+                ("Expected(blob.size_bytes, blob.digest)", "Expected(blob.size_bytes, None)"),
+            ),
         },
         "tests/storage/test_last_guards.py::test_bytes_of_the_right_length_that_are_wrong_never_become_a_copy",
         "copies",
