@@ -48,7 +48,7 @@ STEERS = (
     "policy",
 )
 STEPS = ("advance", "chunks", "chunks", "transfers", "transfers", "sweep", "repair", "survey")
-NEMESES = ("fault", "fault", "damage", "damage", "thaw", "late removal", "later", "crowd")
+NEMESES = ("fault", "fault", "damage", "damage", "thaw", "late write", "late removal", "later", "crowd")
 Depth = Literal["nothing", "copies", "ready", "soaking", "finalizing"]
 DEPTHS: tuple[Depth, ...] = get_args(Depth)
 _CHUNK_BYTES = 65_536
@@ -274,10 +274,11 @@ class TenantLife(Players):
             self.world.stage.faults[self.world.stores[pick % 3]] = Fault(way, 1 + pick // 3 % 2, self.said)  # type: ignore[arg-type]
             self.perform(self._upload(size, None))
         elif what == "damage":
-            if found := self.run(self.world.redundant()):
-                self.world.damage(found[pick % len(found)], ("flipped", "gone", "shorter")[pick // 100 % 3])
+            self._damage(pick)
         elif what == "thaw" and self.frozen:
             self._thaw(*self.frozen[pick % len(self.frozen)], kill=pick % 4 == 0)
+        elif what == "late write":
+            self._write_late(size, pick)
         elif what == "late removal":
             self._remove_late()
         elif what == "crowd":
@@ -286,10 +287,35 @@ class TenantLife(Players):
             self.world.stage.faults.clear()
             self.world.later()
 
+    def _damage(self, pick: int) -> None:
+        """A copy turns bad; sometimes one that others are about to be made from."""
+        found = self.run(self.world.redundant())
+        if not found:
+            return
+        self.world.damage(found[pick % len(found)], ("flipped", "flipped", "gone", "shorter")[pick // 100 % 4])
+        if pick % 3:
+            a, b, c = self.world.stores
+            self._set_policy(a, [b, c], 1)
+            for what in ("survey", "transfers"):
+                self.perform(self._step(what, 1))
+
+    def _write_late(self, size: int, pick: int) -> None:
+        """A write freezes; it is taken for dead, and who cleans up after it dies too; and it wakes up."""
+        process, act = Process("late write", plan=[*["go"] * (1 + pick % 5), "freeze"]), self._upload(size, None)
+        self.run(self._alone(process, act))
+        self._learn([(process, act)], {})
+        for halt in ((0, "go"), (1 + pick // 5 % 4, "kill")):
+            # It is given up first, and removed a while later.
+            self.world.later()
+            self.perform(self._step("sweep", 1), halt)
+        if (process, act) in self.frozen:
+            self._thaw(process, act, kill=False)
+
     def _remove_late(self) -> None:
-        """A removal freezes; what justified it turns out bad; others take over; and it wakes up."""
+        """A removal freezes; what justified it turns out bad; others take over, and mend that; and it wakes up."""
         self.world.later()
-        self.perform(self._step("chunks", 1))
+        for what in ("advance", "chunks"):
+            self.perform(self._step(what, 1))
         process, act = Process("late removal", plan=["freeze"]), self._step("sweep", 1)
         self.run(self._alone(process, act))
         self._learn([(process, act)], {})
@@ -297,7 +323,8 @@ class TenantLife(Players):
             self.world.damage(copy, "flipped")
         self.run(self._find_damage())
         self.world.later()
-        self.perform(self._step("sweep", 1))
+        for what in ("sweep", "repair", "transfers"):
+            self.perform(self._step(what, 1))
         if (process, act) in self.frozen:
             self._thaw(process, act, kill=False)
 

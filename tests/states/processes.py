@@ -7,6 +7,7 @@ statement, no call, whatever its `finally` blocks would still do. One that is fr
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -104,6 +105,8 @@ class Stage:
         self.stops: list[Stop] = []
         self.processes: list[Process] = []
         self.faults: dict[str, Fault] = {}
+        self.taken: set[bytes] = set()
+        """The digests of what stores were given as whole objects, kept or not."""
         self.reach: Counter[str] = Counter()
         self.visits = 0
 
@@ -239,6 +242,8 @@ def _called(stages: Callable[[], Stage | None], call: str, real: Callable[..., A
         if call == "put" and not isinstance(args[1], bytes):
             args = (args[0], stage.cut(self, args[1]), *args[2:])
         result = await real(self, *args, **named)
+        if call == "put":
+            stage.taken.add(hashlib.sha256(self._find(args[0], None).data).digest())
         await stage.after_call(self, call)
         return result
 
