@@ -183,8 +183,9 @@ async def abandon(uow: UnitOfWork, tickets: Sequence[WriteTicket], *, grace_seco
 
 
 async def forget_unsent(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> None:
-    """Forget writes of which nothing was sent to their store: there is nothing to clean."""
-    await uow.execute(f"DELETE FROM replicas r USING {HELD}", tickets_of(uow, tickets))  # noqa: S608
+    """Forget writes of which nothing was sent to their store: there is nothing to clean. With them, dead blobs."""
+    statement = f"DELETE FROM replicas r USING {HELD} RETURNING r.blob_id"  # noqa: S608
+    await _forget_dead(uow, [blob_id for blob_id in await uow.scalars(statement, tickets_of(uow, tickets)) if blob_id])
 
 
 async def is_counted(uow: UnitOfWork, replica_id: UUID) -> bool:
@@ -396,12 +397,16 @@ async def remove(uow: UnitOfWork, gone: Sequence[Doomed]) -> int:
            WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'retiring'""",
         {"tenant": uow.tenant_id, "ids": [item.id for item in gone], "fences": [item.fence for item in gone]},
     )
-    await uow.execute(
-        """DELETE FROM blobs b WHERE b.tenant_id = %(tenant)s AND b.id = ANY(%(blobs)s) AND b.dead_at IS NOT NULL
-             AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id)""",
-        {"tenant": uow.tenant_id, "blobs": list({item.blob_id for item in gone if item.blob_id})},
-    )
+    await _forget_dead(uow, list({item.blob_id for item in gone if item.blob_id}))
     return count
+
+
+async def _forget_dead(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> None:
+    await uow.execute(
+        """DELETE FROM blobs b WHERE b.tenant_id = %s AND b.id = ANY(%s) AND b.dead_at IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id)""",
+        [uow.tenant_id, list(blob_ids)],
+    )
 
 
 async def keep_for_later(uow: UnitOfWork, failed: Sequence[Kept], *, base_seconds: float) -> None:

@@ -66,8 +66,6 @@ STORE_FAULTS = (
 )
 #: Of them, those after which nothing was sent.
 UNSENT_FAULTS = (StoreResting,)
-#: Of them, what passes by itself, and then for all objects at once.
-PASSING_KINDS = frozenset(error.kind for error in (StoreResting, StoreTimedOut, StoreUnavailable))
 STORE_FAULT_KINDS = frozenset(error.kind for error in (*STORE_FAULTS, StoreResting))
 #: Those of them that time alone does not mend: a person has to act.
 PARKING_KINDS = frozenset(

@@ -20,7 +20,7 @@ from simples3dms.storage.placement.turns import waits_for_age
 from simples3dms.storage.placement.values import Grant, Policy, Survey
 from simples3dms.storage.stores.errors import not_granted, untrusted
 from simples3dms.storage.transfers import repository
-from simples3dms.storage.transfers.engine import PASSING_KINDS, STORE_FAULT_KINDS, CopyEngine
+from simples3dms.storage.transfers.engine import STORE_FAULT_KINDS, CopyEngine
 from simples3dms.storage.transfers.values import Outcome, Repaired, Result, TransferRow
 
 _LONGEST_DELAY_SECONDS = 3600.0
@@ -314,9 +314,8 @@ class Transfers:
             and (row.attempt >= self._attempts or not result.retryable)
         )
         delay = self.delay(row.attempt)
-        passes = result.error_kind in PASSING_KINDS or result.outcome is Outcome.BUSY
-        if is_asking or passes or (result.store_fault and result.at_source):
-            # Others go ahead while the store is down: this one need not be late when it is back.
+        if is_asking or result.outcome is Outcome.BUSY or (result.store_fault and result.at_source):
+            # The others follow when the store has taken this one: see `_hasten`.
             delay = min(delay, _ASKED_AGAIN_SECONDS)
         kind = result.error_kind or result.outcome.value
         message = result.error_message or "another worker is writing this copy"
