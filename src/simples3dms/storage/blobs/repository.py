@@ -11,6 +11,7 @@ from simples3dms.storage.blobs.proofs import READ_BACK, Proof
 from simples3dms.storage.blobs.values import Blob, Doomed, Doubtful, DoubtfulOne, Kept, Replica, WriteTicket, Written
 from simples3dms.storage.caches import repository as caches_repository
 
+_DEAD: Final = "b.tenant_id = %s AND b.id = ANY(%s) AND b.dead_at IS NOT NULL"
 _REPLICA: Final = "id, blob_id, store_id, key, version_id, state, evidence, evidence_at, created_at"
 #: Whether replica `r` is proven as `blobs.proofs.Proof` of %(percent)s asks for: read back, or, for who is not in the
 #: sample, vouched for by its provider.
@@ -42,7 +43,7 @@ async def insert_writing(
     return set(rows)
 
 
-#: Of the replicas `r`, those that these tickets are still good for.
+#: The replicas `r` that these tickets are still good for.
 HELD: Final = """unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
   WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'writing'"""
 
@@ -190,10 +191,8 @@ async def forget_unsent(uow: UnitOfWork, tickets: Sequence[WriteTicket]) -> None
 
 async def is_counted(uow: UnitOfWork, replica_id: UUID) -> bool:
     """Whether a replica is written, or was, under a claim that stands: its object is not to be touched."""
-    found = await uow.scalar(
-        "SELECT 1 FROM replicas WHERE tenant_id = %s AND id = %s AND state <> 'retiring'", [uow.tenant_id, replica_id]
-    )
-    return found is not None
+    statement = "SELECT true FROM replicas WHERE tenant_id = %s AND id = %s AND state <> 'retiring'"
+    return await uow.scalar(statement, [uow.tenant_id, replica_id]) is not None
 
 
 async def expire_writes(uow: UnitOfWork, *, limit: int, grace_seconds: float) -> int:
@@ -402,11 +401,11 @@ async def remove(uow: UnitOfWork, gone: Sequence[Doomed]) -> int:
 
 
 async def _forget_dead(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> None:
-    await uow.execute(
-        """DELETE FROM blobs b WHERE b.tenant_id = %s AND b.id = ANY(%s) AND b.dead_at IS NOT NULL
-             AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id)""",
-        [uow.tenant_id, list(blob_ids)],
-    )
+    """Locked first: of two that take the last replicas away at once, the second must see what the first took."""
+    which = [uow.tenant_id, list(blob_ids)]
+    await uow.execute(f"SELECT 1 FROM blobs b WHERE {_DEAD} ORDER BY b.id FOR NO KEY UPDATE", which)  # noqa: S608
+    bare = "NOT EXISTS (SELECT 1 FROM replicas r WHERE r.tenant_id = b.tenant_id AND r.blob_id = b.id)"
+    await uow.execute(f"DELETE FROM blobs b WHERE {_DEAD} AND {bare}", which)  # noqa: S608
 
 
 async def keep_for_later(uow: UnitOfWork, failed: Sequence[Kept], *, base_seconds: float) -> None:
@@ -435,12 +434,9 @@ async def keep_for_later(uow: UnitOfWork, failed: Sequence[Kept], *, base_second
 
 async def has_cleaning(uow: UnitOfWork) -> bool:
     """Whether replicas of the tenant wait to be removed now."""
-    found = await uow.scalar(
-        """SELECT 1 FROM replicas WHERE tenant_id = %s AND state IN ('writing', 'retiring')
-             AND (lease_until IS NULL OR lease_until < now()) LIMIT 1""",
-        [uow.tenant_id],
-    )
-    return found is not None
+    statement = """SELECT true FROM replicas WHERE tenant_id = %s AND state IN ('writing', 'retiring')
+                     AND (lease_until IS NULL OR lease_until < now()) LIMIT 1"""
+    return await uow.scalar(statement, [uow.tenant_id]) is not None
 
 
 async def list_tenants_to_clean(uow: UnitOfWork, *, limit: int) -> list[UUID]:

@@ -85,6 +85,8 @@ async def record_failures(
              now() + make_interval(secs => %(delay)s::float8)
            FROM unnest(%(ids)s::uuid[], %(blobs)s::uuid[], %(kinds)s::text[], %(messages)s::text[],
              %(finals)s::boolean[]) AS i (id, blob_id, kind, message, final)
+           WHERE EXISTS (SELECT 1 FROM blobs b
+                         WHERE b.tenant_id = %(tenant)s AND b.id = i.blob_id AND b.dead_at IS NULL)
            ON CONFLICT (tenant_id, blob_id, target_store_id) DO UPDATE SET
              migration_id = EXCLUDED.migration_id,
              state = CASE WHEN transfers.state IN ('failed', 'waived') THEN transfers.state ELSE EXCLUDED.state END,
