@@ -22,6 +22,7 @@ from simples3dms.kit.streams import LeaseLost
 from simples3dms.providers.base import ObjectInfo
 from simples3dms.providers.errors import BucketMissing
 from simples3dms.providers.kinds import memory
+from simples3dms.storage.prices.values import OwnPrices
 from simples3dms.storage.reconciles import engine, moving, repository
 from simples3dms.storage.reconciles.values import Known, Reconcile
 
@@ -96,7 +97,7 @@ async def test_what_nobody_explains_is_counted_priced_and_removed_on_demand(
     reconciles = place.services.reconciles
     keys = [await plant(place, place.b, name, b"x" * 2**20) for name in ("00/first", "7f/mid", "ff/last", "zz")]
     young = await plant(place, place.b, "88/young", at=datetime.now(UTC) - timedelta(days=1))
-    await reconciles.set_price(HOST, place.b, Decimal("0.01"))
+    await reconciles.set_price(HOST, place.b, OwnPrices(storage_per_gib_month=Decimal("0.01")))
     found = await compare(place, place.b)
     assert (found.state, found.unexplained_count, found.unexplained_bytes) == ("done", 4, 4 * 2**20)
     assert (found.compared_count, found.missing_count, found.listed_count) == (4, 0, 9)
