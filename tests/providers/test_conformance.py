@@ -17,6 +17,7 @@ from simples3dms.providers.layers.breaker import BreakerLayer
 from simples3dms.providers.layers.concurrency import ConcurrencyLayer
 from simples3dms.providers.layers.forwarding import Layer
 from simples3dms.providers.layers.integrity import IntegrityLayer
+from simples3dms.providers.layers.lease import LeaseLayer
 from simples3dms.providers.layers.meter import MeterLayer
 from simples3dms.providers.layers.observe import ObserveLayer
 from simples3dms.providers.layers.retry import RetryLayer
@@ -117,6 +118,7 @@ async def test_the_layers_are_nested_in_order_and_forward_in_writing(tmp_path: P
     while isinstance(stack, Layer):
         found.append(type(stack))
         stack = stack.inner
-    assert found == [IntegrityLayer, MeterLayer, RetryLayer, ObserveLayer, BreakerLayer, ConcurrencyLayer, TimeoutLayer]
+    outer = [IntegrityLayer, MeterLayer, RetryLayer, ObserveLayer, BreakerLayer, ConcurrencyLayer]
+    assert found == [*outer, LeaseLayer, TimeoutLayer]
     members = {name for name in vars(StorageProvider) if not name.startswith("_")}
     assert members <= set(vars(Layer))
