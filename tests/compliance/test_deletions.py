@@ -262,20 +262,20 @@ async def test_two_workers_and_a_store_that_is_away(place: Place) -> None:
     await place.upload(b"x")
     deletion = await request(place)
     await confirm(place)
-    blobs = place.services.blobs
-    real = blobs.provider
+    removals = place.services.blobs.removals
+    real = removals._provider
 
     async def away(store_id: UUID) -> object:
         from simples3dms.providers.errors import StoreUnavailable
 
         raise StoreUnavailable("away")
 
-    blobs.provider = away  # type: ignore[assignment,method-assign]
+    removals._provider = away  # type: ignore[assignment]
     async with working(place.services), working(place.services):
         async with asyncio.timeout(20):
             while (await place.services.deletions.get_deletion(place.tenant_id)).error_code != "replicas_left":
                 await asyncio.sleep(0.05)
-        blobs.provider = real  # type: ignore[method-assign]
+        removals._provider = real
         done = await until(place, deletion.id)
     assert (done.document_count, done.version_count) == (1, 1)
     assert replace(done, certificate=None).error_code is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -35,7 +36,7 @@ _TRIES = 5
 async def proxy(settings: Settings) -> AsyncIterator[FaultProxy]:
     assert settings.database_url is not None
     at = conninfo_to_dict(settings.database_url.get_secret_value())
-    async with FaultProxy(f"{at['host']}/.s.PGSQL.{at['port']}") as proxy:
+    async with FaultProxy(Path(at["host"]) / f".s.PGSQL.{at['port']}") as proxy:
         yield proxy
 
 

@@ -181,9 +181,9 @@ async def list_runs(uow: UnitOfWork, *, target_store_id: UUID, source_store_id: 
              c.copied_count AS count, c.copied_bytes AS size_bytes
            FROM (SELECT tenant_id, id FROM migrations WHERE target_store_id = %(target)s
                AND (%(source)s::uuid IS NULL OR source_store_id = %(source)s)
-               AND started_at > now() - interval '30 days' ORDER BY started_at DESC LIMIT 20) m
+               AND started_at > now() - interval '720 hours' ORDER BY started_at DESC LIMIT 20) m
            CROSS JOIN LATERAL (SELECT * FROM migration_chunks WHERE tenant_id = m.tenant_id AND migration_id = m.id
-               AND phase = 'copy' AND done_at > now() - interval '30 days' ORDER BY done_at DESC LIMIT 100) c
+               AND phase = 'copy' AND done_at > now() - interval '720 hours' ORDER BY done_at DESC LIMIT 100) c
            WHERE c.copied_count > 0 AND c.started_at < c.done_at""",
         {"target": target_store_id, "source": source_store_id},
     )
