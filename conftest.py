@@ -7,11 +7,13 @@ another to have run before it, or to be alone on the machine.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import structlog
 
 _NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 #: Processes beyond the number of CPUs, as tests also wait; and so many at most, as each has a PostgreSQL of its own.
@@ -46,8 +48,15 @@ class _Passed:
         self.count += report.when == "call" and report.passed
 
 
+def _log_aside() -> None:
+    """What is logged is kept with a test's output, and not among what `capsys` reads: a server that works in the same
+    process would log into the middle of what a command prints."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.__stderr__))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     _use_memory_for_files()
+    _log_aside()
     config.pluginmanager.register(_Passed(), "simples3dms-passed")
 
 

@@ -87,13 +87,14 @@ def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
 def installation(door: Door, cluster: Cluster, urls: Provisioned) -> Iterator[Installation]:
     name = str(conninfo_to_dict(urls.app_url)["dbname"])
     # What fails on purpose is logged in a line: the usual traceback with all its variables takes seconds.
+    before = structlog.get_config()
     structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
     with (
         psycopg.connect(cluster.server.superuser_dsn(name), autocommit=True) as connection,
         httpx.Client(base_url=door.url, trust_env=False, timeout=60) as http,
     ):
         yield Installation(door, connection, http)
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 def test_s45_every_operation_that_changes_something_has_a_call(tmp_path: Path, side: B2Side) -> None:

@@ -21,7 +21,6 @@ from simples3dms.client import ApiProblem
 from simples3dms.storage.migrations import service
 
 Run = Callable[..., Any]
-_LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[")
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def run(door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
     def run(*words: str) -> Any:
         cli([*words], standalone_mode=False)
-        out = "\n".join(line for line in capsys.readouterr().out.splitlines() if not _LOGGED.match(line))
+        out = capsys.readouterr().out
         return json.loads(out) if "--json" in words else out
 
     return run

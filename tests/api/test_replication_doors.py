@@ -98,11 +98,11 @@ def test_prometheus_reads_the_numbers_with_a_token_and_nobody_without(behind: Do
     answer = httpx.get(f"{behind.url}/api/v1/metrics", headers={"Authorization": f"Bearer {behind.token.reveal()}"})
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
-    assert 'simples3dms_replication_pending_copies{store="disk-b",owner="platform"} 1' in lines
-    assert 'simples3dms_degradations{code="replication_late"} 1' in lines
+    assert 'simples3dms_replication_pending_copies{owner="platform",store="disk-b"} 1.0' in lines
+    assert 'simples3dms_degradations{code="replication_late"} 1.0' in lines
     assert "acme" not in answer.text
     assert httpx.get(f"{behind.url}/api/v1/metrics").status_code == 401
-    assert 'simples3dms_replication_pending_bytes{store="disk-b",owner="platform"} 5' in run("upkeep", "metrics")
+    assert 'simples3dms_replication_pending_bytes{owner="platform",store="disk-b"} 5.0' in run("upkeep", "metrics")
 
 
 def test_a_schedule_of_reconciles_is_set_shown_and_taken_back(door: Door, run: Run) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog.testing
 from pydantic import SecretStr
 from tests.deaf import DeafProxy
 from tests.rotations.conftest import B2Side, Rotated
@@ -296,13 +297,14 @@ async def test_what_is_refused(rotated: Rotated) -> None:
         await services.rotations.start(WORKER, name)
 
 
-async def test_an_expiry_is_told_once_a_day(rotated: Rotated, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_expiry_is_told_once_a_day(rotated: Rotated) -> None:
     services, name = rotated.services, rotated.store.name
     soon = datetime.now(UTC) + timedelta(days=5)
     await services.rotations.start(HOST, name, rotated.provider.new_credential(), expires_at=soon)
-    for _ in range(2):
-        await services.rotations.warn_of_expiry()
-    assert capsys.readouterr().out.count("store.key_expires") == 1
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(2):
+            await services.rotations.warn_of_expiry()
+    assert [line["event"] for line in logged].count("store.key_expires") == 1
     status = await services.rotations.get_credential(name)
     assert [one.expires_at for one in status.versions if one.state == "current"] == [soon]
 

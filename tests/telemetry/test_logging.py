@@ -26,7 +26,7 @@ Form = Literal["text", "json"]
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Form], Callable[[], str]]]:
     """Set logging up as the commands do, into a buffer; what was written."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
 
     def configured(form: Form) -> Callable[[], str]:
         buffer = io.StringIO()
@@ -37,7 +37,13 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Form], Callable
     yield configured
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**before)
+
+
+def test_what_a_test_logs_is_not_among_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a line of a server in this process, at the wrong moment, would stand in the middle of a command's JSON."""
+    structlog.get_logger(__name__).warning("something.happened")
+    assert capsys.readouterr() == ("", "")
 
 
 def canary() -> str:

@@ -1,15 +1,16 @@
-"""Numbers as Prometheus reads them: its text format, version 0.0.4.
-
-https://prometheus.io/docs/instrumenting/exposition_formats/
-"""
+"""Numbers as Prometheus reads them, in its text format: https://prometheus.io/docs/instrumenting/exposition_formats/"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +22,22 @@ class Gauge:
     values: Sequence[tuple[Mapping[str, str], float]]
 
 
+class _Measured(Collector):
+    """What was measured just now: the library asks for it once, to write it down."""
+
+    def __init__(self, gauges: Iterable[Gauge]) -> None:
+        self._gauges = list(gauges)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for gauge in self._gauges:
+            family = GaugeMetricFamily(gauge.name, gauge.meaning)
+            for labels, value in gauge.values:
+                family.add_sample(gauge.name, dict(labels), value)
+            yield family
+
+
 def render(gauges: Iterable[Gauge]) -> str:
     """All of them, in their order."""
-    lines: list[str] = []
-    for gauge in gauges:
-        lines.append(f"# HELP {gauge.name} {gauge.meaning.translate(_IN_HELP)}")
-        lines.append(f"# TYPE {gauge.name} gauge")
-        for labels, value in gauge.values:
-            given = ",".join(f'{name}="{text.translate(_IN_LABEL)}"' for name, text in labels.items())
-            lines.append(f"{gauge.name}{{{given}}} {value:.10g}" if given else f"{gauge.name} {value:.10g}")
-    return "".join(f"{line}\n" for line in lines)
-
-
-_IN_HELP: Final = str.maketrans({"\\": r"\\", "\n": r"\n"})
-_IN_LABEL: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Measured(gauges))
+    return generate_latest(registry).decode()

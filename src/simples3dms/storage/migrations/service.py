@@ -21,7 +21,7 @@ from simples3dms.storage.migrations.failures import Failures
 from simples3dms.storage.migrations.looking import in_words
 from simples3dms.storage.migrations.planning import Planner
 from simples3dms.storage.migrations.schedules import Schedules
-from simples3dms.storage.migrations.values import ENDED, Migration, MigrationRow, Schedule, State
+from simples3dms.storage.migrations.values import Migration, MigrationRow, Schedule, State
 from simples3dms.storage.placement import repository as placement_repository
 from simples3dms.storage.placement.residency import refuse_new
 from simples3dms.storage.placement.service import not_set, swap
@@ -384,8 +384,6 @@ class Migrations:
         row = await repository.lock(uow, migration_id)
         if placement is None or row is None:
             raise errors.not_found()
-        if row.state in ENDED and placement is None:
-            raise not_set()
         return placement, row
 
     async def _load(self, uow: UnitOfWork, migration_id: UUID) -> Migration:
