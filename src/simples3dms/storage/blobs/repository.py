@@ -95,20 +95,22 @@ async def confirm_copies(uow: UnitOfWork, copies: Sequence[Written]) -> set[UUID
     ids = [copy.ticket.replica_id for copy in copies]
     # Against a purge that decides at the same time: it takes these rows for itself, we share them.
     await uow.execute(
-        """SELECT 1 FROM blobs WHERE tenant_id = %(tenant)s AND id IN
-             (SELECT blob_id FROM replicas WHERE tenant_id = %(tenant)s AND id = ANY(%(ids)s))
-           ORDER BY id FOR SHARE""",
+        """SELECT 1 FROM (SELECT r.blob_id FROM unnest(%(ids)s::uuid[]) AS i (id) CROSS JOIN LATERAL (
+               SELECT blob_id FROM replicas WHERE tenant_id = %(tenant)s AND id = i.id LIMIT 1) r
+             ORDER BY r.blob_id) w
+           CROSS JOIN LATERAL (SELECT 1 FROM blobs WHERE tenant_id = %(tenant)s AND id = w.blob_id FOR SHARE) b""",
         {"tenant": uow.tenant_id, "ids": ids},
     )
     live = await uow.scalars(
         """WITH changed AS (
-             UPDATE replicas r SET state = CASE WHEN b.dead_at IS NULL THEN 'live' ELSE 'retiring' END,
+             UPDATE replicas r SET state = CASE WHEN (SELECT b.dead_at IS NULL FROM blobs b
+                 WHERE b.tenant_id = r.tenant_id AND b.id = r.blob_id) THEN 'live' ELSE 'retiring' END,
                version_id = i.version_id, evidence = i.evidence, evidence_at = now(), state_at = now(),
                lease_until = NULL
              FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[], %(versions)s::text[], %(evidence)s::text[])
-               AS i (id, fence, version_id, evidence), blobs b
+               AS i (id, fence, version_id, evidence)
              WHERE r.tenant_id = %(tenant)s AND r.id = i.id AND r.fence = i.fence AND r.state = 'writing'
-               AND b.tenant_id = r.tenant_id AND b.id = r.blob_id
+               AND r.id = ANY(%(ids)s)
              RETURNING r.id, r.state)
            SELECT id FROM changed WHERE state = 'live'""",
         {
@@ -284,9 +286,9 @@ async def list_replicas(uow: UnitOfWork, blob_ids: Sequence[UUID]) -> list[Repli
     """All replicas of these blobs that hold, held or may hold their bytes."""
     return await uow.rows(
         Replica,
-        f"""SELECT {_REPLICA} FROM replicas WHERE tenant_id = %s AND blob_id = ANY(%s)
-            ORDER BY blob_id, created_at, id""",  # noqa: S608
-        [uow.tenant_id, list(blob_ids)],
+        f"""SELECT r.* FROM unnest(%s::uuid[]) AS i (blob) CROSS JOIN LATERAL (SELECT {_REPLICA} FROM replicas
+              WHERE tenant_id = %s AND blob_id = i.blob OFFSET 0) r ORDER BY blob_id, created_at, id""",  # noqa: S608
+        [list(blob_ids), uow.tenant_id],
     )
 
 
