@@ -231,6 +231,13 @@ async def want_survey(uow: UnitOfWork) -> None:
     )
 
 
+async def is_surveyed(uow: UnitOfWork) -> bool:
+    """Whether blobs that are there already are being looked at, or will be: they may come to be owed more copies."""
+    return bool(
+        await uow.scalar("SELECT 1 FROM placement_surveys WHERE tenant_id = %s AND due_at IS NOT NULL", [uow.tenant_id])
+    )
+
+
 async def list_due_surveys(uow: UnitOfWork, *, limit: int) -> list[UUID]:
     """Tenants of which blobs are to be looked at. For the platform's unit of work."""
     return await uow.scalars(

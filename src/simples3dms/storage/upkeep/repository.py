@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
+from simples3dms.storage.placement.repository import SUBJECT
+from simples3dms.storage.placement.values import Seen
 from simples3dms.storage.upkeep.values import Copy, Granted, KnownKey
 
 
@@ -73,6 +75,20 @@ async def list_cached_dead(uow: UnitOfWork, *, limit: int) -> list[UUID]:
              SELECT 1 FROM blobs b WHERE b.tenant_id = e.tenant_id AND b.id = e.blob_id AND b.dead_at IS NULL)
            LIMIT %s""",
         [uow.tenant_id, limit],
+    )
+
+
+async def list_placed(uow: UnitOfWork, *, after_seq: int, limit: int) -> list[Seen]:
+    """The next living blobs, with the stores that hold them, are to, or are owed them: in one look, as a copy that is
+    made meanwhile is no debt any more."""
+    return await uow.rows(
+        Seen,
+        f"""SELECT b.seq, {SUBJECT}, ARRAY(SELECT r.store_id FROM replicas r WHERE r.tenant_id = b.tenant_id
+                AND r.blob_id = b.id AND r.state <> 'retiring'
+              UNION SELECT t.target_store_id FROM transfers t WHERE t.tenant_id = b.tenant_id AND t.blob_id = b.id)
+              AS store_ids
+            FROM blobs b WHERE b.tenant_id = %s AND b.seq > %s AND b.dead_at IS NULL ORDER BY b.seq LIMIT %s""",  # noqa: S608
+        [uow.tenant_id, after_seq, limit],
     )
 
 

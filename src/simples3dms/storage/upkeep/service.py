@@ -14,6 +14,8 @@ from simples3dms.errors import Failure
 from simples3dms.providers.base import Expected, ObjectInfo
 from simples3dms.providers.errors import ProviderError
 from simples3dms.storage.counters import repository as counters
+from simples3dms.storage.placement import repository as placements
+from simples3dms.storage.placement.router import owed_stores
 from simples3dms.storage.restores.service import RestoreGuard
 from simples3dms.storage.stores.service import Stores
 from simples3dms.storage.upkeep import repository
@@ -47,6 +49,7 @@ class Upkeep:
             if grant.tenant_id not in seen:
                 seen.add(grant.tenant_id)
                 await self._check_records(grant.tenant_id, report)
+                await self._check_placement(grant.tenant_id, report)
                 if read_data:
                     await self._read_back(grant.tenant_id, report, share)
             await self._check_listing(grant, report)
@@ -120,6 +123,25 @@ class Upkeep:
         report.counts["pending_uploads"] += pending.uploads
         if pending.failed:
             _add(report, "failed_transfers", tenant_id, str(pending.failed), "copies were given up; see failures")
+
+    async def _check_placement(self, tenant_id: UUID, report: FsckReport) -> None:
+        """Every blob meets its placement, or is owed what it lacks. Not while copies are still to be owed: after a
+        change of the placement, and while a migration copies by the catalogue."""
+        after = 0
+        while True:
+            async with self._database.tenant(tenant_id) as uow:
+                # Shared, so that it does not turn, and no migration begins, within a page.
+                placement = await placements.share(uow)
+                if placement is None or await placements.is_migrating(uow) or await placements.is_surveyed(uow):
+                    return
+                page = await repository.list_placed(uow, after_seq=after, limit=_PAGE)
+            for blob in page:
+                for store_id in owed_stores(placement.policy, blob.subject, blob.store_ids):
+                    message = f"its placement wants a copy at store {store_id}, which is neither there nor owed"
+                    _add(report, "copy_not_owed", tenant_id, str(blob.blob_id), message)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].seq
 
     async def _read_back(self, tenant_id: UUID, report: FsckReport, share: float) -> None:
         after: UUID | None = None
