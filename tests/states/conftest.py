@@ -42,8 +42,8 @@ def machine(
     settings: Settings,
     log: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[type[TenantLife]]:
-    """The state machine over services of its own. Cut-overs wait for nobody: what they would wait for is drawn."""
+) -> Iterator[None]:
+    """What the state machine works with. Cut-overs wait for nobody: what they would wait for is drawn."""
     monkeypatch.setattr(migrations_service, "_CUT_OVER_TRIES", 2)
     monkeypatch.setattr(migrations_service, "_CUT_OVER_WAIT_SECONDS", 0)
     changes = {"chunk_blobs": 2, "retry_base_seconds": 0.01, "lease_seconds": 30, "database_pool": 16}
@@ -53,6 +53,6 @@ def machine(
     TenantLife.services, TenantLife.loop, TenantLife.log = services, loop, log
     TenantLife.superuser, TenantLife.owner_url = cluster.superuser_dsn(urls), urls.owner_url
     with played(lambda: TenantLife.stage, monkeypatch):
-        yield TenantLife
+        yield
     loop.run_until_complete(services.close())
     loop.close()

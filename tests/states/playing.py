@@ -14,6 +14,7 @@ from tests.states.world import World
 
 from simples3dms.bootstrap import Services
 from simples3dms.errors import Failure, NotFound
+from simples3dms.kit.leases import LeaseLost
 
 State = Literal["live", "trash", "purged"]
 Outcome = Literal["done", "refused", "killed", "frozen"]
@@ -96,12 +97,13 @@ class Players(RuleBasedStateMachine):
             self.turned[1] += act.turns
             return "frozen", None
         error = process.task.exception()
-        if error is not None and not process.is_dead:
+        if error is not None and not process.is_dead and not isinstance(error, LeaseLost):
             if not isinstance(error, Failure):
                 raise error
             return "refused", None
         self.turned[1] += act.turns
         if error is not None:
+            # Also one that slept until its claim was over, and stopped by itself when it woke up.
             act.killed()
             return "killed", None
         self.turned[0] += act.turns

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +22,7 @@ from simples3dms.db import session
 from simples3dms.kit import failpoints
 from simples3dms.providers.errors import StoreUnavailable
 from simples3dms.providers.kinds.memory import MemoryProvider
+from simples3dms.providers.layers import breaker
 
 Verdict = Literal["go", "kill", "freeze"]
 #: How a store fails: before it did anything, after it did all of it, or after a part of the body.
@@ -96,6 +98,20 @@ class Fault:
 
 
 _current: ContextVar[Process | None] = ContextVar("process", default=None)
+
+
+class BreakerClock:
+    """What circuit breakers take for `time`: it goes on with the machine's clock, so that a store that was called often
+    while it failed does not rest for longer than an example takes."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead_seconds
+
+
+BREAKER_CLOCK = BreakerClock()
 
 
 class Stage:
@@ -226,6 +242,7 @@ def played(stages: Callable[[], Stage | None], monkeypatch: pytest.MonkeyPatch) 
         return await enter(self)
 
     monkeypatch.setattr(session._UnitContext, "__aenter__", entered)
+    monkeypatch.setattr(breaker, "time", BREAKER_CLOCK)
     failpoints.intercept(visit, environment="test")
     try:
         yield

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from tests.states.processes import Stage
+from tests.states.processes import BREAKER_CLOCK, Stage
 from tests.support import Place
 
 from simples3dms.bootstrap import Services
@@ -27,6 +27,7 @@ _CLOCKS = """SELECT c.table_name, c.column_name FROM information_schema.columns 
   WHERE c.table_schema = 'public' AND t.column_name = 'tenant_id'
     AND c.column_name IN ('lease_until', 'due_at', 'held_until')"""
 _PHASES = {"copying": "copy", "rolling_back": "evacuate", "finalizing": "evacuate"}
+_EMPTYING = ("rolling_back", "finalizing", "paused", "failed")
 #: One that keeps versions and takes streams in one piece, a plain one, and one that keeps versions of parts.
 _KINDS = ({"versions": True, "parts": False}, {}, {"versions": True})
 _COPIES = """SELECT s.name AS store, r.key, r.blob_id, r.state, r.evidence, b.digest FROM replicas r
@@ -120,6 +121,7 @@ class World:
 
     def later(self, seconds: int = 3600) -> None:
         """Time passes for this tenant alone, and for its leases and what waits until later: nothing else tells it."""
+        BREAKER_CLOCK.ahead_seconds += seconds
         with psycopg.connect(self.superuser, autocommit=True) as connection:
             if not self.clock_columns:
                 self.clock_columns = tuple(connection.execute(_CLOCKS).fetchall())
@@ -161,6 +163,12 @@ class World:
                    SELECT 'migration', state, error_code, attempt::text, lease_until - now() FROM migrations"""
             )
             return await cursor.fetchall()
+
+    async def is_emptying(self) -> bool:
+        """Whether copies are being removed from a store that a migration leaves, or may be once it is resumed."""
+        if self.migration_id is None:
+            return False
+        return (await self.place.migration(self.migration_id)).state in _EMPTYING
 
     async def is_blocked(self) -> bool:
         """Whether somebody waits for a lock that another holds."""

@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from tests.support import Place, assert_clean, make_place, quiet, working
 
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
+from simples3dms.db.provision import Provisioned
 from simples3dms.documents.values import UploadRequest
 from simples3dms.errors import Conflict, Failure, Invalid, TooLarge
 from simples3dms.settings import Settings
 
 pytestmark = pytest.mark.anyio
+#: As many uploads as can wait in the database at once.
+_POOL = 8
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"regions": "eu-central, us-east"})
+    return settings.model_copy(update={"regions": "eu-central, us-east", "database_pool": _POOL})
 
 
 @pytest.fixture
@@ -114,7 +119,24 @@ async def test_limits_count_versions_and_trash_and_what_is_purged_no_more(place:
     await assert_clean(place.services)
 
 
-async def test_limits_hold_under_any_number_of_uploads(place: Place) -> None:
+@asynccontextmanager
+async def nobody_writes_uploads(urls: Provisioned, *, until_waiting: int) -> AsyncIterator[None]:
+    """While this is open, whoever would record an upload waits; and it closes once so many wait, for that or for each
+    other: then all of them have looked at what is used already, if nothing keeps them from it."""
+    async with await psycopg.AsyncConnection.connect(urls.owner_url) as holder:
+        await holder.execute("LOCK TABLE uploads IN SHARE MODE")
+        yield
+        async with asyncio.timeout(20):
+            waiting = 0
+            while waiting < until_waiting:
+                cursor = await holder.execute(
+                    """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+                       WHERE NOT granted AND datname = current_database()"""
+                )
+                ((waiting,),) = await cursor.fetchall()
+
+
+async def test_limits_hold_under_any_number_of_uploads(place: Place, urls: Provisioned) -> None:
     await change(place, most_documents=5, most_bytes=1000)
     go = asyncio.Event()
 
@@ -127,7 +149,8 @@ async def test_limits_hold_under_any_number_of_uploads(place: Place) -> None:
         request = UploadRequest("x", "text/plain", size_bytes=size)
         return await place.services.uploads.upload(HOST, place.tenant_id, request, slowly(os.urandom(size)))
 
-    tasks = [asyncio.create_task(upload(300)) for _ in range(12)]
+    async with nobody_writes_uploads(urls, until_waiting=_POOL):
+        tasks = [asyncio.create_task(upload(300)) for _ in range(12)]
     async with asyncio.timeout(20):
         while sum(task.done() for task in tasks) < 9:
             await asyncio.sleep(0.02)
