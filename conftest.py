@@ -21,7 +21,16 @@ _MORE_THAN_CPUS, _MOST_PROCESSES = 2, 8
 _ROOMY_BYTES = 6 * 1024**3
 #: Files that take a minute or more, the longest first.
 _LONGEST = (
-    *("test_kill", "test_kill_keys", "test_conformance", "test_attacks", "test_rights", "test_canaries"),
+    *(
+        "test_kill_moves",
+        "test_conformance",
+        "test_kill_looks",
+        "test_kill",
+        "test_kill_keys",
+        "test_attacks",
+        "test_rights",
+        "test_canaries",
+    ),
     *("test_rotation_under_load", "test_mutants", "test_life", "test_tutorial"),
     *("test_brought_doors", "test_audit_doors"),
 )

@@ -1,6 +1,7 @@
-"""kill -9 at every fail-point of upload, copy, cut-over, purge, lock and seal: after a restart, every promise holds.
+"""kill -9 at every fail-point of upload, purge, lock, seal and deletion: after a restart, every promise holds.
 
-The fail-points are enumerated: one that is added is killed at without a change here.
+The fail-points are enumerated, here and in the files beside this one: one that is added is killed at without a change
+there.
 """
 
 from __future__ import annotations
@@ -10,36 +11,28 @@ from uuid import UUID
 
 import pytest
 from tests.faults.installation import Installation, eventually
+from tests.faults.killing import id_of, points, slug
 
 from simples3dms.audit.verifier import verify
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
 from simples3dms.sandbox.listing import list_b2, list_s3
-from simples3dms.schemas.drains import StartDrain
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def points(*protocols: str) -> list[str]:
-    return [name for name in FAIL_POINTS if name.partition(".")[0] in protocols]
+#: Where the rest is: in test_kill_moves.py, test_kill_looks.py, test_kill_keys.py, test_kill_caches.py and
+#: test_kill_turns.py.
+_ELSEWHERE = (
+    *("copy", "cutover", "finalize", "drain"),
+    *("scrub", "reconcile"),
+    *("rewrap", "rotate", "cache", "rollback", "evacuate"),
+)
 
 
-def test_every_fail_point_is_killed_at_here() -> None:
-    covered = (
-        set(points("upload"))
-        | set(points("copy", "cutover", "finalize", "drain"))
-        | set(points("purge", "seal", "tenant_delete"))
-    )
-    covered |= set(points("lock", "scrub", "reconcile")) | set(
-        points("rewrap", "rotate")
-    )  # the last two: test_kill_keys.py
-    covered |= set(points("cache"))  # test_kill_caches.py
-    covered |= set(points("rollback", "evacuate"))  # test_kill_turns.py
-    assert covered == set(FAIL_POINTS)
-
-
-def slug(name: str) -> str:
-    return name.replace(".", "-").replace("_", "-")
+def test_every_fail_point_is_killed_at() -> None:
+    here = points("upload", "purge", "lock", "seal", "tenant_delete")
+    assert sorted([*here, *points(*_ELSEWHERE)]) == sorted(FAIL_POINTS)
 
 
 @pytest.mark.parametrize("point", points("upload"))
@@ -65,86 +58,6 @@ def test_f01_f02_f03_the_api_is_killed_during_an_upload(installation: Installati
         bodies[document.id] = path.read_bytes()
         installation.assert_clean()
         installation.assert_readable(tenant, bodies)
-    finally:
-        installation.end(worker)
-
-
-@pytest.mark.parametrize("point", points("copy", "cutover"))
-def test_f06_f07_f09_f10_the_worker_is_killed_during_a_migration(installation: Installation, point: str) -> None:
-    tenant = slug(point)
-    installation.add_tenant(tenant)
-    bodies = installation.fill(tenant, with_large=point.startswith("copy."))
-    victim = installation.start("worker", failpoints=f"{point}=kill")
-    with installation.connect() as client:
-        planned = client.plan_migration(tenant, target="s3-eu", automatic_cutover=True)
-        client.start_migration(tenant, planned.id)
-    assert victim.wait(120) == -signal.SIGKILL
-    installation.assert_readable(tenant, bodies)
-    worker = installation.start("worker")
-    try:
-        installation.until(tenant, planned.id, "soaking")
-        with installation.connect() as client:
-            assert client.get_placement(tenant).write == "s3-eu"
-            client.finalize_migration(tenant, planned.id)
-        installation.until(tenant, planned.id, "done")
-        installation.assert_clean()
-        installation.assert_readable(tenant, bodies)
-    finally:
-        installation.end(worker)
-
-
-@pytest.mark.parametrize("point", points("finalize"))
-def test_f10_the_worker_is_killed_when_the_roll_back_window_is_over(installation: Installation, point: str) -> None:
-    tenant = slug(point)
-    installation.add_tenant(tenant)
-    bodies = installation.fill(tenant, 4)
-    victim = installation.start("worker", failpoints=f"{point}=kill")
-    with installation.connect() as client:
-        planned = client.plan_migration(tenant, target="s3-eu", automatic_cutover=True, finalize_after_seconds=1)
-        client.start_migration(tenant, planned.id)
-    assert victim.wait(120) == -signal.SIGKILL
-    installation.assert_readable(tenant, bodies)
-    worker = installation.start("worker")
-    try:
-        installation.until(tenant, planned.id, "done")
-        with installation.connect() as client:
-            acts = [event.action for event in client.iter_audit_events(tenant)]
-        assert acts.count("migration.finalizing") == 1
-        installation.assert_clean()
-        installation.assert_readable(tenant, bodies)
-    finally:
-        installation.end(worker)
-
-
-@pytest.mark.parametrize("point", points("drain"))
-def test_f10_the_worker_is_killed_during_a_drain(installation: Installation, point: str) -> None:
-    """One migration a tenant, whatever the worker had reached; and all are moved."""
-    names = [f"{slug(point)}-{number}" for number in range(2)]
-    stores = [f"{slug(point)}-{side}" for side in ("from", "to")]
-    with installation.connect() as client:
-        for store in stores:
-            (installation.directory / store).mkdir()
-            client.add_store(store, kind="local", settings={"path": str(installation.directory / store)}, credential={})
-    bodies = {}
-    for name in names:
-        installation.add_tenant(name)
-        with installation.connect() as client:
-            client.grant_store(name, stores[0])
-            client.set_placement(name, write=stores[0])
-        bodies[name] = installation.fill(name, 2)
-    victim = installation.start("worker", failpoints=f"{point}=kill")
-    with installation.connect() as client:
-        client.start_drain(stores[0], StartDrain(target=stores[1], finalize_after_seconds=0))
-    assert victim.wait(120) == -signal.SIGKILL
-    worker = installation.start("worker")
-    try:
-        with installation.connect() as client:
-            eventually(lambda: client.get_drain(stores[0]).state == "done")
-            assert client.get_drain(stores[0]).progress.moved == 2
-            assert [len(list(client.iter_migrations(name))) for name in names] == [1, 1]
-        installation.assert_clean()
-        for name in names:
-            installation.assert_readable(name, bodies[name])
     finally:
         installation.end(worker)
 
@@ -199,85 +112,6 @@ def test_the_worker_is_killed_while_it_locks_at_a_store(installation: Installati
             installation.end(worker)
 
 
-@pytest.mark.parametrize("point", points("scrub"))
-def test_f34_the_worker_is_killed_during_a_scrub(installation: Installation, point: str) -> None:
-    """Nothing is counted twice, nothing is passed over, and what was found is mended."""
-    tenant = slug(point)
-    installation.add_tenant(tenant)
-    with installation.connect() as client:
-        client.set_placement(tenant, write="b2-main", copies=["s3-eu"])
-    bodies = installation.fill(tenant, 4)
-    worker = installation.start("worker")
-    prefix = f"t/{_tenant_id(installation, tenant)}/"
-    eventually(lambda: len(_copies(installation, prefix)) == len(bodies))
-    installation.assert_clean()
-    installation.end(worker)
-    gone = _copies(installation, prefix)[0]
-    installation.s3.client().delete_object(Bucket="fault-documents", Key=gone)
-    victim = installation.start("worker", failpoints=f"{point}=kill")
-    with installation.connect() as client:
-        begun = client.start_scrub(tenant, store="s3-eu", level="deep")
-        assert victim.wait(90) == -signal.SIGKILL
-        worker = installation.start("worker")
-        try:
-            eventually(lambda: client.get_scrub(tenant, begun.id).state == "done")
-            found = client.get_scrub(tenant, begun.id)
-            assert (found.checked_count, found.missing_count, found.lost_count) == (len(bodies), 1, 0)
-            eventually(lambda: list(client.iter_doubtful_replicas(tenant)) == [])
-            installation.assert_clean()
-            installation.assert_readable(tenant, bodies)
-        finally:
-            installation.end(worker)
-
-
-@pytest.mark.parametrize("point", points("reconcile"))
-def test_f34_the_worker_is_killed_during_a_reconcile(installation: Installation, point: str) -> None:
-    """Of a store that lacks one object and has one too many; the latter is removed, as it was asked for."""
-    tenant = slug(point)
-    installation.add_tenant(tenant)
-    with installation.connect() as client:
-        client.set_placement(tenant, write="b2-main", copies=["s3-eu"])
-    bodies = installation.fill(tenant, 4)
-    worker = installation.start("worker")
-    prefix = f"t/{_tenant_id(installation, tenant)}/"
-    eventually(lambda: len(_copies(installation, prefix)) == len(bodies))
-    installation.assert_clean()
-    installation.end(worker)
-    s3 = installation.s3.client()
-    s3.delete_object(Bucket="fault-documents", Key=_copies(installation, prefix)[0])
-    s3.put_object(Bucket="fault-documents", Key=f"{prefix}7f/nobody-s", Body=b"nobody's")
-    victim = installation.start("worker", failpoints=f"{point}=kill")
-    is_of_removal = point.endswith(("after_delete", "in_removal_txn"))
-    with installation.connect() as client:
-        begun = client.start_reconcile(tenant, store="s3-eu", older_than_days=0)
-
-        def state() -> str:
-            return client.get_reconcile(tenant, begun.id).state
-
-        if not is_of_removal:
-            assert victim.wait(90) == -signal.SIGKILL
-            worker = installation.start("worker")
-        eventually(lambda: state() == "done")
-        found = client.get_reconcile(tenant, begun.id)
-        assert (found.unexplained_count, found.missing_count, found.compared_count) == (1, 1, len(bodies))
-        client.remove_unexplained(tenant, begun.id, count=1)
-        if is_of_removal:
-            assert victim.wait(90) == -signal.SIGKILL
-            worker = installation.start("worker")
-        try:
-            eventually(lambda: state() == "removed")
-            assert client.get_reconcile(tenant, begun.id).removed_count == 1
-            eventually(lambda: list(client.iter_doubtful_replicas(tenant)) == [])
-            installation.assert_clean()
-            installation.assert_readable(tenant, bodies)
-        finally:
-            installation.end(worker)
-
-
-def _copies(installation: Installation, prefix: str) -> list[str]:
-    return [key for key in list_s3(installation.s3, "fault-documents", prefix) if "/audit/" not in key]
-
-
 @pytest.mark.parametrize("point", points("seal"))
 def test_i11_the_worker_is_killed_while_it_seals(installation: Installation, point: str) -> None:
     """The chain goes on where it was: no number twice, none left out."""
@@ -301,47 +135,6 @@ def test_i11_the_worker_is_killed_while_it_seals(installation: Installation, poi
         installation.end(worker)
 
 
-def test_f06_two_workers_share_a_migration_and_one_is_killed(installation: Installation) -> None:
-    tenant = "shared"
-    installation.add_tenant(tenant)
-    bodies = installation.fill(tenant, 60)
-    # Each copy that it confirms takes a moment: both are in the middle when one is killed.
-    first = installation.start("worker", failpoints="copy.after_put=sleep:0.15")
-    second = installation.start("worker", failpoints="copy.after_put=sleep:0.15")
-    with installation.connect() as client:
-        planned = client.plan_migration(tenant, target="s3-eu")
-        client.start_migration(tenant, planned.id)
-
-        def under_way() -> bool:
-            migration = client.get_migration(tenant, planned.id)
-            assert migration.state == "copying"
-            return migration.copied_count > 5
-
-        while not under_way():
-            pass
-    first.kill()
-    assert first.wait(30) == -signal.SIGKILL
-    installation.until(tenant, planned.id, "ready")
-    try:
-        with installation.connect() as client:
-            client.cut_over_migration(tenant, planned.id)
-            client.finalize_migration(tenant, planned.id)
-        done = installation.until(tenant, planned.id, "done")
-        assert done.failed_count == 0
-        installation.assert_clean()
-        installation.assert_readable(tenant, bodies)
-        listed = installation.s3.client().list_objects_v2(Bucket="fault-documents", Prefix="t/")
-        mine = [item for item in listed["Contents"] if f"/{_tenant_id(installation, tenant)}/" in "/" + item["Key"]]
-        assert len(mine) == len(bodies)
-    finally:
-        installation.end(second)
-
-
-def _tenant_id(installation: Installation, tenant: str) -> str:
-    with installation.connect() as client:
-        return str(client.get_tenant(tenant).id)
-
-
 @pytest.mark.parametrize("point", points("tenant_delete"))
 def test_the_worker_is_killed_during_a_tenant_s_deletion(installation: Installation, point: str) -> None:
     tenant, other = slug(point), f"{slug(point)}-other"
@@ -349,7 +142,7 @@ def test_the_worker_is_killed_during_a_tenant_s_deletion(installation: Installat
     installation.add_tenant(other)
     installation.fill(tenant, 3)
     bodies = installation.fill(other, 2)
-    tenant_id = _tenant_id(installation, tenant)
+    tenant_id = id_of(installation, tenant)
     with installation.connect() as client:
         deletion = client.request_deletion(tenant, short_name=tenant, reason="a test")
         client.confirm_deletion(tenant, short_name=tenant)

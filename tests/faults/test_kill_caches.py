@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.installation import Installation
-from tests.faults.test_kill import slug
+from tests.faults.killing import slug
 
 from simples3dms.client import ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.faults.installation import Installation, installed
 from tests.faults.key_stores import TIMES, KeyStore, add_key_stores, list_keys, run_keys
-from tests.faults.test_kill import points
+from tests.faults.killing import points
 
 from simples3dms.client import ServerUnreachable
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from tests.faults.installation import BUCKET, Installation
-from tests.faults.test_kill import points
+from tests.faults.killing import points
 
 from simples3dms.client import ApiProblem, ServerUnreachable
 from simples3dms.kit.failpoints import FAIL_POINTS
