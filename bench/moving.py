@@ -106,6 +106,7 @@ class Ground:
         spent = Spent(time.monotonic() - began, _cpu(workers) - before)
         await migrations.roll_back(HOST, tenant_id, planned.id)
         await self.reach(tenant_id, planned.id, "rolled_back")
+        await asyncio.to_thread(self.target.reclaim)
         return spent
 
     async def reach(self, tenant_id: UUID, migration_id: UUID, state: str) -> None:
@@ -166,6 +167,7 @@ class Ground:
             client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": one["Key"]} for one in keys]})
         if found != count:
             raise RuntimeError(f"{bucket} has {found} objects of {count}")
+        self.target.reclaim()
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from simples3dms.crypto.tokens import hash_token, new_token
 from simples3dms.kit.ids import new_id
 from simples3dms.sandbox.processes import ServerProcess
 
-COUNT = 12_000
+COUNT = 20_000
 SIZE_BYTES = 16 * 1024
 PER_SECOND = 40
 WORKERS = 2
