@@ -27,6 +27,7 @@ def _local(root: Path) -> list[Step]:
         step("set_jurisdiction", f"PUT {store}/jurisdiction", {"jurisdiction": "DE"}),
         step("grant_store", f"POST {store}/grants", {"tenant": "acme"}),
         step("set_placement", "PUT /tenants/acme/placement", {"write": "disk-a", "copies": ["disk-c"]}),
+        step("retry_failed_copies", "POST /tenants/acme/replication/disk-c/retry"),
         step("set_placement", "PUT /tenants/acme/placement", {"write": "disk-a"}),
         step("preview_placement", "POST /tenants/acme/placement/preview", {"write": "disk-a", "copies": ["disk-c"]}),
         step("plan_residency", "POST /tenants/acme/residency/plan", {"allowed": ["DE"]}),
@@ -36,9 +37,19 @@ def _local(root: Path) -> list[Step]:
         step("set_reconcile_schedule", f"PUT {store}/reconcile-schedule", {"every_days": 7}),
         step("set_reconcile_schedule", f"PUT {store}/reconcile-schedule", {"every_days": None}),
         step("trust_store", f"POST {store}/trust", {"reason": "x"}, first=_distrusted),
+        *_cache(root.parent / "disk-cache"),
         step("revoke_grant", f"DELETE {store}/grants/acme"),
         *_drained(f"{store}/drain"),
         step("disable_store", f"POST {store}/disable"),
+    ]
+
+
+def _cache(root: Path) -> list[Step]:
+    root.mkdir()
+    cache = {"name": "disk-cache", "kind": "local", "settings": {"path": str(root)}, "cache_max_bytes": 100}
+    return [
+        step("add_store", "POST /stores", cache),
+        step("resize_cache", "PUT /stores/disk-cache/cache", {"max_bytes": 50}),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -90,6 +91,33 @@ def test_health_names_what_is_wrong_and_the_command_ends_with_1(behind: Door, ru
     assert httpx.get(f"{behind.url}/readyz").status_code == 200
 
 
+def test_copies_that_failed_are_listed_and_tried_again(
+    behind: Door, urls: Provisioned, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures, retry = (("replication", act, "disk-b", "--tenant", "acme") for act in ("failures", "retry"))
+    assert json.loads(run(*failures, "--json")) == [], "what is pending has not failed"
+    with psycopg.connect(urls.app_url, autocommit=True) as connection:
+        connection.execute("SET ROLE simples3dms_platform")
+        connection.execute("UPDATE transfers SET state = 'failed', error_message = 'it is full', attempt = 8")
+    with behind.connect() as client:
+        (failure,) = client.iter_failed_copies("acme", "disk-b")
+        assert (failure.document_name, failure.error_message) == ("a.txt", "it is full")
+        assert list(client.iter_failed_copies("acme", "disk-a")) == []
+        assert client.retry_failed_copies("acme", "disk-a") == 0
+        with pytest.raises(ApiProblem) as caught:
+            client.retry_failed_copies("acme", "nowhere")
+        assert caught.value.code == "store_not_found"
+        assert "it is full" in run(*failures)
+        assert json.loads(run(*retry, "--json")) == {"count": 1}
+        deadline = time.monotonic() + 60
+        while len(client.list_replicas("acme", failure.document_id)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert list(client.iter_failed_copies("acme", "disk-b")) == []
+        events = [one.details for one in client.iter_audit_events("acme") if one.action == "replication.retried"]
+    assert events == [{"count": 1}, {"count": 0}]
+
+
 def test_an_installation_without_a_fault_is_well(door: Door, run: Run) -> None:
     assert json.loads(run("upkeep", "health", "--json")) == {"status": "ok", "degradations": []}
 
@@ -103,6 +131,10 @@ def test_prometheus_reads_the_numbers_with_a_token_and_nobody_without(behind: Do
     assert "acme" not in answer.text
     assert httpx.get(f"{behind.url}/api/v1/metrics").status_code == 401
     assert 'simples3dms_replication_pending_bytes{owner="platform",store="disk-b"} 5.0' in run("upkeep", "metrics")
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version").strip() == f"simples3dms {version('simples3dms')}"
 
 
 def test_a_schedule_of_reconciles_is_set_shown_and_taken_back(door: Door, run: Run) -> None:

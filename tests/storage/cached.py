@@ -77,6 +77,12 @@ class Cached:
         assert used == rows
         return int(used)
 
+    async def settle_at(self, used_bytes: int) -> None:
+        """Wait until it holds no more than that."""
+        async with asyncio.timeout(60):
+            while await self.used_bytes() > used_bytes:
+                await asyncio.sleep(0.05)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:

@@ -9,6 +9,9 @@ import pytest
 from tests.storage.cached import MOST_BYTES, Cached, body_of, cached, server
 from tests.support import assert_clean, quiet, working
 
+from simples3dms.context import HOST
+from simples3dms.errors import Conflict
+
 pytestmark = pytest.mark.anyio
 __all__ = ["cached", "server"]
 
@@ -50,6 +53,24 @@ async def test_a_large_document_is_passed_on_as_it_is_read(cached: Cached) -> No
         await quiet(cached.place)
     assert len(cached.files()) == 1
     assert await cached.used_bytes() == len(body)
+
+
+async def test_it_is_made_smaller_and_larger(cached: Cached) -> None:
+    caches, documents = cached.services.blobs.caches, [await cached.upload(body_of(3000)) for _ in range(3)]
+    for document in documents:
+        await cached.read(document)
+    resized = await caches.resize(HOST, "cache", 7000)
+    assert resized.cache_max_bytes == 7000
+    async with working(cached.services):
+        await quiet(cached.place)
+        await cached.settle_at(6000)
+    assert [await cached.is_cached(document) for document in documents] == [False, True, True]
+    assert len(cached.files()) == 2
+    await caches.resize(HOST, "cache", 9000)
+    assert await cached.read(documents[0]) == (await cached.place.read(documents[0]), {"far"})
+    assert await cached.used_bytes() == 9000
+    with pytest.raises(Conflict, match="far is no cache"):
+        await caches.resize(HOST, "far", 1)
 
 
 async def test_it_never_holds_more_than_it_may_and_what_was_used_last_stays(cached: Cached) -> None:

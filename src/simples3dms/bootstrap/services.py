@@ -206,7 +206,6 @@ def build_services(settings: Settings) -> Services:
         retry_base_seconds=settings.retry_base_seconds,
         here=Whereabouts(settings.server_region, settings.server_country),
     )
-    replication = Replication(database, stores, late_seconds=settings.replication_late_seconds)
     throttle = Throttle(database, most_slowdown=settings.most_slowdown)
     copies = CopyEngine(database, blobs, throttle, stores=stores, concurrency=settings.copy_concurrency)
     transfers = Transfers(
@@ -217,6 +216,7 @@ def build_services(settings: Settings) -> Services:
         attempts=settings.transfer_attempts,
         retry_base_seconds=settings.retry_base_seconds,
     )
+    replication = Replication(database, stores, transfers, late_seconds=settings.replication_late_seconds)
     party = RelyingParty.of(settings.public_url) if settings.public_url is not None else None
     checks = FactorChecks(database, keyring, party)
     refusals = Refusals(database)

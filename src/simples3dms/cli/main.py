@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import structlog
 import typer
@@ -28,7 +30,7 @@ from simples3dms.cli import (
     takeouts,
     upkeep,
 )
-from simples3dms.cli.output import messages, plain
+from simples3dms.cli.output import console, messages, plain
 from simples3dms.cli.session import TenantOption
 from simples3dms.client import ApiProblem, ServerUnreachable
 from simples3dms.errors import Failure
@@ -41,8 +43,19 @@ app = typer.Typer(
 )
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        console.print(f"simples3dms {version('simples3dms')}", markup=False, highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
-def root(tenant: TenantOption = None) -> None:
+def root(
+    tenant: TenantOption = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Documents of many tenants, in the object storage that each of them chooses."""
     if tenant:
         # Where each command's own --tenant looks next.

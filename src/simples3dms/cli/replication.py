@@ -1,4 +1,4 @@
-"""replication: lag, stores; upkeep: health, metrics."""
+"""replication: lag, failures, retry, stores; upkeep: health, metrics."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from simples3dms.cli.output import console, messages, plain, show_json, show_rows, size
+from simples3dms.cli.output import console, done, messages, plain, show_json, show_rows, size
 from simples3dms.cli.session import JsonFlag, TenantOption, connect, require_tenant
 from simples3dms.schemas.replication import Lag, StoreLag
 
 app = typer.Typer(help="How far stores are behind what they are to hold.", no_args_is_help=True)
+StoreName = Annotated[str, typer.Argument(help="The store, by its name or id.")]
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -53,6 +54,23 @@ def show_lag(tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
     _table("store", [(lag.store, lag) for lag in found.stores])
     if found.is_surveying:
         messages.print("The placement was changed: documents that are there are being looked at, more may come.")
+
+
+@app.command("failures")
+def list_failures(store: StoreName, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Copies towards a store that are tried no more by themselves, with the reason."""
+    with connect() as client:
+        rows = client.iter_failed_copies(require_tenant(tenant), store)
+        columns = ["document_name", "document_id", "error_kind", "error_message", "attempt"]
+        show_rows(rows, columns, as_json=as_json, empty="Nothing has failed.")
+
+
+@app.command("retry")
+def retry(store: StoreName, tenant: TenantOption = None, as_json: JsonFlag = False) -> None:
+    """Have them tried again, once what was wrong is mended."""
+    with connect() as client:
+        count = client.retry_failed_copies(require_tenant(tenant), store)
+    done(f"{count} copies will be tried again.", as_json=as_json, count=count)
 
 
 @app.command("stores")

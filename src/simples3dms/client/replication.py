@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from simples3dms.client.transport import Transport, at
+from collections.abc import Iterator
+
+from simples3dms.client.transport import Transport, at, iter_pages
 from simples3dms.schemas import replication
+from simples3dms.schemas.base import Page
+from simples3dms.schemas.migrations import Retried, TransferFailure
+
+_PAGE = 200
+#: As many as one call has tried again.
+_MOST_AT_ONCE = 1000
 
 
 class ReplicationMixin(Transport):
@@ -19,6 +27,20 @@ class ReplicationMixin(Transport):
 
     def get_tenant_replication(self, tenant: str) -> replication.TenantReplication:
         return self.get(replication.TenantReplication, at("tenants", tenant, "replication"))
+
+    def iter_failed_copies(self, tenant: str, store: str) -> Iterator[TransferFailure]:
+        """Copies towards a store that are tried no more."""
+        path = at("tenants", tenant, "replication", store, "failures")
+        return iter_pages(lambda after: self.get(Page[TransferFailure], path, after=after, limit=_PAGE))
+
+    def retry_failed_copies(self, tenant: str, store: str) -> int:
+        """Have all of them tried again, 1,000 at a time; how many."""
+        path = at("tenants", tenant, "replication", store, "retry")
+        total = count = self.send("POST", Retried, path).count
+        while count == _MOST_AT_ONCE:
+            count = self.send("POST", Retried, path).count
+            total += count
+        return total
 
     def get_health(self) -> replication.Health:
         """What is wrong, by name (operators)."""

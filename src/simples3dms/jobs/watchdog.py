@@ -45,6 +45,7 @@ async def tick(services: Services) -> None:
     for replica in doubtful:
         async with services.database.tenant(replica.tenant_id) as tenant:
             await services.blobs.defer_repair(tenant, replica.blob_id, replica.store_id)
+    await services.blobs.caches.begin_trims()
     if to_probe:
         async with services.database.platform() as platform:
             for store_id in to_probe:

@@ -77,6 +77,10 @@ class Store(Response):
     cache_max_bytes: int | None = Field(description="It is a cache, and holds no copies; null: it is none.")
 
 
+class ResizeCache(Request):
+    max_bytes: int = Field(ge=1, le=2**62, description="How much it may hold, of all its tenants together.")
+
+
 class SetJurisdiction(Request):
     jurisdiction: str | None = Field(max_length=3, description="Such as DE or EU; null: nobody knows.")
 

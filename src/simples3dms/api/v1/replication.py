@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from fastapi import Response
 
-from simples3dms.api.deps import ServicesDep, StorageReader, StoresReader
+from simples3dms.api.deps import After, Limit, MigrationWriter, ServicesDep, StorageReader, StoresReader
+from simples3dms.api.pages import as_page
 from simples3dms.api.routing import new_router
 from simples3dms.schemas import replication as schemas
+from simples3dms.schemas.base import Page
+from simples3dms.schemas.migrations import Retried, TransferFailure
 from simples3dms.storage.replication.values import StoreLag
 from simples3dms.telemetry.metrics import CONTENT_TYPE, render
 
@@ -57,6 +60,27 @@ async def get_tenant_replication(services: ServicesDep, seat: StorageReader) -> 
     return schemas.TenantReplication(
         late_seconds=late, stores=_lags(found.stores, late), is_surveying=found.is_surveying
     )
+
+
+@router.get(
+    "/tenants/{tenant}/replication/{store}/failures",
+    operation_id="list_failed_copies",
+    summary="Copies towards a store that are tried no more",
+)
+async def list_failed_copies(
+    store: str, services: ServicesDep, seat: StorageReader, after: After = None, limit: Limit = 100
+) -> Page[TransferFailure]:
+    """Without those that somebody let stand as they are."""
+    rows = await services.replication.failures.list_page(seat.tenant_id, store, after=after, limit=limit + 1)
+    return as_page(TransferFailure, rows, limit)
+
+
+@router.post(
+    "/tenants/{tenant}/replication/{store}/retry", operation_id="retry_failed_copies", summary="Try them again"
+)
+async def retry_failed_copies(store: str, services: ServicesDep, seat: MigrationWriter) -> Retried:
+    """Up to 1,000 at a time: where as many were, call again."""
+    return Retried(count=await services.replication.failures.retry(seat.principal, seat.tenant_id, store))
 
 
 @router.get("/health", operation_id="get_health", summary="What is wrong, by name (operators)")

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.caches.values import CachePlace, Entry, Unusable
+from simples3dms.storage.caches.values import CachePlace, Entry, Overfull, Unusable
 
 _ENTRY: Final = "e.tenant_id, e.id, e.store_id, e.key, e.size_bytes, e.fence"
 
@@ -72,6 +72,28 @@ async def reserve(uow: UnitOfWork, store_id: UUID, size_bytes: int) -> int:
 async def forget_unreserved(uow: UnitOfWork, entry: Entry) -> None:
     """Take an intent back that nothing was counted for."""
     await uow.execute("DELETE FROM cache_entries WHERE tenant_id = %s AND id = %s", [entry.tenant_id, entry.id])
+
+
+async def resize(uow: UnitOfWork, store_id: UUID, max_bytes: int) -> int | None:
+    """Say how much a cache may hold; how much it was before, or None where the store is no cache. For the platform."""
+    before: int | None = await uow.scalar(
+        "SELECT cache_max_bytes FROM stores WHERE id = %s AND cache_max_bytes IS NOT NULL FOR UPDATE", [store_id]
+    )
+    if before is not None:
+        await uow.execute("UPDATE stores SET cache_max_bytes = %s WHERE id = %s", [max_bytes, store_id])
+    return before
+
+
+async def list_overfull(uow: UnitOfWork) -> list[Overfull]:
+    """Caches that hold more than they may, as they were made smaller, and how much more than is already going: of a
+    thousand entries at most, which are more than are retired at a time. For the platform."""
+    return await uow.rows(
+        Overfull,
+        """SELECT c.store_id, (c.used_bytes - s.cache_max_bytes - (SELECT coalesce(sum(size_bytes), 0) FROM (
+             SELECT size_bytes FROM cache_entries e WHERE e.store_id = c.store_id AND e.state = 'retiring'
+             LIMIT 1000) going))::bigint AS surplus_bytes
+           FROM cache_sizes c JOIN stores s ON s.id = c.store_id WHERE c.used_bytes > s.cache_max_bytes""",
+    )
 
 
 async def retire_oldest(uow: UnitOfWork, store_id: UUID, *, lacking_bytes: int, limit: int) -> int:

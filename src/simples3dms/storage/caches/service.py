@@ -13,19 +13,23 @@ from uuid import UUID
 
 import structlog
 
+from simples3dms.audit.service import record
+from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.errors import Failure
+from simples3dms.identity.service import require_operator
 from simples3dms.kit.failpoints import FailPointError, fp
 from simples3dms.kit.ids import new_id
 from simples3dms.kit.leases import Lease, LeaseLost
 from simples3dms.kit.streams import heartbeat
 from simples3dms.providers.base import Expected
 from simples3dms.providers.errors import ProviderError
-from simples3dms.storage.caches import repository
+from simples3dms.storage.caches import errors, repository
 from simples3dms.storage.caches.filling import Abandoned, Filling
 from simples3dms.storage.caches.values import CachePlace, Entry
 from simples3dms.storage.stores.jurisdictions import is_inside
 from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.stores.values import Store
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +50,7 @@ class Caches:
         self._retry_base_seconds = retry_base_seconds
         self._filled: set[tuple[UUID, UUID]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._trimmed: set[UUID] = set()
 
     async def list_places(self, uow: UnitOfWork, blob_id: UUID) -> list[CachePlace]:
         """The caches that the tenant's documents may lie in, with what they have of the blob."""
@@ -141,6 +146,48 @@ class Caches:
                 async with self._database.tenant(tenant_id) as uow:
                     if await repository.retire_at(uow, place.store_id, limit=_BATCH) < _BATCH:
                         break
+
+    async def resize(self, principal: Principal, name_or_id: str, max_bytes: int) -> Store:
+        """Say how much a cache may hold. What is too much then goes in the background, what was not used for longest
+        first. Raises NotFound (`store_not_found`), Conflict (`store_no_cache`)."""
+        require_operator(principal)
+        store = await self._stores.get_store(name_or_id)
+        async with self._database.platform() as uow:
+            before = await repository.resize(uow, store.id, max_bytes)
+            if before is None:
+                raise errors.no_cache(store.name)
+            if before != max_bytes:
+                await record(
+                    uow,
+                    principal,
+                    "store.cache_resized",
+                    target_type="store",
+                    target_id=str(store.id),
+                    details={"name": store.name, "before": before, "max_bytes": max_bytes},
+                )
+        return await self._stores.get_store(name_or_id)
+
+    async def begin_trims(self) -> None:
+        """Have caches that hold more than they may made smaller, in the background."""
+        async with self._database.platform() as uow:
+            found = await repository.list_overfull(uow)
+        for one in found:
+            if one.store_id not in self._trimmed:
+                self._trimmed.add(one.store_id)
+                self._begin(self._trim(one.store_id))
+
+    async def _trim(self, store_id: UUID) -> None:
+        try:
+            while True:
+                async with self._database.platform() as uow:
+                    surplus = {one.store_id: one.surplus_bytes for one in await repository.list_overfull(uow)}
+                    if not await repository.retire_oldest(
+                        uow, store_id, lacking_bytes=surplus.get(store_id, 0), limit=_BATCH
+                    ):
+                        return
+                await self._remove_due(store_id=store_id)
+        finally:
+            self._trimmed.discard(store_id)
 
     async def list_to_clean(self, *, limit: int) -> set[UUID]:
         """Tenants of which something in a cache is to be removed now."""

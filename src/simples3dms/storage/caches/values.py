@@ -35,6 +35,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Overfull:
+    """A cache that holds more than it may."""
+
+    store_id: UUID
+    surplus_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unusable:
     """A cache that holds something of a tenant's, and what tells whether it may."""
 

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from simples3dms.db.session import Database
 from simples3dms.storage.replication import repository
+from simples3dms.storage.replication.failures import FailedCopies
 from simples3dms.storage.replication.values import StoreLag, TenantLag
 from simples3dms.storage.stores.service import Stores
+from simples3dms.storage.transfers.service import Transfers
 
 _MOST_TENANTS: Final = 100
 
@@ -31,8 +33,9 @@ class StoreReplication:
 class Replication:
     """`late_seconds`: a store is late whose oldest pending copy is older than that; 0: none ever is."""
 
-    def __init__(self, database: Database, stores: Stores, *, late_seconds: float) -> None:
+    def __init__(self, database: Database, stores: Stores, transfers: Transfers, *, late_seconds: float) -> None:
         self._database, self._stores = database, stores
+        self.failures = FailedCopies(database, transfers)
         self.late_seconds = late_seconds
 
     async def of_tenant(self, tenant_id: UUID) -> TenantReplication:
