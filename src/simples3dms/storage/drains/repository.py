@@ -245,11 +245,15 @@ async def try_again(uow: UnitOfWork, row: DrainRow) -> int:
 
 
 async def find_planned(uow: UnitOfWork, row: DrainRow, tenant_id: UUID) -> UUID | None:
-    """A migration that was planned for this and not noted: the worker died between the two."""
+    """A migration that was planned for this and not noted: the worker died between the two.
+
+    One on other terms is somebody's own, and for them to start: the drain would wait for a cut-over that is theirs.
+    """
     found: UUID | None = await uow.scalar(
         """SELECT id FROM migrations WHERE tenant_id = %s AND source_store_id = %s AND target_store_id = %s
-           AND state = 'planned' AND NOT scope ? 'only'""",
-        [tenant_id, row.store_id, row.target_store_id],
+           AND state = 'planned' AND NOT scope ? 'only' AND automatic_cutover AND proof = %s AND windows = '[]'
+           AND finalize_after_seconds IS NOT DISTINCT FROM %s::bigint""",
+        [tenant_id, row.store_id, row.target_store_id, row.proof, row.finalize_after_seconds],
     )
     return found
 
