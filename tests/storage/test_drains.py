@@ -149,6 +149,20 @@ async def test_what_blocks_a_tenant_is_listed_and_tried_again(place: Place) -> N
     assert await writes_to(blocked) == await writes_to(by_hand) == place.b
 
 
+async def test_a_tenant_that_has_left_by_itself_is_in_nobodys_way(place: Place) -> None:
+    services = place.services
+    left = await neighbour(place)
+    drain = await services.drains.start(HOST, place.a, place.b, AT_ONCE)
+    await services.drains.engine.advance(drain.id)
+    assert (await services.drains.get(place.a)).progress.waiting == 2
+    await services.stores.grant_store(HOST, left.tenant_id, place.b)
+    await services.placements.set_placement(HOST, left.tenant_id, write=place.b, copies=[], read=[])
+    async with working(services):
+        done = await until(place, "done", "halted")
+    assert (done.state, done.progress.moved, done.progress.blocked) == ("done", 2, 0)
+    assert await services.migrations.list_migrations(left.tenant_id) == []
+
+
 async def test_a_step_in_which_too_many_fail_is_taken_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are cut over already when one's migration fails: all are back where they were."""
     services = place.services
