@@ -125,6 +125,22 @@ async def test_it_is_not_used_where_documents_may_not_lie_nor_once_it_is_taken_b
     assert await cached.used_bytes() == 0
 
 
+async def test_those_whose_content_may_stay_hide_none_whose_may_not(cached: Cached) -> None:
+    """However few are looked at at a time, all have their turn."""
+    services = cached.services
+    tenants = [cached.place, *[await tenant_of(services, name, cached.place.a_id) for name in ("second", "third")]]
+    await services.stores.set_jurisdiction(HOST, "far", "DE")
+    await services.stores.set_jurisdiction(HOST, "cache", "FR")
+    for one in tenants:
+        await services.placements.set_residency(HOST, one.tenant_id, ["EU"])
+        await one.read((await one.upload(body_of())).document.id)
+    await services.blobs.caches.settle()
+    await services.placements.set_residency(HOST, tenants[1].tenant_id, ["DE"])
+    for _ in range(2):
+        found = [await services.blobs.caches.list_to_clean(limit=1) for _ in range(4)]
+        assert set().union(*found) == {tenants[1].tenant_id}
+
+
 async def test_nothing_is_placed_in_it(cached: Cached) -> None:
     services, tenant_id = cached.services, cached.place.tenant_id
     for words in ({"write": "cache"}, {"write": "far", "copies": ["cache"]}, {"write": "far", "read": ["cache"]}):

@@ -128,16 +128,39 @@ async def test_what_blocks_a_tenant_is_listed_and_tried_again(place: Place) -> N
     third = (await services.stores.add_store(HOST, f"c-{uuid4().hex[:8]}", "memory", {"name": uuid4().hex}, {})).name
     await services.stores.grant_store(HOST, blocked.tenant_id, third)
     own = await services.migrations.plan_migration(HOST, blocked.tenant_id, target=third)
+    # Another has planned the same move for itself, to be cut over by hand: it is not for the drain to start that.
+    by_hand = await neighbour(place)
+    await services.stores.grant_store(HOST, by_hand.tenant_id, place.b)
+    its_own = await services.migrations.plan_migration(HOST, by_hand.tenant_id, target=place.b)
     await services.drains.start(HOST, place.a, place.b, AT_ONCE)
     async with working(services):
         halted = await until(place, "halted", "done")
-        assert (halted.state, halted.progress.blocked, halted.progress.moved) == ("halted", 1, 1)
-        (listed,) = await services.drains.list_tenants(place.a, state="blocked")
-        assert (listed.tenant_id, listed.code) == (blocked.tenant_id, "migration_active")
+        assert (halted.state, halted.progress.blocked, halted.progress.moved) == ("halted", 2, 1)
+        listed = await services.drains.list_tenants(place.a, state="blocked")
+        assert {(one.tenant_id, one.code) for one in listed} == {
+            (blocked.tenant_id, "migration_active"),
+            (by_hand.tenant_id, "migration_active"),
+        }
+        assert (await services.migrations.get_migration(by_hand.tenant_id, its_own.id)).state == "planned"
         await services.migrations.cancel_migration(HOST, blocked.tenant_id, own.id)
+        await services.migrations.cancel_migration(HOST, by_hand.tenant_id, its_own.id)
         await services.drains.resume(HOST, place.a)
         await until(place, "done")
-    assert await writes_to(blocked) == place.b
+    assert await writes_to(blocked) == await writes_to(by_hand) == place.b
+
+
+async def test_a_tenant_that_has_left_by_itself_is_in_nobodys_way(place: Place) -> None:
+    services = place.services
+    left = await neighbour(place)
+    drain = await services.drains.start(HOST, place.a, place.b, AT_ONCE)
+    await services.drains.engine.advance(drain.id)
+    assert (await services.drains.get(place.a)).progress.waiting == 2
+    await services.stores.grant_store(HOST, left.tenant_id, place.b)
+    await services.placements.set_placement(HOST, left.tenant_id, write=place.b, copies=[], read=[])
+    async with working(services):
+        done = await until(place, "done", "halted")
+    assert (done.state, done.progress.moved, done.progress.blocked) == ("done", 2, 0)
+    assert await services.migrations.list_migrations(left.tenant_id) == []
 
 
 async def test_a_step_in_which_too_many_fail_is_taken_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

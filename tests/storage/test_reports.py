@@ -15,7 +15,7 @@ from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
 from simples3dms.errors import Conflict
 from simples3dms.storage.migrations import reports
-from simples3dms.storage.migrations.evidence import Tally, verify_report
+from simples3dms.storage.migrations.evidence import FORMAT, Tally, verify_report
 from simples3dms.storage.migrations.values import Schedule
 
 pytestmark = pytest.mark.anyio
@@ -141,3 +141,14 @@ async def test_a_key_that_was_not_given_vouches_for_nothing(place: Place) -> Non
     assert breach is not None
     assert (breach.line, breach.code) == (7, "key_unknown")
     assert verify_report(lines).is_signed is False
+
+
+@pytest.mark.parametrize("blob_id", [[], {}, None, "no id"])
+def test_an_item_of_odd_values_is_a_breach_and_no_crash(blob_id: object) -> None:
+    """Anybody can make a file whose hashes are right."""
+    item = {"blob_id": blob_id, "proof": {"kind": "read-back"}, "size_bytes": "1", "waived": None}
+    tally = Tally()
+    lines = [tally.link({"report": {"format": FORMAT}}), tally.link({"item": item, "n": "1"})]
+    breach = verify_report([chain.canonical(line).encode("ascii") + b"\n" for line in lines]).breach
+    assert breach is not None
+    assert (breach.code, breach.line) == ("line_malformed", 2)

@@ -244,10 +244,12 @@ async def list_tenants_to_clean(uow: UnitOfWork, *, limit: int) -> list[UUID]:
     )
 
 
-async def list_doubtful_places(uow: UnitOfWork, *, tenant_id: UUID | None, limit: int) -> list[Unusable]:
+async def list_doubtful_places(
+    uow: UnitOfWork, *, tenant_id: UUID | None, after: tuple[UUID, UUID] | None = None, limit: int
+) -> list[Unusable]:
     """Caches that may hold what they may no more: closed ones, and those of tenants with a residency. For the platform.
 
-    As many rows as such caches are granted to tenants that have something there.
+    By tenant and store, those after one: as many rows as such caches are granted to tenants with something there.
     """
     return await uow.rows(
         Unusable,
@@ -258,6 +260,13 @@ async def list_doubtful_places(uow: UnitOfWork, *, tenant_id: UUID | None, limit
              AND (s.disabled_at IS NOT NULL OR g.revoked_at IS NOT NULL OR t.allowed_jurisdictions IS NOT NULL)
              AND EXISTS (SELECT 1 FROM cache_entries e
                WHERE e.tenant_id = g.tenant_id AND e.store_id = g.store_id AND e.state = 'live')
-           LIMIT %(limit)s""",
-        {"tenant": tenant_id, "limit": limit},
+             AND (%(after_tenant)s::uuid IS NULL
+               OR (g.tenant_id, g.store_id) > (%(after_tenant)s::uuid, %(after_store)s::uuid))
+           ORDER BY g.tenant_id, g.store_id LIMIT %(limit)s""",
+        {
+            "tenant": tenant_id,
+            "after_tenant": after and after[0],
+            "after_store": after and after[1],
+            "limit": limit,
+        },
     )

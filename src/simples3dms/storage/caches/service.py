@@ -51,6 +51,7 @@ class Caches:
         self._filled: set[tuple[UUID, UUID]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._trimmed: set[UUID] = set()
+        self._looked_upto: tuple[UUID, UUID] | None = None
 
     async def list_places(self, uow: UnitOfWork, blob_id: UUID) -> list[CachePlace]:
         """The caches that the tenant's documents may lie in, with what they have of the blob."""
@@ -190,10 +191,14 @@ class Caches:
             self._trimmed.discard(store_id)
 
     async def list_to_clean(self, *, limit: int) -> set[UUID]:
-        """Tenants of which something in a cache is to be removed now."""
+        """Tenants of which something in a cache is to be removed now.
+
+        Caches whose content may have to go are looked at in turn, so many at a call: most of them may keep it.
+        """
         async with self._database.platform() as uow:
             due = await repository.list_tenants_to_clean(uow, limit=limit)
-            places = await repository.list_doubtful_places(uow, tenant_id=None, limit=limit)
+            places = await repository.list_doubtful_places(uow, tenant_id=None, after=self._looked_upto, limit=limit)
+        self._looked_upto = (places[-1].tenant_id, places[-1].store_id) if len(places) == limit else None
         unusable = [one for one in places if one.is_closed or not is_inside(one.jurisdiction, one.allowed)]
         return {*due, *(one.tenant_id for one in unusable)}
 

@@ -196,6 +196,8 @@ class DrainEngine:
             if not await self._is_mine(row):
                 return
             try:
+                if tenant.migration_id is None and await self._has_left(row, tenant):
+                    continue
                 migration_id = tenant.migration_id or await self._plan(row, tenant)
                 if migration_id is None:
                     return
@@ -215,6 +217,17 @@ class DrainEngine:
         async with self._database.platform() as uow:
             current = await repository.find(uow, row.id)
         return current is not None and current.fence == row.fence and current.state == DrainState.RUNNING
+
+    async def _has_left(self, row: DrainRow, tenant: DrainTenant) -> bool:
+        """Note a tenant as moved that names the store no more: by itself, or by a migration that was not taken back.
+
+        Nothing could be planned for it. If it names the store again by the end, it has its turn then.
+        """
+        async with self._database.platform() as uow:
+            if await repository.is_placed(uow, row, tenant.tenant_id):
+                return False
+            await repository.set_tenant(uow, row, tenant.tenant_id, Place.MOVED)
+        return True
 
     async def _plan(self, row: DrainRow, tenant: DrainTenant) -> UUID | None:
         """The tenant's migration, planned and noted; None if the claim was lost meanwhile."""

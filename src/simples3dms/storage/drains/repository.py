@@ -13,6 +13,8 @@ _DRAIN: Final = """SELECT d.id, d.store_id, d.target_store_id, s.name AS store, 
     d.step, d.automatic, d.most_active, d.finalize_after_seconds, d.most_failed_percent, d.most_read_ms, d.proof,
     d.read_ms, d.slow_count, d.listed_after, d.is_listed, d.reason, d.created_at, d.finished_at, d.fence
   FROM drains d JOIN stores s ON s.id = d.store_id JOIN stores t ON t.id = d.target_store_id"""
+_IS_PLACED: Final = """(write_store_id = %(store)s OR %(store)s = ANY (copy_store_ids || store_ids)
+  OR %(store)s = ANY (read_store_ids) OR write_weights ? (%(store)s::uuid)::text)"""
 _STATES: Final = ("waiting", "moving", "cut_over", "moved", "failed", "blocked", "stepped_back")
 _COUNTS: Final = ", ".join(f"count(*) FILTER (WHERE d.state = '{state}') AS {state}" for state in _STATES)
 
@@ -111,9 +113,8 @@ async def note_reads(uow: UnitOfWork, row: DrainRow, *, read_ms: int, is_slow: b
 async def list_placed(uow: UnitOfWork, row: DrainRow, *, limit: int) -> list[tuple[UUID, bool]]:
     """The next tenants by id; True where the placement names the store."""
     cursor = await uow.connection.execute(
-        """SELECT tenant_id, write_store_id = %(store)s OR %(store)s = ANY (copy_store_ids || store_ids)
-             OR %(store)s = ANY (read_store_ids) OR write_weights ? (%(store)s::uuid)::text
-           FROM placements WHERE %(after)s::uuid IS NULL OR tenant_id > %(after)s ORDER BY tenant_id LIMIT %(limit)s""",
+        f"""SELECT tenant_id, {_IS_PLACED}
+           FROM placements WHERE %(after)s::uuid IS NULL OR tenant_id > %(after)s ORDER BY tenant_id LIMIT %(limit)s""",  # noqa: S608
         {"store": row.store_id, "after": row.listed_after, "limit": limit},
     )
     return await cursor.fetchall()
@@ -122,9 +123,17 @@ async def list_placed(uow: UnitOfWork, row: DrainRow, *, limit: int) -> list[tup
 async def has_placed(uow: UnitOfWork, row: DrainRow) -> bool:
     """Whether any placement names the store. One pass, once at the end."""
     found = await uow.scalar(
-        """SELECT 1 FROM placements WHERE write_store_id = %(store)s OR %(store)s = ANY (copy_store_ids || store_ids)
-             OR %(store)s = ANY (read_store_ids) OR write_weights ? (%(store)s::uuid)::text LIMIT 1""",
+        f"SELECT 1 FROM placements WHERE {_IS_PLACED} LIMIT 1",  # noqa: S608
         {"store": row.store_id},
+    )
+    return found is not None
+
+
+async def is_placed(uow: UnitOfWork, row: DrainRow, tenant_id: UUID) -> bool:
+    """Whether the tenant's placement names the store."""
+    found = await uow.scalar(
+        f"SELECT 1 FROM placements WHERE tenant_id = %(tenant)s AND {_IS_PLACED}",  # noqa: S608
+        {"store": row.store_id, "tenant": tenant_id},
     )
     return found is not None
 
@@ -166,7 +175,8 @@ async def count_step(uow: UnitOfWork, row: DrainRow) -> StepCounts:
              count(*) FILTER (WHERE state = 'moving') AS active,
              count(*) FILTER (WHERE state = 'cut_over') AS cut_over, count(*) FILTER (WHERE state = 'moved') AS moved,
              count(*) FILTER (WHERE state = 'failed') AS failed,
-             count(*) FILTER (WHERE step = %(step)s AND state IN ('moving', 'cut_over', 'moved', 'failed')) AS started,
+             count(*) FILTER (WHERE step = %(step)s AND migration_id IS NOT NULL
+               AND state IN ('moving', 'cut_over', 'moved', 'failed')) AS started,
              count(*) FILTER (WHERE step = %(step)s AND state = 'failed') AS step_failed
            FROM drain_tenants WHERE drain_id = %(drain)s AND step <= %(step)s""",
         {"drain": row.id, "step": row.step},
@@ -245,11 +255,15 @@ async def try_again(uow: UnitOfWork, row: DrainRow) -> int:
 
 
 async def find_planned(uow: UnitOfWork, row: DrainRow, tenant_id: UUID) -> UUID | None:
-    """A migration that was planned for this and not noted: the worker died between the two."""
+    """A migration that was planned for this and not noted: the worker died between the two.
+
+    One on other terms is somebody's own, and for them to start: the drain would wait for a cut-over that is theirs.
+    """
     found: UUID | None = await uow.scalar(
         """SELECT id FROM migrations WHERE tenant_id = %s AND source_store_id = %s AND target_store_id = %s
-           AND state = 'planned' AND NOT scope ? 'only'""",
-        [tenant_id, row.store_id, row.target_store_id],
+           AND state = 'planned' AND NOT scope ? 'only' AND automatic_cutover AND proof = %s AND windows = '[]'
+           AND finalize_after_seconds IS NOT DISTINCT FROM %s::bigint""",
+        [tenant_id, row.store_id, row.target_store_id, row.proof, row.finalize_after_seconds],
     )
     return found
 

@@ -146,7 +146,7 @@ class _Reader:
         self._follow(document)
         try:
             self.tally.add(document["item"])
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):  # the first is UUID's, of what is no text
             raise _Wrong("line_malformed", "the line is no item of a report") from None
 
     def _follow(self, document: dict[str, Any]) -> None:
