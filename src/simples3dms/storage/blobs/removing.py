@@ -80,41 +80,50 @@ class Removals:
         by_store: dict[UUID, list[Doomed]] = {}
         for item in doomed:
             by_store.setdefault(item.store_id, []).append(item)
-        count = 0
-        for store_id, items in by_store.items():
-            gone: list[Doomed] = []
-            failed: list[Kept] = []
+        return sum([await self._remove_from(tenant_id, store_id, items) for store_id, items in by_store.items()])
 
-            async def recheck(items: list[Doomed] = items) -> set[UUID]:
-                async with self._database.tenant(tenant_id) as uow:
-                    return await repository.recheck(uow, items, lease_seconds=self._lease_seconds)
+    async def _remove_from(self, tenant_id: UUID, store_id: UUID, items: list[Doomed]) -> int:
+        gone: list[Doomed] = []
+        failed: list[Kept] = []
 
-            async def beat(recheck: Callable[[], Awaitable[set[UUID]]] = recheck) -> bool:
-                return bool(await recheck())
-
-            asked_at = time.monotonic()
-            permitted = await recheck()
-            wanted = [item for item in items if item.id in permitted]
-            if wanted:
-                async with heartbeat(beat, lease_seconds=self._lease_seconds, asked_at=asked_at):
-                    await self._remove_at(tenant_id, store_id, wanted, gone, failed)
-            await fp("purge.after_delete")
+        async def recheck() -> set[UUID]:
             async with self._database.tenant(tenant_id) as uow:
-                count += await repository.remove(uow, gone)
-                if failed:
-                    await repository.keep_for_later(uow, failed, base_seconds=self._retry_base_seconds)
-                await fp("purge.in_confirm_txn")
-            await fp("purge.committed")
+                return await repository.recheck(uow, items, lease_seconds=self._lease_seconds)
+
+        async def beat() -> bool:
+            # What justified one of them may turn out bad while others are removed.
+            permitted.intersection_update(await recheck())
+            return bool(permitted)
+
+        asked_at = time.monotonic()
+        permitted = await recheck()
+        if permitted:
+            async with heartbeat(beat, lease_seconds=self._lease_seconds, asked_at=asked_at):
+                await self._remove_at(tenant_id, store_id, items, permitted, gone, failed)
+        await fp("purge.after_delete")
+        async with self._database.tenant(tenant_id) as uow:
+            count = await repository.remove(uow, gone)
+            if failed:
+                await repository.keep_for_later(uow, failed, base_seconds=self._retry_base_seconds)
+            await fp("purge.in_confirm_txn")
+        await fp("purge.committed")
         return count
 
     async def _remove_at(
-        self, tenant_id: UUID, store_id: UUID, items: list[Doomed], gone: list[Doomed], failed: list[Kept]
+        self,
+        tenant_id: UUID,
+        store_id: UUID,
+        doomed: list[Doomed],
+        permitted: set[UUID],
+        gone: list[Doomed],
+        failed: list[Kept],
     ) -> None:
         """Delete what is known to be one plain object in one call; look for whatever else may be there, key by key.
 
         Else is: what a doubtful write left, and the second version, or the parts, that a repeat after a lost answer
-        left beside the one that the records know.
+        left beside the one that the records know. `permitted` gets smaller as permissions are withdrawn.
         """
+        items = [item for item in doomed if item.id in permitted]
         try:
             provider = await self._provider(store_id)
             is_ours = await self._stores.is_place_ours(store_id)
@@ -126,12 +135,14 @@ class Removals:
             failed.extend(Kept(item, "restore_unconfirmed" if is_ours else "place_taken") for item in items)
             return
         part = provider.capabilities.part_size_bytes if provider.capabilities.multipart else None
-        plain = [item for item in items if _is_plain(item, part)]
+        plain = [item for item in items if item.id in permitted and _is_plain(item, part)]
         others = [item for item in items if not _is_plain(item, part)]
         slots = asyncio.Semaphore(_PARALLEL)
 
         async def discard(item: Doomed) -> None:
             async with slots:
+                if item.id not in permitted:
+                    return
                 try:
                     await provider.discard(item.key)
                     gone.append(item)

@@ -33,6 +33,8 @@ _PAGE: Final = 500
 _SAMPLES: Final = 5
 #: Looks in a row at which reads must be slow before the drain halts: one slow moment is no reason.
 _SLOW_LOOKS: Final = 3
+#: What a read that fails takes.
+_FOR_EVER_MS: Final = 2**31 - 1
 #: An operator has begun the drain; what it grants, it grants for them.
 _ON_BEHALF: Final = Principal(id=None, name="worker", is_operator=True)
 
@@ -121,7 +123,9 @@ class DrainEngine:
             return None
         async with self._database.platform() as uow:
             slow = await repository.note_reads(uow, row, read_ms=read_ms, is_slow=read_ms > row.most_read_ms)
-        return f"reads at {row.target} take {read_ms} ms" if slow >= _SLOW_LOOKS else None
+        if slow < _SLOW_LOOKS:
+            return None
+        return f"reads at {row.target} " + ("fail" if read_ms == _FOR_EVER_MS else f"take {read_ms} ms")
 
     async def _time_reads(self, row: DrainRow) -> int | None:
         """The median, in ms, until the first bytes of some documents come; a read that fails takes for ever."""
@@ -139,7 +143,7 @@ class DrainEngine:
                         break
                 times.append(int((time.monotonic() - begun) * 1000))
             except ProviderError:
-                times.append(2**31 - 1)
+                times.append(_FOR_EVER_MS)
         return sorted(times)[len(times) // 2]
 
     async def _halt(self, row: DrainRow, reason: str) -> None:

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from simples3dms.db.session import Database
 from simples3dms.errors import Failure
+from simples3dms.kit.leases import LeaseLost
 from simples3dms.providers.base import Expected, StorageProvider
 from simples3dms.providers.errors import ObjectNotFound, ProviderError
 from simples3dms.providers.layers.ratelimit import share_as
@@ -65,6 +66,8 @@ class Canaries:
                     await _write_and_read(provider, trial)
         except (Failure, ProviderError, TimeoutError) as failed:
             error = _told(failed)
+        except LeaseLost:
+            error = "canary_too_slow", "The database was out of reach for too long meanwhile: plan again."
         finally:
             await asyncio.shield(self._give_up(tenant_id, trials))
         if error is None:
