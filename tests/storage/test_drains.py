@@ -15,11 +15,13 @@ from tests.support import Place, assert_clean, make_place, working
 
 from simples3dms.bootstrap import Services
 from simples3dms.context import HOST
+from simples3dms.db.session import UnitOfWork
 from simples3dms.errors import Conflict, Failure, Invalid, NotFound
 from simples3dms.kit import failpoints
 from simples3dms.kit.failpoints import FailPointError
 from simples3dms.providers.errors import StoreBroken
 from simples3dms.providers.kinds import memory
+from simples3dms.storage.drains import repository as drains_repository
 from simples3dms.storage.drains.values import Drain, DrainPlan, StepCounts, is_failing, position, step_of
 
 pytestmark = pytest.mark.anyio
@@ -164,7 +166,8 @@ async def test_a_tenant_that_has_left_by_itself_is_in_nobodys_way(place: Place) 
 
 
 async def test_a_step_in_which_too_many_fail_is_taken_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are cut over already when one's migration fails: all are back where they were."""
+    """Others are cut over already when one's migration fails: all are back where they were, though a worker dies
+    between the first roll-back and its note of it."""
     services = place.services
     good, bad = await neighbour(place), await neighbour(place)
     await services.drains.start(HOST, place.a, place.b, replace(AT_ONCE, finalize_after_seconds=None))
@@ -175,12 +178,22 @@ async def test_a_step_in_which_too_many_fail_is_taken_back(place: Place, monkeyp
             raise StoreBroken("the disk says no")
         return await put(self, key, *args, **given)
 
+    deaths, set_tenant = [], drains_repository.set_tenant
+
+    async def dies_once(uow: UnitOfWork, row: Any, tenant_id: UUID, state: Any, **named: Any) -> bool:
+        if state == "stepped_back" and not deaths:
+            deaths.append(tenant_id)
+            raise FailPointError("drain")
+        return await set_tenant(uow, row, tenant_id, state, **named)
+
+    monkeypatch.setattr(drains_repository, "set_tenant", dies_once)
     monkeypatch.setattr(memory.MemoryProvider, "put", broken)
     async with working(services):
         halted = await until(place, "halted", seconds=90)
         assert halted.reason is not None
         assert "have failed" in halted.reason
         assert halted.progress.stepped_back == 3
+        assert len(deaths) == 1
         monkeypatch.undo()
         async with asyncio.timeout(60):
             while Counter([await writes_to(good), await writes_to(bad)]) != {place.a: 2}:

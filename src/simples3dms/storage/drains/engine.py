@@ -33,6 +33,7 @@ _PAGE: Final = 500
 _SAMPLES: Final = 5
 #: Looks in a row at which reads must be slow before the drain halts: one slow moment is no reason.
 _SLOW_LOOKS: Final = 3
+_TAKEN_BACK: Final = (State.ROLLING_BACK, State.ROLLED_BACK, State.CANCELLED)
 #: What a read that fails takes.
 _FOR_EVER_MS: Final = 2**31 - 1
 #: An operator has begun the drain; what it grants, it grants for them.
@@ -182,6 +183,8 @@ class DrainEngine:
         assert tenant.migration_id is not None
         try:
             migration = await self._migrations.get_migration(tenant.tenant_id, tenant.migration_id)
+            if migration.state in _TAKEN_BACK:
+                return None
             undo = self._migrations.cancel_migration if migration.state == State.PLANNED else self._migrations.roll_back
             await undo(WORKER, tenant.tenant_id, tenant.migration_id)
         except Conflict as failure:

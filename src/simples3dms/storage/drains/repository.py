@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
-from simples3dms.storage.drains.values import DrainPlan, DrainRow, DrainTenant, Progress, StepCounts
+from simples3dms.storage.drains.values import DrainPlan, DrainRow, DrainState, DrainTenant, Progress, StepCounts
 
 _DRAIN: Final = """SELECT d.id, d.store_id, d.target_store_id, s.name AS store, t.name AS target, d.state, d.steps,
     d.step, d.automatic, d.most_active, d.finalize_after_seconds, d.most_failed_percent, d.most_read_ms, d.proof,
@@ -151,7 +151,7 @@ async def insert_tenants(uow: UnitOfWork, row: DrainRow, tenants: Sequence[tuple
 
 
 async def refresh(uow: UnitOfWork, row: DrainRow) -> None:
-    """Take over where the tenants' migrations are."""
+    """Take over where the tenants' migrations are. While a step is taken back, one that was taken back is its own."""
     await uow.execute(
         """UPDATE drain_tenants d SET updated_at = now(), state = n.state,
              code = CASE n.state WHEN 'failed' THEN m.error_code WHEN 'blocked' THEN 'migration_' || m.state END,
@@ -163,8 +163,8 @@ async def refresh(uow: UnitOfWork, row: DrainRow) -> None:
                WHEN m.state = 'done' THEN 'moved' WHEN m.state = 'failed' THEN 'failed'
                WHEN m.state IN ('rolling_back', 'rolled_back', 'cancelled') THEN 'blocked' ELSE 'moving' END) n (state)
            WHERE d.drain_id = %s AND d.state IN ('moving', 'failed', 'cut_over') AND m.tenant_id = d.tenant_id
-             AND m.id = d.migration_id AND d.state <> n.state""",
-        [row.id],
+             AND m.id = d.migration_id AND d.state <> n.state AND (n.state <> 'blocked' OR %s)""",
+        [row.id, row.state != DrainState.STEPPING_BACK],
     )
 
 
