@@ -49,7 +49,7 @@ def _cache(root: Path) -> list[Step]:
     cache = {"name": "disk-cache", "kind": "local", "settings": {"path": str(root)}, "cache_max_bytes": 100}
     return [
         step("add_store", "POST /stores", cache),
-        step("resize_cache", "PUT /stores/disk-cache/cache", {"max_bytes": 50}),
+        step("set_cache_size", "PUT /stores/disk-cache/cache", {"max_bytes": 50}),
     ]
 
 

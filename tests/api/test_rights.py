@@ -77,7 +77,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "release_hold": {"reason": "x"},
     "request_deletion": {"short_name": "x", "reason": "x"},
     "request_erasure": {"reason": "x"},
-    "resize_cache": {"max_bytes": 1},
+    "set_cache_size": {"max_bytes": 1},
     "retry_failures": {},
     "set_audit_retention": {"days": None},
     "set_credential": {"credential": {}},

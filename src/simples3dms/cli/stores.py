@@ -236,14 +236,14 @@ def disable_store(name: str, as_json: JsonFlag = False) -> None:
 
 
 @store_app.command("resize-cache")
-def resize_cache(
+def set_cache_size(
     name: str,
     max_bytes: Annotated[int, typer.Argument(min=1, help="How much the cache may hold, of all its tenants together.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Make a cache larger or smaller; what is too much goes in the background."""
     with connect() as client:
-        show_one(client.resize_cache(name, max_bytes), as_json=as_json)
+        show_one(client.set_cache_size(name, max_bytes), as_json=as_json)
 
 
 @store_app.command("jurisdiction")

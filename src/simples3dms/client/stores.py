@@ -80,9 +80,9 @@ class StoresMixin(Transport):
     def disable_store(self, store: str) -> stores.Store:
         return self.send("POST", stores.Store, at("stores", store, "disable"))
 
-    def resize_cache(self, store: str, max_bytes: int) -> stores.Store:
+    def set_cache_size(self, store: str, max_bytes: int) -> stores.Store:
         """Say how much a cache may hold."""
-        return self.send("PUT", stores.Store, at("stores", store, "cache"), stores.ResizeCache(max_bytes=max_bytes))
+        return self.send("PUT", stores.Store, at("stores", store, "cache"), stores.SetCacheSize(max_bytes=max_bytes))
 
     def set_jurisdiction(self, store: str, jurisdiction: str | None) -> stores.Store:
         """By name, or a tenant's own store by id. None: nobody knows."""

@@ -77,7 +77,7 @@ class Store(Response):
     cache_max_bytes: int | None = Field(description="It is a cache, and holds no copies; null: it is none.")
 
 
-class ResizeCache(Request):
+class SetCacheSize(Request):
     max_bytes: int = Field(ge=1, le=2**62, description="How much it may hold, of all its tenants together.")
 
 

@@ -132,9 +132,11 @@ async def set_jurisdiction(
     return schemas.Store.model_validate(await services.stores.set_jurisdiction(principal, store, body.jurisdiction))
 
 
-@router.put("/stores/{store}/cache", operation_id="resize_cache", tags=["stores"], summary="How much a cache may hold")
-async def resize_cache(
-    store: str, body: schemas.ResizeCache, services: ServicesDep, principal: StoresWriter
+@router.put(
+    "/stores/{store}/cache", operation_id="set_cache_size", tags=["stores"], summary="How much a cache may hold"
+)
+async def set_cache_size(
+    store: str, body: schemas.SetCacheSize, services: ServicesDep, principal: StoresWriter
 ) -> schemas.Store:
     """What is too much then is removed in the background, what was not used for longest first."""
     return schemas.Store.model_validate(await services.blobs.caches.resize(principal, store, body.max_bytes))
