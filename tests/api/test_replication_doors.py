@@ -108,6 +108,8 @@ def test_copies_that_failed_are_listed_and_tried_again(
             client.retry_failed_copies("acme", "nowhere")
         assert caught.value.code == "store_not_found"
         assert "it is full" in run(*failures)
+        # To a store that is to hold it: what no placement wants any more is not copied.
+        client.set_placement("acme", write="disk-a", copies=["disk-b"])
         assert json.loads(run(*retry, "--json")) == {"count": 1}
         deadline = time.monotonic() + 60
         while len(client.list_replicas("acme", failure.document_id)) < 2:

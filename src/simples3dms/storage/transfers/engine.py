@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -44,7 +44,7 @@ from simples3dms.storage.transfers.inside import InsideCopies
 from simples3dms.storage.transfers.parts import repository as parts
 from simples3dms.storage.transfers.proving import WHOLE_BYTES, Copy, Demand, prove, read_back, sha1_of
 from simples3dms.storage.transfers.resuming import ClaimLost, SourceFailed, copy_in_parts, goes_in_parts
-from simples3dms.storage.transfers.values import Deficit, Outcome, Result
+from simples3dms.storage.transfers.values import Deficit, Outcome, Result, TransferRow
 
 log = structlog.get_logger(__name__)
 
@@ -143,15 +143,22 @@ class CopyEngine:
         return self._blobs.rest_seconds(store_id)
 
     async def copy(
-        self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant, proof: Proof = READ_BACK
+        self,
+        tenant_id: UUID,
+        blob_ids: Sequence[UUID],
+        grant: Grant,
+        proof: Proof = READ_BACK,
+        *,
+        debts: Sequence[TransferRow] = (),
     ) -> list[Result]:
         """Bring these blobs to the granted store, each proven as `proof` asks. One result for each that needs work.
 
+        Of `debts` only what is still owed: a turn of the placement strikes what it wants no more.
         Safe to repeat and to run twice at once: one `writing` row a blob and store, a key written once, and a
         confirmation that counts only while the claim stands.
         """
         share_as(str(tenant_id))
-        tasks, results = await self._claim(tenant_id, blob_ids, grant, proof)
+        tasks, results = await self._claim(tenant_id, blob_ids, grant, proof, debts)
         if not tasks:
             return results
         await fp("copy.claimed")
@@ -159,7 +166,7 @@ class CopyEngine:
         tickets = [task.ticket for task in tasks if task.ticket]
         batch = _Batch(tenant_id, grant, demand)
         try:
-            async with self._blobs.keep_alive(tenant_id, tickets) if tickets else _nothing():
+            async with self._blobs.keep_alive(tenant_id, tickets) if tickets else nullcontext():
                 outcomes = await self._all(batch, tasks)
         except BaseException:
             await asyncio.shield(self._settle(batch, tasks))
@@ -170,13 +177,14 @@ class CopyEngine:
         return results
 
     async def _claim(
-        self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant, proof: Proof
+        self, tenant_id: UUID, blob_ids: Sequence[UUID], grant: Grant, proof: Proof, debts: Sequence[TransferRow]
     ) -> tuple[list[_Task], list[Result]]:
         async with self._database.tenant(tenant_id) as uow:
             # Shared, so that no copy is begun towards a store after the placement has turned away from it.
             placement = await placement_repository.share(uow)
             if placement is None or grant.store_id not in placement.policy.wanted_store_ids:
                 return [], []
+            blob_ids = await repository.list_owed(uow, debts) if debts else blob_ids
             deficits = await repository.list_deficits(uow, blob_ids, target_store_id=grant.store_id, proof=proof)
             tickets, mine = await self._take_tickets(uow, [d.blob.id for d in deficits if d.at_target is None], grant)
         tasks: list[_Task] = []
@@ -282,12 +290,12 @@ class CopyEngine:
         copy: Copy | None = None
         try:
             # Each part takes a turn of its own.
-            async with _nothing() if in_parts else turn():
+            async with nullcontext() if in_parts else turn():
                 copy = await self._have_copied(batch, blob, way, in_parts=in_parts)
                 if copy is None:
                     copy = await self._send(batch, blob, way, in_parts=in_parts)
                 await fp("copy.after_put")
-                async with turn() if in_parts else _nothing():
+                async with turn() if in_parts else nullcontext():
                     evidence = await prove(way.target, copy, blob, batch.demand)
         except (IntegrityError, SourceFailed) as error:
             if isinstance(error, IntegrityError) and copy is not None and copy.inside:
@@ -306,7 +314,7 @@ class CopyEngine:
         """By the service itself, if it can and will."""
         if not self._inside.suits(*way.all) or not self._stores.share_owner(way.source.store_id, way.ticket.store_id):
             return None
-        async with self._throttle.turn() if in_parts else _nothing():
+        async with self._throttle.turn() if in_parts else nullcontext():
             with batch.sending(way.ticket):
                 return await self._inside.copy(blob, *way.all)
 
@@ -377,12 +385,6 @@ class CopyEngine:
             if ticket.replica_id not in others:
                 await self._blobs.discard_quietly(ticket)
         return live
-
-
-class _nothing:
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, *exc: object) -> None: ...
 
 
 async def _stream(way: _Way, expected: Expected) -> PutResult:

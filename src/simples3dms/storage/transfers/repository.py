@@ -131,6 +131,16 @@ async def claim(uow: UnitOfWork, transfer_id: UUID, *, limit: int, lease_seconds
     )
 
 
+async def list_owed(uow: UnitOfWork, rows: Sequence[TransferRow]) -> list[UUID]:
+    """The blobs of those claims that have not been struck, or taken over, since."""
+    return await uow.scalars(
+        """SELECT t.blob_id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS i (id, fence)
+             CROSS JOIN LATERAL (SELECT blob_id FROM transfers
+               WHERE tenant_id = %(tenant)s AND id = i.id AND fence = i.fence AND state = 'pending' LIMIT 1) t""",
+        {"tenant": uow.tenant_id, **_claims(rows)},
+    )
+
+
 async def find_target(uow: UnitOfWork, transfer_id: UUID) -> UUID | None:
     """The store of a transfer that is pending."""
     found: UUID | None = await uow.scalar(

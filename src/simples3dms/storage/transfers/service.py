@@ -270,7 +270,7 @@ class Transfers:
             return True
 
         async with heartbeat(beat, lease_seconds=self._lease_seconds):
-            results = await self._engine.copy(tenant_id, [row.blob_id for row in rows], grant, proof)
+            results = await self._engine.copy(tenant_id, [row.blob_id for row in rows], grant, proof, debts=rows)
         return {result.blob_id: result for result in results}
 
     async def _record(self, uow: UnitOfWork, rows: Sequence[TransferRow], results: dict[UUID, Result]) -> None:
