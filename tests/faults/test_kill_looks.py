@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 from tests.faults.installation import Installation, eventually
 from tests.faults.killing import copies_of, id_of, points, slug
 
 pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(autouse=True)
+def nobody_left(installation: Installation) -> Iterator[None]:
+    """What a test that failed leaves running would hurt the next ones."""
+    yield
+    for process in installation.processes[1:]:
+        if process.poll() is None:
+            installation.end(process)
 
 
 @pytest.mark.parametrize("point", points("scrub"))
@@ -71,7 +81,9 @@ def test_f34_the_worker_is_killed_during_a_reconcile(installation: Installation,
             worker = installation.start("worker")
         eventually(lambda: state() == "done")
         found = client.get_reconcile(tenant, begun.id)
-        assert (found.unexplained_count, found.missing_count, found.compared_count) == (1, 1, len(bodies))
+        assert (found.unexplained_count, found.missing_count) == (1, 1)
+        # What is missing is mended as soon as it is known: the fresh copy may be listed as well.
+        assert found.compared_count in (len(bodies), len(bodies) + 1)
         client.remove_unexplained(tenant, begun.id, count=1)
         if is_of_removal:
             assert victim.wait(90) == -signal.SIGKILL
