@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from tests.faults.installation import Installation, eventually
@@ -21,10 +22,8 @@ def nobody_left(installation: Installation) -> Iterator[None]:
             installation.end(process)
 
 
-@pytest.mark.parametrize("point", points("scrub"))
-def test_f34_the_worker_is_killed_during_a_scrub(installation: Installation, point: str) -> None:
-    """Nothing is counted twice, nothing is passed over, and what was found is mended."""
-    tenant = slug(point)
+def copied(installation: Installation, tenant: str) -> tuple[dict[UUID, bytes], str]:
+    """A new tenant whose documents lie at both stores, and its prefix there. No worker is left."""
     installation.add_tenant(tenant)
     with installation.connect() as client:
         client.set_placement(tenant, write="b2-main", copies=["s3-eu"])
@@ -34,6 +33,14 @@ def test_f34_the_worker_is_killed_during_a_scrub(installation: Installation, poi
     eventually(lambda: len(copies_of(installation, prefix)) == len(bodies))
     installation.assert_clean()
     installation.end(worker)
+    return bodies, prefix
+
+
+@pytest.mark.parametrize("point", points("scrub"))
+def test_f34_the_worker_is_killed_during_a_scrub(installation: Installation, point: str) -> None:
+    """Nothing is counted twice, nothing is passed over, and what was found is mended."""
+    tenant = slug(point)
+    bodies, prefix = copied(installation, tenant)
     gone = copies_of(installation, prefix)[0]
     installation.s3.client().delete_object(Bucket="fault-documents", Key=gone)
     victim = installation.start("worker", failpoints=f"{point}=kill")
@@ -56,15 +63,7 @@ def test_f34_the_worker_is_killed_during_a_scrub(installation: Installation, poi
 def test_f34_the_worker_is_killed_during_a_reconcile(installation: Installation, point: str) -> None:
     """Of a store that lacks one object and has one too many; the latter is removed, as it was asked for."""
     tenant = slug(point)
-    installation.add_tenant(tenant)
-    with installation.connect() as client:
-        client.set_placement(tenant, write="b2-main", copies=["s3-eu"])
-    bodies = installation.fill(tenant, 4)
-    worker = installation.start("worker")
-    prefix = f"t/{id_of(installation, tenant)}/"
-    eventually(lambda: len(copies_of(installation, prefix)) == len(bodies))
-    installation.assert_clean()
-    installation.end(worker)
+    bodies, prefix = copied(installation, tenant)
     s3 = installation.s3.client()
     s3.delete_object(Bucket="fault-documents", Key=copies_of(installation, prefix)[0])
     s3.put_object(Bucket="fault-documents", Key=f"{prefix}7f/nobody-s", Body=b"nobody's")

@@ -61,7 +61,7 @@ def list_failures(store: StoreName, tenant: TenantOption = None, as_json: JsonFl
     """Copies towards a store that are tried no more by themselves, with the reason."""
     with connect() as client:
         rows = client.iter_failed_copies(require_tenant(tenant), store)
-        columns = ["document_name", "document_id", "error_kind", "error_message", "attempt"]
+        columns = ["document_name", "document_id", "error_kind", "error_message", "attempt", "state"]
         show_rows(rows, columns, as_json=as_json, empty="Nothing has failed.")
 
 

@@ -61,7 +61,9 @@ class Drain(Response):
     most_failed_percent: int
     most_read_ms: int | None
     proof: str = Field(default="read-back", description="What proves a copy in each of its migrations.")
-    read_ms: int | None = Field(description="What reads at the target took when they were last looked at.")
+    read_ms: int | None = Field(
+        description="What reads at the target took when they were last looked at; 2147483647: they failed."
+    )
     reason: str | None = Field(description="Why it has halted.")
     created_at: datetime
     finished_at: datetime | None

@@ -70,7 +70,7 @@ async def get_tenant_replication(services: ServicesDep, seat: StorageReader) -> 
 async def list_failed_copies(
     store: str, services: ServicesDep, seat: StorageReader, after: After = None, limit: Limit = 100
 ) -> Page[TransferFailure]:
-    """Without those that somebody let stand as they are."""
+    """Also those that somebody let stand as they are: `waived`. Only the others are tried again."""
     rows = await services.replication.failures.list_page(seat.tenant_id, store, after=after, limit=limit + 1)
     return as_page(TransferFailure, rows, limit)
 

@@ -10,6 +10,7 @@ from simples3dms.context import Principal
 from simples3dms.db.session import Database, UnitOfWork
 from simples3dms.storage.replication import repository
 from simples3dms.storage.stores import errors
+from simples3dms.storage.transfers import repository as transfers_repository
 from simples3dms.storage.transfers.service import Transfers
 from simples3dms.storage.transfers.values import TransferFailure
 
@@ -26,13 +27,18 @@ class FailedCopies:
         self, tenant_id: UUID, store: str, *, after: UUID | None = None, limit: int = 50
     ) -> list[TransferFailure]:
         async with self._database.tenant(tenant_id) as uow:
-            return await repository.list_failures(uow, await _find(uow, store), after=after, limit=limit)
+            stores = [await _find(uow, store)]
+            return await transfers_repository.list_failures(
+                uow, migration_id=None, store_ids=stores, after=after, limit=limit
+            )
 
     async def retry(self, principal: Principal, tenant_id: UUID, store: str) -> int:
         """Have up to 1,000 of them tried again, with fresh attempts; how many. What was waived stays waived."""
         async with self._database.tenant(tenant_id) as uow:
             store_id = await _find(uow, store)
-            ids = await repository.revive(uow, store_id, limit=_BATCH)
+            ids = await transfers_repository.revive(
+                uow, migration_id=None, store_ids=[store_id], ids=None, limit=_BATCH
+            )
             for transfer_id in ids:
                 await self._transfers.defer_run(uow, transfer_id)
             await record(

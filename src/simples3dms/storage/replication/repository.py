@@ -7,7 +7,6 @@ from uuid import UUID
 
 from simples3dms.db.session import UnitOfWork
 from simples3dms.storage.replication.values import StoreLag, TenantLag
-from simples3dms.storage.transfers.values import TransferFailure
 
 #: In one statement, so that a fold beside it is seen whole or not at all.
 _COUNTED: Final = """SELECT tenant_id, store_id, state, transfer_count, size_bytes FROM transfer_counts
@@ -84,30 +83,3 @@ async def find_granted_id(uow: UnitOfWork, name_or_id: str) -> UUID | None:
         [uow.tenant_id, name_or_id, name_or_id],
     )
     return found
-
-
-async def list_failures(uow: UnitOfWork, store_id: UUID, *, after: UUID | None, limit: int) -> list[TransferFailure]:
-    """Copies towards the store that are tried no more, by id."""
-    return await uow.rows(
-        TransferFailure,
-        """SELECT t.id, t.blob_id, v.document_id, d.name AS document_name, t.error_kind, t.error_message, t.attempt,
-             t.state, t.waived_reason, t.waived_at
-           FROM transfers t
-           LEFT JOIN LATERAL (SELECT document_id FROM versions v WHERE v.tenant_id = t.tenant_id
-             AND v.blob_id = t.blob_id LIMIT 1) v ON true
-           LEFT JOIN documents d ON d.tenant_id = t.tenant_id AND d.id = v.document_id
-           WHERE t.tenant_id = %(tenant)s AND t.target_store_id = %(store)s AND t.state = 'failed'
-             AND (%(after)s::uuid IS NULL OR t.id > %(after)s) ORDER BY t.id LIMIT %(limit)s""",
-        {"tenant": uow.tenant_id, "store": store_id, "after": after, "limit": limit},
-    )
-
-
-async def revive(uow: UnitOfWork, store_id: UUID, *, limit: int) -> list[UUID]:
-    """Make failed copies towards the store pending again, with fresh attempts; their ids."""
-    return await uow.scalars(
-        """UPDATE transfers SET state = 'pending', attempt = 0, due_at = now(), lease_until = NULL
-           WHERE tenant_id = %(tenant)s AND id IN (SELECT id FROM transfers WHERE tenant_id = %(tenant)s
-             AND target_store_id = %(store)s AND state = 'failed' ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-           RETURNING id""",
-        {"tenant": uow.tenant_id, "store": store_id, "limit": limit},
-    )

@@ -262,10 +262,10 @@ async def list_due(uow: UnitOfWork, *, limit: int) -> list[DueTransfer]:
 
 
 async def list_failures(
-    uow: UnitOfWork, *, migration_id: UUID, store_ids: Sequence[UUID], after: UUID | None, limit: int
+    uow: UnitOfWork, *, migration_id: UUID | None, store_ids: Sequence[UUID], after: UUID | None, limit: int
 ) -> list[TransferFailure]:
     """Failures of the migration itself, and all others towards its stores: they hold it up just the same, until they
-    are waived."""
+    are waived. None: towards these stores, whatever they are of."""
     return await uow.rows(
         TransferFailure,
         """SELECT t.id, t.blob_id, v.document_id, d.name AS document_name, t.error_kind, t.error_message, t.attempt,
@@ -282,7 +282,7 @@ async def list_failures(
 
 
 async def revive(
-    uow: UnitOfWork, *, migration_id: UUID, store_ids: Sequence[UUID], ids: Sequence[UUID] | None, limit: int
+    uow: UnitOfWork, *, migration_id: UUID | None, store_ids: Sequence[UUID], ids: Sequence[UUID] | None, limit: int
 ) -> list[UUID]:
     """Make failed transfers pending again, with fresh attempts, and waived ones that are named; their ids."""
     return await uow.scalars(
